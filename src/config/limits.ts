@@ -1,0 +1,64 @@
+/**
+ * Every cap of the process in one place. What passes a cap is counted under a reason, never lost silently.
+ * Names end in their unit.
+ */
+export interface Limits {
+  /** Connections tracked at once; the one idle for longest makes room. */
+  connections: number;
+  /** Out-of-order bytes held per direction before the hole is given up as a gap. */
+  reassemblyBytesPerDirection: number;
+  /** Out-of-order bytes held by all connections together. */
+  reassemblyBytes: number;
+  /** A hole in the stream is given up after this time. */
+  reassemblyHoleUs: number;
+  /** A connection without packets is forgotten after this time. */
+  idleUs: number;
+  /** Records that wait for a TLS secret: per connection, in all, and for how long. */
+  tlsPendingBytesPerConnection: number;
+  tlsPendingBytes: number;
+  tlsPendingUs: number;
+  /** Bytes of one TLS handshake message (RFC 8446 allows 2^24 - 1; certificates stay far below this). */
+  tlsHandshakeMessageBytes: number;
+  /** Record numbers tried after a gap. */
+  tlsGapTrials: number;
+  /** Bytes buffered per direction while the protocol is not known. */
+  detectionBytes: number;
+  /** Bytes of one HTTP header block (start line and fields). */
+  httpHeaderBytes: number;
+  /** Requests of one connection that wait for their response. */
+  httpPipelineDepth: number;
+  /** A request that was not answered is given up after this time. */
+  httpResponseUs: number;
+  /** Secrets kept for connections that were not seen yet, and for how long. */
+  secrets: number;
+  secretUs: number;
+}
+
+export const defaultLimits: Limits = {
+  connections: 65_536,
+  reassemblyBytesPerDirection: 4 * 1024 * 1024,
+  reassemblyBytes: 64 * 1024 * 1024,
+  reassemblyHoleUs: 2_000_000,
+  idleUs: 3_600_000_000,
+  tlsPendingBytesPerConnection: 1024 * 1024,
+  tlsPendingBytes: 32 * 1024 * 1024,
+  tlsPendingUs: 5_000_000,
+  tlsHandshakeMessageBytes: 1024 * 1024,
+  tlsGapTrials: 64,
+  detectionBytes: 4096,
+  httpHeaderBytes: 1024 * 1024,
+  httpPipelineDepth: 16_384,
+  httpResponseUs: 300_000_000,
+  secrets: 16_384,
+  secretUs: 60_000_000,
+};
+
+export function assertLimits(limits: Limits): void {
+  const holds: [boolean, string][] = [
+    [limits.reassemblyBytesPerDirection <= limits.reassemblyBytes, 'reassemblyBytesPerDirection <= reassemblyBytes'],
+    [limits.tlsPendingBytesPerConnection <= limits.tlsPendingBytes, 'tlsPendingBytesPerConnection <= tlsPendingBytes'],
+    [limits.tlsPendingUs <= limits.secretUs, 'tlsPendingUs <= secretUs'],
+    [limits.httpResponseUs <= limits.idleUs, 'httpResponseUs <= idleUs'],
+  ];
+  for (const [ok, relation] of holds) if (!ok) throw new Error(`limits: ${relation} does not hold`);
+}

@@ -1,0 +1,31 @@
+import type { Limits } from '../config/limits.ts';
+import type { Exchange } from '../exchange/exchange.ts';
+import type { Connection, Direction, Layer } from '../flow/connection.ts';
+import type { Counters } from '../telemetry/counters.ts';
+
+/** What a layer may use of the world. */
+export interface LayerContext {
+  readonly connection: Connection;
+  readonly limits: Limits;
+  readonly counters: Counters;
+  /** A finished exchange; the layer gives up its ownership. */
+  emit(exchange: Exchange): void;
+  /** Nothing more of this connection is of use: its packets may be dropped as early as in the kernel. */
+  mute(): void;
+  /** Call `tick` of the connection's layers from now on, until `wantTicks(false)`. */
+  wantTicks(wanted: boolean): void;
+}
+
+/** What the first bytes say of a protocol. */
+export type Detection = 'yes' | 'no' | 'maybe';
+
+/** One protocol that can be recognised in the bytes of a connection and parsed. */
+export interface Protocol {
+  readonly name: string;
+  /**
+   * @param direction whose bytes these are
+   * @param bytes the first bytes seen in that direction (bytes[start..end)), of the stream's start when connection.startSeen
+   */
+  detect(direction: Direction, bytes: Buffer, start: number, end: number, connection: Connection): Detection;
+  create(context: LayerContext): Layer;
+}

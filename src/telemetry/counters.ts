@@ -1,0 +1,32 @@
+/** Counts by reason. Reasons are a closed set of snake_case words in the code that counts them. */
+export type ReasonCounts = Record<string, number>;
+
+export function count(counts: ReasonCounts, reason: string, n = 1): void {
+  counts[reason] = (counts[reason] ?? 0) + n;
+}
+
+/** What the process has seen, made and lost: the source of --stats and of the agent's own metrics. One object per process. */
+export interface Counters {
+  packets: { captured: number; bytes: number; lost: ReasonCounts; ignored: ReasonCounts };
+  connections: { tcp: number; tls: number; decrypted: number; undecryptable: ReasonCounts; ended: ReasonCounts };
+  /** TCP reassembly: retransmissions, overlaps, gaps, ... by name. */
+  reassembly: ReasonCounts;
+  /** By protocol. */
+  exchanges: ReasonCounts;
+  incomplete: ReasonCounts;
+  /** By protocol. */
+  parseErrors: ReasonCounts;
+  spans: { made: number; exported: number; dropped: ReasonCounts };
+}
+
+export function newCounters(): Counters {
+  return {
+    packets: { captured: 0, bytes: 0, lost: {}, ignored: {} },
+    connections: { tcp: 0, tls: 0, decrypted: 0, undecryptable: {}, ended: {} },
+    reassembly: {},
+    exchanges: {},
+    incomplete: {},
+    parseErrors: {},
+    spans: { made: 0, exported: 0, dropped: {} },
+  };
+}
