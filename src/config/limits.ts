@@ -32,6 +32,10 @@ export interface Limits {
   /** Secrets kept for connections that were not seen yet, and for how long. */
   secrets: number;
   secretUs: number;
+  /** Processes whose identity is remembered; the one heard of least recently makes room. */
+  workloadProcesses: number;
+  /** Sockets whose owner is remembered; the oldest makes room. */
+  workloadSockets: number;
 }
 
 export const defaultLimits: Limits = {
@@ -51,6 +55,8 @@ export const defaultLimits: Limits = {
   httpResponseUs: 300_000_000,
   secrets: 16_384,
   secretUs: 60_000_000,
+  workloadProcesses: 16_384,
+  workloadSockets: 262_144,
 };
 
 export function assertLimits(limits: Limits): void {
@@ -59,6 +65,7 @@ export function assertLimits(limits: Limits): void {
     [limits.tlsPendingBytesPerConnection <= limits.tlsPendingBytes, 'tlsPendingBytesPerConnection <= tlsPendingBytes'],
     [limits.tlsPendingUs <= limits.secretUs, 'tlsPendingUs <= secretUs'],
     [limits.httpResponseUs <= limits.idleUs, 'httpResponseUs <= idleUs'],
+    [limits.connections <= limits.workloadSockets, 'connections <= workloadSockets'],
   ];
   for (const [ok, relation] of holds) if (!ok) throw new Error(`limits: ${relation} does not hold`);
 }

@@ -1,0 +1,179 @@
+import { z } from 'zod';
+import { type CamelCased, camelKey, type SnakeCase, snakeKey } from './case.ts';
+import { defaultLimits, type Limits } from './limits.ts';
+
+/**
+ * The configuration file: its keys, their types, defaults and meaning. The one place; the reference in README.md is printed from
+ * it. Keys end in their unit.
+ */
+
+/** Query parameters whose values are credentials (semantic conventions of url.full, and the same in other clouds). */
+export const defaultRedactedQueryKeys: readonly string[] = [
+  'X-Amz-Signature',
+  'X-Amz-Credential',
+  'X-Amz-Security-Token',
+  'AWSAccessKeyId',
+  'Signature',
+  'sig',
+  'X-Goog-Signature',
+];
+
+/** Header fields that are credentials: never captured, whatever the configuration says. */
+export const forbiddenHeaders: ReadonlySet<string> = new Set([
+  'authorization',
+  'proxy-authorization',
+  'cookie',
+  'set-cookie',
+]);
+
+export const outputPattern = /^(?:otlp|console|none|otlp-json(?:=.+)?)$/s;
+export const outputForms = 'otlp, console, otlp-json, otlp-json=FILE or none';
+
+export const logLevels = ['error', 'warn', 'info', 'debug'] as const;
+export const logFormats = ['text', 'json'] as const;
+
+const MAX_LIST_ENTRIES = 1000;
+
+function whole(least: number, most: number, value: number, description: string) {
+  return z.int().min(least).max(most).default(value).describe(description);
+}
+
+/** A header field's name: a token of RFC 9110 section 5.1. */
+const headerName = z
+  .string()
+  .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, 'expected the name of a header field')
+  .transform((name) => name.toLowerCase())
+  .refine(
+    (name) => !forbiddenHeaders.has(name),
+    'expected a field that is no credential: Authorization, Cookie and the like are never captured',
+  );
+
+const headerList = z.array(headerName).max(MAX_LIST_ENTRIES);
+
+const limitDescriptions: Partial<Record<keyof Limits, string>> = {
+  connections: 'TCP connections tracked at once; the one idle for longest makes room.',
+  reassemblyBytesPerDirection: 'Out-of-order bytes held per direction before a hole is given up as a gap.',
+  reassemblyBytes: 'Out-of-order bytes held by all connections together.',
+  reassemblyHoleUs: 'A hole in a stream is given up after this time.',
+  idleUs: 'A connection without packets is forgotten after this time.',
+  tlsPendingBytesPerConnection: 'Bytes of TLS records of one connection that wait for its secret.',
+  tlsPendingBytes: 'Bytes of TLS records of all connections that wait for a secret.',
+  tlsPendingUs: 'How long TLS records wait for their secret.',
+  tlsHandshakeMessageBytes: 'Bytes of one TLS handshake message.',
+  tlsGapTrials: 'TLS record numbers tried after a gap.',
+  detectionBytes: 'Bytes held per direction while the protocol is not known.',
+  httpHeaderBytes: 'Bytes of one HTTP header block: start line and fields.',
+  httpPipelineDepth: 'HTTP requests of one connection that wait for their response.',
+  httpResponseUs: 'An HTTP request that is not answered is given up after this time.',
+  secrets: 'TLS secrets kept for connections that were not seen yet.',
+  secretUs: 'How long such a secret is kept.',
+  workloadProcesses: 'Processes whose identity is remembered.',
+  workloadSockets: 'Sockets whose owner is remembered.',
+};
+
+type LimitsShape = { [Name in keyof Limits as SnakeCase<Name>]: z.ZodDefault<z.ZodInt> };
+
+const limitsShape = Object.fromEntries(
+  Object.entries(defaultLimits).map(([name, value]) => [
+    snakeKey(name),
+    whole(1, Number.MAX_SAFE_INTEGER, value, limitDescriptions[name as keyof Limits] ?? ''),
+  ]),
+) as LimitsShape;
+
+const captureShape = {
+  cgroup: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('Watch this subtree of the cgroup v2 hierarchy only; a path as `--cgroup` takes it. Default: its root.'),
+  ring_mib: z
+    .int()
+    .min(1)
+    .max(1024)
+    .refine((size) => Number.isInteger(Math.log2(size)), 'expected a power of two')
+    .default(32)
+    .describe('Ring buffer between kernel and agent in MiB, a power of two. What does not fit is lost, and counted.'),
+  poll_ms: whole(1, 1000, 3, 'While packets come, the ring buffer is read this often.'),
+  exclude_ports: z
+    .array(z.int().min(1).max(65_535))
+    .max(MAX_LIST_ENTRIES)
+    .default([])
+    .describe('TCP ports, of either end, whose traffic is dropped in the kernel.'),
+};
+
+const httpShape = {
+  capture_request_headers: headerList
+    .prefault([])
+    .describe('Request header fields that become attributes. Authorization, Cookie and the like never do.'),
+  capture_response_headers: headerList
+    .prefault([])
+    .describe('Response header fields that become attributes. Set-Cookie never does.'),
+  redact_query_keys: z
+    .array(z.string().min(1))
+    .max(MAX_LIST_ENTRIES)
+    .default([...defaultRedactedQueryKeys])
+    .describe('Query parameters whose values are replaced by REDACTED. A list here replaces the default one.'),
+  routes: z
+    .array(z.string().startsWith('/', 'expected a path that starts with /, such as /orders/{id}'))
+    .max(MAX_LIST_ENTRIES)
+    .default([])
+    .describe(
+      'Path patterns for http.route, such as `/orders/{id}`; the first that matches names the span. None: the method alone.',
+    ),
+};
+
+const exportShape = {
+  queue_spans: whole(1, 10_000_000, 65_536, 'Spans that wait for export; the oldest are dropped, and counted.'),
+  queue_mib: whole(1, 4096, 32, 'Bytes of encoded spans that wait for export, in MiB.'),
+  batch_spans: whole(1, 100_000, 2048, 'Spans of one export request at most.'),
+  batch_delay_ms: whole(1, 60_000, 1000, 'A batch that is not full is sent after this time.'),
+  in_flight: whole(1, 30, 4, 'Export requests under way at once.'),
+  flush_deadline_ms: whole(0, 600_000, 5000, 'At shutdown, what could not be exported within this time is given up.'),
+};
+
+const logShape = {
+  level: z.enum(logLevels).default('info').describe('Least severity of messages on standard error.'),
+  format: z
+    .enum(logFormats)
+    .default('text')
+    .describe('Form of messages on standard error; `json`: one object per line.'),
+};
+
+export const configSchema = z.strictObject({
+  outputs: z
+    .array(z.string().regex(outputPattern, `expected ${outputForms}`))
+    .max(16)
+    .default([])
+    .describe(
+      'Where spans go: `otlp`, `console`, `otlp-json`, `otlp-json=FILE`, `none`. Default: otlp when an OTLP endpoint is set in the environment, else console.',
+    ),
+  capture: z.strictObject(captureShape).prefault({}).describe('What the agent watches, and how.'),
+  http: z.strictObject(httpShape).prefault({}).describe('HTTP spans.'),
+  export: z
+    .strictObject(exportShape)
+    .prefault({})
+    .describe(
+      'Export by OTLP. Endpoint, headers, compression, certificates: the standard OTEL_EXPORTER_OTLP_* variables.',
+    ),
+  limits: z.strictObject(limitsShape).prefault({}).describe('Caps. What passes one is counted, never lost silently.'),
+  log: z.strictObject(logShape).prefault({}).describe("The agent's own messages."),
+});
+
+/** As written in the file, every key optional. */
+export type ConfigFile = z.input<typeof configSchema>;
+
+/** Validated and complete; names in camel case. */
+export type Config = CamelCased<z.output<typeof configSchema>>;
+
+export type LogLevel = (typeof logLevels)[number];
+export type LogFormat = (typeof logFormats)[number];
+
+/** Validated values with the file's names to the program's. */
+export function toConfig(values: z.output<typeof configSchema>): Config {
+  return camelCased(values) as Config;
+}
+
+function camelCased(value: unknown): unknown {
+  if (value === null || typeof value !== 'object' || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [camelKey(key), camelCased(inner)]));
+}
