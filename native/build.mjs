@@ -1,0 +1,163 @@
+// Builds what is not TypeScript: bpf/*.bpf.c with clang to dist/bpf/*.bpf.o, and native/*.cc with g++ to dist/native/wirespan.node.
+//
+// Only what changed is built again: each output has a stamp, a hash of its sources, headers, flags and compiler. libbpf and what it
+// needs are linked statically, so that the package runs on a machine without them; OpenSSL's symbols come from the node binary.
+// Plain JavaScript without dependencies: it runs before anything else is there.
+import { execFile, execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const execute = promisify(execFile);
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+
+const BPF_FLAGS = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-D__TARGET_ARCH_x86', '-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter', '-Wno-missing-field-initializers']; // biome-ignore format: one list
+const CXX_FLAGS = ['-std=c++20', '-O2', '-g1', '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra', '-Wno-cast-function-type', '-Wno-missing-field-initializers', '-DNAPI_VERSION=9', '-DNAPI_CPP_EXCEPTIONS', '-DNODE_GYP_MODULE_NAME=wirespan', '-DBUILDING_NODE_EXTENSION', '-D_GNU_SOURCE']; // biome-ignore format: one list
+
+/** The headers of the Node that runs this script, never those of another version that a user's npm configuration names. */
+function nodeHeaders() {
+  const folder = resolve(process.execPath, '../../include/node');
+  if (!existsSync(join(folder, 'node_api.h')) || !existsSync(join(folder, 'openssl/evp.h'))) {
+    throw new Error(`no Node headers in ${folder}: they belong to the same installation as ${process.execPath}`);
+  }
+  return folder;
+}
+
+function filesIn(folder, pattern) {
+  return readdirSync(join(root, folder))
+    .filter((name) => pattern.test(name))
+    .sort()
+    .map((name) => join(root, folder, name));
+}
+
+function hashOf(files, ...texts) {
+  const hash = createHash('sha256');
+  for (const text of texts) hash.update(`${text}\0`);
+  for (const file of files)
+    hash
+      .update(`${basename(file)}\0`)
+      .update(readFileSync(file))
+      .update('\0');
+  return hash.digest('hex');
+}
+
+/** Path, size and modification time of a tool: as telling as its version and a hundred times as fast. */
+function toolIdentity(name) {
+  for (const folder of (process.env.PATH ?? '').split(':')) {
+    const path = join(folder, name);
+    if (existsSync(path)) {
+      const { size, mtimeMs } = statSync(path);
+      return `${path} ${size} ${mtimeMs}`;
+    }
+  }
+  throw new Error(
+    `${name} is not installed (Debian, Ubuntu: apt-get install clang llvm g++ pkg-config libbpf-dev libelf-dev zlib1g-dev)`,
+  );
+}
+
+function isFresh(output, stamp) {
+  return existsSync(output) && existsSync(`${output}.stamp`) && readFileSync(`${output}.stamp`, 'utf8') === stamp;
+}
+
+async function run(command, args) {
+  try {
+    const { stderr } = await execute(command, args, { cwd: root, maxBuffer: 1 << 24 });
+    if (stderr !== '') process.stderr.write(stderr);
+  } catch (error) {
+    throw new Error(`${command} ${args.join(' ')}\n${error.stderr || error.message}`);
+  }
+}
+
+/** Makes `output` by `make(temporary)`, unless its stamp says that nothing changed. @returns whether it was made */
+async function produce(output, stamp, make) {
+  if (isFresh(output, stamp)) return false;
+  const temporary = `${output}.${process.pid}.tmp`;
+  await make(temporary);
+  renameSync(temporary, output);
+  writeFileSync(`${output}.stamp`, stamp);
+  return true;
+}
+
+/** Runs the tasks two at a time: enough to use a small machine, without taking a large one. */
+async function inParallel(tasks) {
+  const results = [];
+  const queue = tasks.entries();
+  const worker = async () => {
+    for (const [index, task] of queue) results[index] = await task();
+  };
+  await Promise.all([worker(), worker()]);
+  return results;
+}
+
+function bpfTasks() {
+  const clang = toolIdentity('clang');
+  const headers = filesIn('bpf', /\.h$/);
+  return filesIn('bpf', /\.bpf\.c$/).map((source) => async () => {
+    const output = join(root, 'dist/bpf', basename(source).replace(/\.c$/, '.o'));
+    const stamp = hashOf([source, ...headers], clang, BPF_FLAGS.join(' '));
+    const make = async (temporary) => {
+      await run('clang', [...BPF_FLAGS, '-I', join(root, 'bpf'), '-c', source, '-o', temporary]);
+      await run('llvm-strip', ['-g', temporary]); // DWARF; BTF stays
+    };
+    return (await produce(output, stamp, make)) ? [output] : [];
+  });
+}
+
+/** What the static linker needs for libbpf: `-lbpf -lelf -lz`, with newer elfutils also `-lzstd`. */
+function staticLibraries() {
+  const text = execFileSync('pkg-config', ['--static', '--libs', 'libbpf', 'libelf', 'zlib'], { encoding: 'utf8' });
+  const ofTheSystem = new Set(['-lc', '-lm', '-lpthread', '-ldl', '-lrt']);
+  const all = text.trim().split(/\s+/);
+  return {
+    folders: [...new Set(all.filter((word) => word.startsWith('-L')))],
+    libraries: all.filter((word) => word.startsWith('-l') && !ofTheSystem.has(word)),
+  };
+}
+
+async function buildAddon() {
+  const include = nodeHeaders();
+  const compiler = toolIdentity('g++');
+  const napi = join(root, 'node_modules/node-addon-api');
+  if (!existsSync(join(napi, 'napi.h'))) throw new Error(`no ${napi}: run npm ci first`);
+  const context = [compiler, process.version, CXX_FLAGS.join(' '), readFileSync(join(napi, 'package.json'), 'utf8')];
+  const headers = [...filesIn('native', /\.h$/), join(root, 'bpf/events.h')];
+  const flags = [...CXX_FLAGS, '-I', root, '-isystem', include, '-isystem', napi];
+
+  const sources = filesIn('native', /\.cc$/);
+  const objects = sources.map((source) => join(root, 'dist/native', `${basename(source)}.o`));
+  const compiled = await inParallel(
+    sources.map((source, index) => () => {
+      const stamp = hashOf([source, ...headers], ...context);
+      return produce(objects[index], stamp, (temporary) => run('g++', [...flags, '-c', source, '-o', temporary]));
+    }),
+  );
+
+  const output = join(root, 'dist/native/wirespan.node');
+  const stamp = hashOf([...sources, ...headers], ...context);
+  if (!compiled.includes(true) && isFresh(output, stamp)) return [];
+  await produce(output, `${stamp}`, async (temporary) => {
+    const { folders, libraries } = staticLibraries();
+    const link = ['-shared', '-static-libstdc++', '-static-libgcc', '-Wl,--exclude-libs,ALL', '-Wl,-z,relro,-z,now'];
+    await run('g++', [...link, '-o', temporary, ...objects, ...folders, '-Wl,-Bstatic', ...libraries, '-Wl,-Bdynamic']);
+  });
+  return [output];
+}
+
+/** Builds everything that is out of date. @returns the paths of what was built */
+export async function build() {
+  mkdirSync(join(root, 'dist/bpf'), { recursive: true });
+  mkdirSync(join(root, 'dist/native'), { recursive: true });
+  const bpf = await inParallel(bpfTasks());
+  return [...bpf.flat(), ...(await buildAddon())];
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    for (const path of await build()) process.stderr.write(`built ${path.slice(root.length + 1)}\n`);
+  } catch (error) {
+    process.stderr.write(`${error.message}\n`);
+    process.exitCode = 1;
+  }
+}

@@ -1,0 +1,31 @@
+import { createRequire } from 'node:module';
+
+/**
+ * What the addon exports, typed. Each area of the addon has its own interface in the file that uses it; that file narrows `native()`
+ * to it. Here is only what belongs to none.
+ */
+export interface NativeLayout {
+  /** Offsets of bpf/events.h by struct, in the shape of the constants of records.ts. */
+  recordLayout(): Record<'HEADER' | 'PACKET' | 'SOCKET' | 'PROCESS' | 'SECRET', Record<string, number>>;
+}
+
+/** Folder of what the native build makes: the same from src/ and from dist/, both of which lie beside it. */
+const ADDON_PATH = '../../dist/native/wirespan.node';
+
+let loaded: unknown;
+
+/**
+ * Loads the addon on first use, so that commands that need nothing native start without it.
+ * @throws Error when it was not built or belongs to another Node version
+ */
+export function native<T = NativeLayout>(): T {
+  if (loaded === undefined) {
+    try {
+      loaded = createRequire(import.meta.url)(ADDON_PATH);
+    } catch (error) {
+      const why = error instanceof Error ? error.message.split('\n')[0] : String(error);
+      throw new Error(`cannot load the native addon (${why}); build it with: node native/build.mjs`);
+    }
+  }
+  return loaded as T;
+}
