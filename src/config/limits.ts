@@ -9,10 +9,17 @@ export interface Limits {
   reassemblyBytesPerDirection: number;
   /** Out-of-order bytes held by all connections together. */
   reassemblyBytes: number;
+  /** Out-of-order pieces held per direction, however small. */
+  reassemblyPiecesPerDirection: number;
   /** A hole in the stream is given up after this time. */
   reassemblyHoleUs: number;
+  /** Bytes that a segment may lie ahead of what was seen last, or behind it, and still belong to the stream. */
+  reassemblyWindowBytes: number;
   /** A connection without packets is forgotten after this time. */
   idleUs: number;
+  /** A closed connection is remembered for this time, so that late copies of its packets do not look like a new one; and how many. */
+  lingerUs: number;
+  lingeringConnections: number;
   /** Records that wait for a TLS secret: per connection, in all, and for how long. */
   tlsPendingBytesPerConnection: number;
   tlsPendingBytes: number;
@@ -42,8 +49,12 @@ export const defaultLimits: Limits = {
   connections: 65_536,
   reassemblyBytesPerDirection: 4 * 1024 * 1024,
   reassemblyBytes: 64 * 1024 * 1024,
+  reassemblyPiecesPerDirection: 4096,
   reassemblyHoleUs: 2_000_000,
+  reassemblyWindowBytes: 64 * 1024 * 1024,
   idleUs: 3_600_000_000,
+  lingerUs: 5_000_000,
+  lingeringConnections: 8192,
   tlsPendingBytesPerConnection: 1024 * 1024,
   tlsPendingBytes: 32 * 1024 * 1024,
   tlsPendingUs: 5_000_000,
@@ -62,6 +73,9 @@ export const defaultLimits: Limits = {
 export function assertLimits(limits: Limits): void {
   const holds: [boolean, string][] = [
     [limits.reassemblyBytesPerDirection <= limits.reassemblyBytes, 'reassemblyBytesPerDirection <= reassemblyBytes'],
+    [limits.reassemblyBytesPerDirection <= limits.reassemblyWindowBytes, 'reassemblyBytesPerDirection <= reassemblyWindowBytes'],
+    [limits.reassemblyWindowBytes <= 2 ** 30, 'reassemblyWindowBytes <= 2^30'],
+    [limits.lingeringConnections <= limits.connections, 'lingeringConnections <= connections'],
     [limits.tlsPendingBytesPerConnection <= limits.tlsPendingBytes, 'tlsPendingBytesPerConnection <= tlsPendingBytes'],
     [limits.tlsPendingUs <= limits.secretUs, 'tlsPendingUs <= secretUs'],
     [limits.httpResponseUs <= limits.idleUs, 'httpResponseUs <= idleUs'],
