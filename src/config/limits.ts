@@ -30,12 +30,20 @@ export interface Limits {
   tlsGapTrials: number;
   /** Bytes buffered per direction while the protocol is not known. */
   detectionBytes: number;
+  /** Messages looked at, of a connection whose start was not seen, before its protocol counts as unknown. */
+  detectionTries: number;
   /** Bytes of one HTTP header block (start line and fields). */
   httpHeaderBytes: number;
   /** Requests of one connection that wait for their response. */
   httpPipelineDepth: number;
   /** A request that was not answered is given up after this time. */
   httpResponseUs: number;
+  /** Responses kept per connection whose request has not been seen yet. */
+  httpOrphanResponses: number;
+  /** Messages of one connection that could not be parsed before the connection is given up. */
+  httpParseErrors: number;
+  /** Silence after which a connection that pipelines its requests is taken to be between two exchanges. */
+  httpQuietUs: number;
   /** Secrets kept for connections that were not seen yet, and for how long. */
   secrets: number;
   secretUs: number;
@@ -61,9 +69,13 @@ export const defaultLimits: Limits = {
   tlsHandshakeMessageBytes: 1024 * 1024,
   tlsGapTrials: 64,
   detectionBytes: 4096,
+  detectionTries: 64,
   httpHeaderBytes: 1024 * 1024,
   httpPipelineDepth: 16_384,
   httpResponseUs: 300_000_000,
+  httpOrphanResponses: 16,
+  httpParseErrors: 16,
+  httpQuietUs: 1_000_000,
   secrets: 16_384,
   secretUs: 60_000_000,
   workloadProcesses: 16_384,
@@ -73,7 +85,10 @@ export const defaultLimits: Limits = {
 export function assertLimits(limits: Limits): void {
   const holds: [boolean, string][] = [
     [limits.reassemblyBytesPerDirection <= limits.reassemblyBytes, 'reassemblyBytesPerDirection <= reassemblyBytes'],
-    [limits.reassemblyBytesPerDirection <= limits.reassemblyWindowBytes, 'reassemblyBytesPerDirection <= reassemblyWindowBytes'],
+    [
+      limits.reassemblyBytesPerDirection <= limits.reassemblyWindowBytes,
+      'reassemblyBytesPerDirection <= reassemblyWindowBytes',
+    ],
     [limits.reassemblyWindowBytes <= 2 ** 30, 'reassemblyWindowBytes <= 2^30'],
     [limits.lingeringConnections <= limits.connections, 'lingeringConnections <= connections'],
     [limits.tlsPendingBytesPerConnection <= limits.tlsPendingBytes, 'tlsPendingBytesPerConnection <= tlsPendingBytes'],

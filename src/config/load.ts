@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import { snakeKey } from './case.ts';
 import { describeType, nodeAt } from './describe.ts';
 import { assertLimits } from './limits.ts';
-import { type Config, configSchema, toConfig } from './schema.ts';
+import { type Config, type ConfigFile, configSchema, toConfig } from './schema.ts';
 import { suggest } from './suggest.ts';
 
 const MAX_FILE_BYTES = 1024 * 1024;
@@ -22,20 +22,40 @@ export class ConfigError extends Error {
   }
 }
 
+/** Values that go before the file's, such as the command line's, in the file's names. */
+export interface ConfigLayers {
+  readonly below?: ConfigFile;
+  readonly above?: ConfigFile;
+}
+
 /**
- * @param file path of a YAML file; `undefined` gives the defaults
+ * @param file path of a YAML file; `undefined`: none
  * @throws ConfigError when the file cannot be read or is not a valid configuration
  */
-export function loadConfig(file: string | undefined): Config {
-  return file === undefined ? parseConfig('', 'defaults') : parseConfig(readConfigFile(file), file);
+export function loadConfig(file: string | undefined, layers: ConfigLayers = {}): Config {
+  return file === undefined
+    ? parseConfig('', 'configuration', layers)
+    : parseConfig(readConfigFile(file), file, layers);
 }
 
 /**
  * @param text YAML
  * @param file its name, for messages
+ * @param layers values with which the file's are merged, section by section; they are trusted to be valid
  * @throws ConfigError with a line for every problem
  */
-export function parseConfig(text: string, file: string): Config {
+export function parseConfig(text: string, file: string, layers: ConfigLayers = {}): Config {
+  const values = validated(text, file);
+  const config = toConfig(configSchema.parse(merged(merged(layers.below ?? {}, values), layers.above ?? {})));
+  try {
+    assertLimits(config.limits);
+  } catch (error) {
+    throw new ConfigError([`${file}: ${snakeKey(String((error as Error).message))}`]);
+  }
+  return config;
+}
+
+function validated(text: string, file: string): ConfigFile {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const position = (offset: number): string => {
@@ -45,19 +65,26 @@ export function parseConfig(text: string, file: string): Config {
   if (document.errors.length > 0) {
     throw problemsFound(document.errors.map((error) => `${position(error.pos[0])}: ${error.message}`));
   }
-  const result = configSchema.safeParse(withoutEmptySections(toValues(document, file)));
-  if (!result.success) {
-    const problems = result.error.issues.flatMap((issue) => describeIssue(issue, document));
-    problems.sort((a, b) => a.offset - b.offset);
-    throw problemsFound(problems.map(({ offset, text }) => `${position(offset)}: ${text}`));
+  const values = withoutEmptySections(toValues(document, file));
+  const result = configSchema.safeParse(values);
+  if (result.success) return values as ConfigFile;
+  const problems = result.error.issues.flatMap((issue) => describeIssue(issue, document));
+  problems.sort((a, b) => a.offset - b.offset);
+  throw problemsFound(problems.map(({ offset, text }) => `${position(offset)}: ${text}`));
+}
+
+/** A section is merged key by key; a list is replaced as a whole. */
+function merged(below: ConfigFile, above: ConfigFile): ConfigFile {
+  const result: Record<string, unknown> = { ...below };
+  for (const [name, value] of Object.entries(above)) {
+    const under = result[name];
+    result[name] = isSection(under) && isSection(value) ? { ...under, ...value } : value;
   }
-  const config = toConfig(result.data);
-  try {
-    assertLimits(config.limits);
-  } catch (error) {
-    throw new ConfigError([`${file}: ${snakeKey(String((error as Error).message))}`]);
-  }
-  return config;
+  return result;
+}
+
+function isSection(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function readConfigFile(file: string): string {

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { type CamelCased, camelKey, type SnakeCase, snakeKey } from './case.ts';
 import { defaultLimits, type Limits } from './limits.ts';
+import { isOutput, outputConflict, outputForms } from './outputs.ts';
 
 /**
  * The configuration file: its keys, their types, defaults and meaning. The one place; the reference in README.md is printed from
@@ -25,9 +26,6 @@ export const forbiddenHeaders: ReadonlySet<string> = new Set([
   'cookie',
   'set-cookie',
 ]);
-
-export const outputPattern = /^(?:otlp|console|none|otlp-json(?:=.+)?)$/s;
-export const outputForms = 'otlp, console, otlp-json, otlp-json=FILE or none';
 
 export const logLevels = ['error', 'warn', 'info', 'debug'] as const;
 export const logFormats = ['text', 'json'] as const;
@@ -141,8 +139,12 @@ const logShape = {
 
 export const configSchema = z.strictObject({
   outputs: z
-    .array(z.string().regex(outputPattern, `expected ${outputForms}`))
+    .array(z.string().refine(isOutput, `expected one of ${outputForms.join(', ')}`))
     .max(16)
+    .superRefine((outputs, context) => {
+      const message = outputConflict(outputs);
+      if (message !== undefined) context.addIssue({ code: 'custom', message });
+    })
     .default([])
     .describe(
       'Where spans go: `otlp`, `console`, `otlp-json`, `otlp-json=FILE`, `none`. Default: otlp when an OTLP endpoint is set in the environment, else console.',

@@ -1,0 +1,72 @@
+import type { ConfigFile, LogLevel } from './schema.ts';
+
+/** What OpenTelemetry's standard environment variables say, as configuration values; the file and the command line go before it. */
+export interface EnvironmentConfig {
+  readonly values: ConfigFile;
+  /** A variable that could not be used, and why. The specification asks for a warning and to go on without it. */
+  readonly warnings: readonly string[];
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const logLevelNames: Readonly<Record<string, LogLevel>> = {
+  none: 'error',
+  error: 'error',
+  warn: 'warn',
+  warning: 'warn',
+  info: 'info',
+  debug: 'debug',
+  verbose: 'debug',
+  all: 'debug',
+};
+
+/**
+ * Variables of the OpenTelemetry specification ("Environment Variable Specification") that stand for a key of the configuration.
+ * OTEL_EXPORTER_OTLP_* is read by the exporter itself. An empty variable is as if it were not set, says the specification.
+ */
+export function readEnvironment(environment: Environment): EnvironmentConfig {
+  const warnings: string[] = [];
+  const whole = (name: string, most: number): number | undefined => {
+    const text = environment[name]?.trim();
+    if (text === undefined || text === '') return undefined;
+    const value = /^\d{1,9}$/.test(text) ? Number(text) : 0;
+    if (value >= 1 && value <= most) return value;
+    warnings.push(`${name}: expected a whole number from 1 to ${most}; ignored`);
+    return undefined;
+  };
+  const values = {
+    outputs: readExporters(environment, warnings),
+    export: defined({
+      queue_spans: whole('OTEL_BSP_MAX_QUEUE_SIZE', 10_000_000),
+      batch_spans: whole('OTEL_BSP_MAX_EXPORT_BATCH_SIZE', 100_000),
+      batch_delay_ms: whole('OTEL_BSP_SCHEDULE_DELAY', 60_000),
+    }),
+    log: defined({ level: readLogLevel(environment, warnings) }),
+  };
+  return { values, warnings };
+}
+
+function readExporters(environment: Environment, warnings: string[]): string[] {
+  const outputs: string[] = [];
+  for (const name of (environment.OTEL_TRACES_EXPORTER ?? '').split(',').map((part) => part.trim())) {
+    if (name === '') continue;
+    if (name === 'otlp' || name === 'console' || name === 'none') outputs.push(name);
+    else warnings.push('OTEL_TRACES_EXPORTER: expected otlp, console or none; ignored');
+  }
+  return outputs;
+}
+
+function readLogLevel(environment: Environment, warnings: string[]): LogLevel | undefined {
+  const text = environment.OTEL_LOG_LEVEL?.trim().toLowerCase();
+  if (text === undefined || text === '') return undefined;
+  const level = logLevelNames[text];
+  if (level === undefined) warnings.push('OTEL_LOG_LEVEL: expected error, warn, info or debug; ignored');
+  return level;
+}
+
+/** Without the keys whose value is undefined. */
+function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
+    [Key in keyof T]?: Exclude<T[Key], undefined>;
+  };
+}
