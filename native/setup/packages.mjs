@@ -1,0 +1,71 @@
+/** System packages: what is looked for, and which Debian or Ubuntu package brings it. */
+import { existsSync } from 'node:fs';
+import { findCommand, run, SetupError, say } from './common.mjs';
+
+/** @typedef {{package: string, command?: string, file?: string}} Need */
+
+/** To build the addon and the BPF objects. @type {Need[]} */
+export const BUILD = [
+  { package: 'g++', command: 'g++' },
+  { package: 'clang', command: 'clang' },
+  { package: 'llvm', command: 'llvm-strip' },
+  { package: 'pkg-config', command: 'pkg-config' },
+  { package: 'libbpf-dev', file: '/usr/include/bpf/libbpf.h' },
+  { package: 'libelf-dev', file: '/usr/include/libelf.h' },
+  { package: 'zlib1g-dev', file: '/usr/include/zlib.h' },
+];
+
+/** For the tests that need no privilege. @type {Need[]} */
+export const TEST = [
+  { package: 'openssl', command: 'openssl' },
+  { package: 'tshark', command: 'tshark' },
+];
+
+/** For the live tests. @type {Need[]} */
+export const LIVE = [
+  { package: 'nginx', command: 'nginx' },
+  { package: 'wrk', command: 'wrk' },
+  { package: 'curl', command: 'curl' },
+  { package: 'python3', command: 'python3' },
+  { package: 'iproute2', command: 'ip' },
+  { package: 'bpftool', command: 'bpftool' },
+  { package: 'binutils', command: 'readelf' },
+];
+
+/** For the tests on other kernels. @type {Need[]} */
+export const KERNELS = [
+  { package: 'qemu-system-x86', command: 'qemu-system-x86_64' },
+  { package: 'kmod', command: 'depmod' },
+  { package: 'xz-utils', command: 'xz' },
+];
+
+function missing(needs) {
+  return needs
+    .filter((need) => !(need.command ? findCommand(need.command) : existsSync(need.file ?? '')))
+    .map((need) => need.package);
+}
+
+/**
+ * Installs what is missing with apt-get, as root.
+ * @param {Need[]} needs @param {string} purpose ends the sentence "... is needed to"
+ * @throws {SetupError} that names the packages, when they cannot be installed
+ */
+export function ensurePackages(needs, purpose) {
+  const packages = missing(needs);
+  if (packages.length === 0) return;
+  const list = packages.join(' ');
+  const apt = findCommand('apt-get');
+  if (!apt)
+    throw new SetupError(`needed to ${purpose}: ${list} (Debian's names; apt-get was not found, install them by hand)`);
+  if (process.getuid?.() !== 0) throw new SetupError(`needed to ${purpose}; run as root: apt-get install ${list}`);
+  say(`installing with apt-get, to ${purpose}: ${list}`);
+  // RUNLEVEL=1 keeps invoke-rc.d from starting a freshly installed server.
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
+  const install = () => run(apt, ['install', '-y', '-qq', '--no-install-recommends', ...packages], { env });
+  // The second try is for package lists that are empty or old.
+  if (!install() && !(run(apt, ['update', '-qq'], { env }) && install())) {
+    throw new SetupError(`apt-get could not install: ${list}`);
+  }
+  const left = missing(needs);
+  if (left.length > 0) throw new SetupError(`still missing after apt-get install: ${left.join(' ')}`);
+}

@@ -1,0 +1,131 @@
+#!/usr/bin/env node
+/**
+ * `npm test [-- PART...]`: set-up, then the parts of the test suite one after the other (all of them when none is named), and
+ * their totals in the last line. Plain JavaScript: it starts on the machine's own Node and runs everything with the right one.
+ *
+ * WIRESPAN_SKIP_LIVE=1 leaves out what needs root and a kernel that can be watched; the last line says how much that was.
+ */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { environmentOf } from '../native/setup/build.mjs';
+import { root } from '../native/setup/common.mjs';
+import * as packages from '../native/setup/packages.mjs';
+import { prepare } from '../native/setup/prepare.mjs';
+
+/** @typedef {{name: string, live?: boolean, needs?: packages.Need[], checks?: [string, string[]][], folders?: string[], serial?: boolean}} Part */
+
+/** @type {Part[]} */
+const PARTS = [
+  {
+    name: 'lint',
+    checks: [
+      ['biome', ['node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings', '--max-diagnostics=100']],
+      ['types of the sources', ['node_modules/typescript/bin/tsc', '--noEmit', '-p', '.']],
+      ['types of the tests', ['node_modules/typescript/bin/tsc', '--noEmit', '-p', 'test']],
+    ],
+  },
+  { name: 'unit', needs: packages.TEST, folders: ['test/unit', 'test/golden', 'test/property'] },
+  { name: 'captures', needs: packages.TEST, folders: ['test/captures'] },
+  // The live tests watch the whole machine: one at a time.
+  { name: 'live', live: true, needs: [...packages.TEST, ...packages.LIVE], folders: ['test/e2e'], serial: true },
+  { name: 'kernels', live: true, needs: packages.KERNELS, folders: ['test/kernels'], serial: true },
+];
+
+/** @param {Part} part */
+function testFiles(part) {
+  return (part.folders ?? []).flatMap((folder) => {
+    try {
+      return readdirSync(join(root, folder), { recursive: true })
+        .filter((name) => name.endsWith('.test.ts'))
+        .map((name) => `${folder}/${name}`)
+        .sort();
+    } catch {
+      return [];
+    }
+  });
+}
+
+const given = process.argv.slice(2);
+const unknown = given.filter((name) => !PARTS.some((part) => part.name === name));
+if (unknown.length > 0) {
+  process.stderr.write(`unknown part: ${unknown.join(' ')}; there are ${PARTS.map((part) => part.name).join(' ')}\n`);
+  process.exit(2);
+}
+const chosen = PARTS.filter((part) => given.length === 0 || given.includes(part.name));
+const skipLive = process.env.WIRESPAN_SKIP_LIVE === '1';
+const parts = chosen.filter((part) => !(part.live && skipLive));
+const leftOut = chosen.filter((part) => part.live && skipLive).flatMap(testFiles);
+
+if (parts.some((part) => part.live) && process.getuid?.() !== 0) {
+  process.stderr.write('the live tests need root: run as root, or leave them out with WIRESPAN_SKIP_LIVE=1\n');
+  process.exit(1);
+}
+
+const needs = [...new Set(parts.flatMap((part) => part.needs ?? []))];
+const node = prepare({ needs, purpose: 'run the tests' });
+const env = environmentOf(node);
+// Programs of the system (nginx, bpftool) are called by their names; a user's PATH may lack their folders.
+env.PATH = `${env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
+const work = mkdtempSync(join(tmpdir(), 'wirespan-run-'));
+const totals = { passed: 0, failed: 0, skipped: 0 };
+const failures = [];
+
+function heading(text) {
+  process.stdout.write(`\n== ${text}\n`);
+}
+
+/** @param {string[]} args */
+function execute(args) {
+  return spawnSync(node, args, { cwd: root, env, stdio: ['ignore', 'inherit', 'inherit'] }).status === 0;
+}
+
+/** @param {Part} part */
+function runTests(part) {
+  const files = testFiles(part);
+  heading(`${part.name}: ${files.length} files`);
+  if (files.length === 0) {
+    process.stdout.write(`no test file in ${part.folders?.join(', ')}\n`);
+    totals.failed += 1;
+    failures.push(part.name);
+    return;
+  }
+  const totalsFile = join(work, `${part.name}.json`);
+  const ok = execute([
+    ...['--test', ...(part.serial ? ['--test-concurrency=1'] : [])],
+    ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
+    ...['--test-reporter=./test/support/totals-reporter.mjs', `--test-reporter-destination=${totalsFile}`],
+    ...files,
+  ]);
+  const line = readFileSync(totalsFile, 'utf8').trim();
+  // A run that was cut short has no totals: that is a failure too.
+  const counts = line === '' ? { passed: 0, failed: 1, cancelled: 0, skipped: 0, todo: 0 } : JSON.parse(line);
+  const failed = counts.failed + counts.cancelled;
+  totals.passed += counts.passed;
+  totals.failed += failed === 0 && !ok ? 1 : failed;
+  totals.skipped += counts.skipped + counts.todo;
+  if (!ok || failed > 0) failures.push(part.name);
+}
+
+for (const part of parts) {
+  for (const [what, args] of part.checks ?? []) {
+    heading(`${part.name}: ${what}`);
+    if (execute(args)) {
+      totals.passed += 1;
+    } else {
+      totals.failed += 1;
+      failures.push(`${part.name} (${what})`);
+    }
+  }
+  if (part.folders) runTests(part);
+}
+rmSync(work, { recursive: true, force: true });
+
+process.stdout.write('\n');
+if (failures.length > 0) process.stdout.write(`failed: ${failures.join(', ')}\n`);
+if (leftOut.length > 0)
+  process.stdout.write(`left out by WIRESPAN_SKIP_LIVE=1: ${leftOut.length} files of live tests\n`);
+const skipped = totals.skipped + leftOut.length;
+process.stdout.write(`${totals.passed} passed, ${totals.failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}\n`);
+process.exitCode = totals.failed > 0 ? 1 : 0;

@@ -1,0 +1,15 @@
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The checkout. */
+export const root = fileURLToPath(new URL('../..', import.meta.url));
+
+/** Programs that are built or downloaded once per machine, a folder per name and version. */
+export const cacheFolder = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'wirespan');
+
+/** Every time-out of the live tests is multiplied by this: under software emulation a handshake takes forty times as long. */
+export const timeScale = Number(process.env.WIRESPAN_TIME_SCALE ?? '1');
+
+/** The entry file of the agent under test: what is packaged, unless told otherwise. */
+export const mainFile = process.env.WIRESPAN_MAIN ?? join(root, 'dist', 'main.js');

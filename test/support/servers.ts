@@ -1,0 +1,71 @@
+import { fileURLToPath } from 'node:url';
+import { type Certificate, selfSigned } from './certificate.ts';
+import type { Cleanup } from './cleanup.ts';
+import { type Running, start } from './process.ts';
+
+export interface ServerOptions {
+  /** Default true. */
+  tls?: boolean;
+  host?: string;
+  /** Default: any free one. */
+  port?: number;
+  certificate?: Certificate;
+  /** Before the command, such as `ip netns exec NAME`. */
+  prefix?: readonly string[];
+  env?: Record<string, string | undefined>;
+}
+
+/** What a server says of each request that it has answered. */
+export interface Answered {
+  method: string;
+  target: string;
+  status: number;
+  /** Of the response. */
+  bodyBytes: number;
+}
+
+export interface Server {
+  running: Running;
+  host: string;
+  port: number;
+  /** Without a slash at the end. */
+  url: string;
+  log(): Answered[];
+}
+
+async function startServer(cleanup: Cleanup, command: readonly string[], options: ServerOptions): Promise<Server> {
+  const host = options.host ?? '127.0.0.1';
+  const tls = options.tls ?? true;
+  const certificate = tls ? (options.certificate ?? (await selfSigned(cleanup))) : undefined;
+  const files = certificate ? [certificate.certFile, certificate.keyFile] : [];
+  const [program, ...args] = [...(options.prefix ?? []), ...command, host, String(options.port ?? 0), ...files];
+  const running = start(cleanup, program!, args, options.env ? { env: options.env } : {});
+  const port = Number((await running.waitFor('stdout', /^listening (\d+)\n/))[1]);
+  return {
+    running,
+    host,
+    port,
+    url: `${tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}`,
+    log: () =>
+      running.stdout
+        .slice(0, running.stdout.lastIndexOf('\n') + 1)
+        .split('\n')
+        .filter((line) => line.startsWith('{'))
+        .map((line) => JSON.parse(line) as Answered),
+  };
+}
+
+const script = (name: string) => fileURLToPath(new URL(`servers/${name}`, import.meta.url));
+
+/**
+ * A server on Node's http or https. Paths: /bytes/N (a body of N bytes), /status/N (no body), /echo (the request's body), /slow/MS
+ * (answers `slow` after that time), /trickle/N (N chunks, 20 ms apart), /die (resets the connection).
+ */
+export function startNodeServer(cleanup: Cleanup, options: ServerOptions = {}): Promise<Server> {
+  return startServer(cleanup, [process.execPath, script('node-server.mjs')], options);
+}
+
+/** A server on Python's http.server, with the same /bytes/N, /status/N, /echo and /slow/MS. */
+export function startPythonServer(cleanup: Cleanup, options: ServerOptions = {}): Promise<Server> {
+  return startServer(cleanup, ['python3', '-u', script('python-server.py')], options);
+}

@@ -1,0 +1,55 @@
+import { run } from './process.ts';
+
+/** The fields asked for, each with all its values in the packet. */
+export type PacketFields<Name extends string> = Record<Name, string[]>;
+
+/**
+ * Runs tshark over a file and returns the fields of each packet that passes the display filter.
+ * @param options preferences, each as for `-o`, such as `tls.keylog_file:/a/b`
+ */
+export async function tsharkFields<Name extends string>(
+  file: string,
+  filter: string,
+  fields: readonly Name[],
+  options: readonly string[] = [],
+): Promise<PacketFields<Name>[]> {
+  const { stdout } = await run(
+    'tshark',
+    [
+      ...['-n', '-r', file, '-Y', filter, '-T', 'json', '--no-duplicate-keys'],
+      ...fields.flatMap((field) => ['-e', field]),
+      ...options.flatMap((option) => ['-o', option]),
+    ],
+    { timeoutMs: 300_000 },
+  );
+  const packets = JSON.parse(stdout.trim() || '[]') as { _source: { layers: Partial<Record<Name, string[]>> } }[];
+  return packets.map(
+    ({ _source }) =>
+      Object.fromEntries(fields.map((field) => [field, _source.layers[field] ?? []])) as PacketFields<Name>,
+  );
+}
+
+export interface HttpMessage {
+  stream: number;
+  /** A request's method and target, or a response's status. */
+  method?: string;
+  target?: string;
+  status?: number;
+}
+
+const HTTP_FIELDS = ['tcp.stream', 'http.request.method', 'http.request.uri', 'http.response.code'] as const;
+
+/** Every HTTP/1 request and response of a file, in tshark's order. Several in one packet are all there. */
+export async function tsharkHttp(file: string, options: readonly string[] = []): Promise<HttpMessage[]> {
+  const packets = await tsharkFields(file, 'http.request or http.response', HTTP_FIELDS, options);
+  return packets.flatMap((packet) => {
+    const stream = Number(packet['tcp.stream'][0] ?? -1);
+    const requests = packet['http.request.method'].map((method, index) => ({
+      stream,
+      method,
+      target: packet['http.request.uri'][index] ?? '',
+    }));
+    const responses = packet['http.response.code'].map((code) => ({ stream, status: Number(code) }));
+    return [...requests, ...responses];
+  });
+}
