@@ -13,7 +13,7 @@ import { promisify } from 'node:util';
 const execute = promisify(execFile);
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 
-const BPF_FLAGS = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-D__TARGET_ARCH_x86', '-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter', '-Wno-missing-field-initializers']; // biome-ignore format: one list
+const BPF_FLAGS = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-D__TARGET_ARCH_x86', '-idirafter', '/usr/include/x86_64-linux-gnu', '-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter', '-Wno-missing-field-initializers']; // biome-ignore format: one list
 const CXX_FLAGS = ['-std=c++20', '-O2', '-g1', '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra', '-Wno-cast-function-type', '-Wno-missing-field-initializers', '-DNAPI_VERSION=9', '-DNAPI_CPP_EXCEPTIONS', '-DNODE_GYP_MODULE_NAME=wirespan', '-DBUILDING_NODE_EXTENSION', '-D_GNU_SOURCE']; // biome-ignore format: one list
 
 /** The headers of the Node that runs this script, never those of another version that a user's npm configuration names. */
@@ -139,7 +139,7 @@ async function buildAddon() {
   if (!compiled.includes(true) && isFresh(output, stamp)) return [];
   await produce(output, `${stamp}`, async (temporary) => {
     const { folders, libraries } = staticLibraries();
-    const link = ['-shared', '-static-libstdc++', '-static-libgcc', '-Wl,--exclude-libs,ALL', '-Wl,-z,relro,-z,now'];
+    const link = ['-shared', '-static-libstdc++', '-static-libgcc', '-Wl,--exclude-libs,ALL', '-Wl,-z,relro,-z,now', '-Wl,--wrap=stderr'];
     await run('g++', [...link, '-o', temporary, ...objects, ...folders, '-Wl,-Bstatic', ...libraries, '-Wl,-Bdynamic']);
   });
   return [output];
