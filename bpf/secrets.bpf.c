@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * TLS secrets from OpenSSL 3 and 4: one entry probe on
+ *
+ *     int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *key, size_t keylen, const OSSL_PARAM params[]);
+ *
+ * through which libssl derives every secret of TLS. Its arguments are public ABI (openssl/core.h, openssl/kdf.h), so no private
+ * structure is ever read. Three of its calls are of use; every other one leaves as early as it can:
+ *
+ *  - TLS 1.3, label "s hs traffic": key = the handshake secret, data = Transcript-Hash(ClientHello..ServerHello). Of the two calls with
+ *    these values ("c hs traffic" has the same) this is the one that both the client and the server make first.
+ *  - TLS 1.3, label "c e traffic": key = the early secret, data = Transcript-Hash(ClientHello).
+ *  - TLS 1.2 and before, first seed "key expansion": secret = the master secret, then the seeds server_random and client_random.
+ *
+ * Parameters are found by their key string, never by their index. To spare reads of the traced process's memory, a parameter's
+ * strings are only read when its size can be that of a wanted one.
+ */
+#include <linux/types.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "events.h"
+
+/* x86-64, arch/x86/include/asm/ptrace.h; the context of a uprobe program. Only the argument registers are named as used. */
+struct pt_regs {
+	__u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
+};
+
+/* openssl/core.h */
+struct ossl_param {
+	__u64 key; /* const char *, 0 ends the array */
+	__u32 data_type;
+	__u32 padding;
+	__u64 data;
+	__u64 data_size;
+	__u64 return_size;
+};
+_Static_assert(sizeof(struct ossl_param) == 40, "OSSL_PARAM");
+
+#define PARAMS_MAX 16
+/* Read at once: holds all that is wanted of every known version (TLS 1.3: label is 5th or 6th; TLS 1.2: the 3 seeds are 3rd to 5th). */
+#define PARAMS_BLOCK 6
+
+/* Little-endian words of the key strings, their NUL included. */
+#define WORD_KEY 0x0079656bULL	       /* "key" */
+#define WORD_DATA 0x0061746164ULL      /* "data" */
+#define WORD_LABEL 0x006c6562616cULL   /* "label" */
+#define WORD_SEED 0x0064656573ULL      /* "seed" */
+#define WORD_SECRET 0x00746572636573ULL /* "secret" */
+#define MASK(length) ((1ULL << (8 * (length))) - 1)
+
+#define LABEL_S_HS_TRAFFIC 12 /* lengths; no two wanted labels share one */
+#define LABEL_C_E_TRAFFIC 11
+#define SEED_KEY_EXPANSION 13
+
+#define RANDOM_LENGTH 32
+#define HASH_MIN 32 /* SHA-256 */
+#define HASH_MAX 48 /* SHA-384 */
+#define MASTER_SECRET_LENGTH 48
+
+/* What was lost, by reason; the order is known to native/probes.cc. */
+struct secret_losses {
+	__u64 ring_full;
+	__u64 params_unreadable;
+	__u64 values_unreadable;
+	__u64 unexpected_values; /* the wanted label, with a secret or hash of a size that no TLS cipher suite has */
+	__u64 emitted;
+};
+struct secret_losses secret_losses;
+
+/* Set before loading: bpf_get_attach_cookie exists (5.15). Where it is 0 the verifier removes the call. */
+const volatile __u8 has_attach_cookie = 0;
+
+/* Replaced by the capture's ring of the same name when there is one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} control_ring SEC(".maps");
+
+#define COUNT(field) __sync_fetch_and_add(&secret_losses.field, 1)
+
+/* What a block of parameters holds of the wanted ones; user addresses. */
+struct found {
+	__u64 secret; /* `key` of HKDF, `secret` of the TLS 1 PRF */
+	__u64 context; /* `data` of HKDF, server_random of the PRF */
+	__u64 client_random;
+	__u32 secret_size;
+	__u32 context_size;
+	__u8 kind;
+	__u8 seeds; /* 1: "key expansion" was seen; 2: server_random; 3: client_random */
+	__u8 end;
+};
+
+static __always_inline __u64 key_word(__u64 address)
+{
+	__u64 word = 0;
+	/* A string that ends less than 8 bytes before an unreadable page is read by its NUL. */
+	if (bpf_probe_read_user(&word, sizeof(word), (void *)address) != 0)
+		bpf_probe_read_user_str(&word, sizeof(word), (void *)address);
+	return word;
+}
+
+/* 0: not a wanted one. */
+static __always_inline __u8 kind_of_label(__u64 address, __u64 size)
+{
+	__u64 head = 0;
+	__u32 tail = 0;
+
+	/* "s hs tra" "ffic"; "c e traf" "fic"; "key expa" "nsion": the first eight bytes, then four from a fixed place. */
+	if (bpf_probe_read_user(&head, sizeof(head), (void *)address) != 0)
+		return 0;
+	if (size == LABEL_S_HS_TRAFFIC) {
+		if (head != 0x6172742073682073ULL || bpf_probe_read_user(&tail, 4, (void *)(address + 8)) != 0)
+			return 0;
+		return tail == 0x63696666 ? SECRET_TLS13_HANDSHAKE : 0;
+	}
+	if (size == LABEL_C_E_TRAFFIC) {
+		if (head != 0x6661727420652063ULL || bpf_probe_read_user(&tail, 4, (void *)(address + 7)) != 0)
+			return 0;
+		return tail == 0x63696666 ? SECRET_TLS13_EARLY : 0;
+	}
+	if (head != 0x617078652079656bULL || bpf_probe_read_user(&tail, 4, (void *)(address + 9)) != 0)
+		return 0;
+	return tail == 0x6e6f6973 ? SECRET_TLS12_MASTER : 0;
+}
+
+static __always_inline void look_at(const struct ossl_param *param, struct found *found)
+{
+	__u64 word, size = param->data_size;
+
+	if (size == LABEL_S_HS_TRAFFIC || size == LABEL_C_E_TRAFFIC || size == SEED_KEY_EXPANSION) {
+		__u8 kind;
+		if (found->kind != 0)
+			return;
+		word = key_word(param->key);
+		if (size == SEED_KEY_EXPANSION) {
+			if ((word & MASK(5)) != WORD_SEED || found->seeds != 0)
+				return;
+		} else if ((word & MASK(6)) != WORD_LABEL) {
+			return;
+		}
+		kind = kind_of_label(param->data, size);
+		if (kind == 0) {
+			found->end = 1; /* another label, or another derivation by seeds */
+			return;
+		}
+		found->kind = kind;
+		if (kind == SECRET_TLS12_MASTER)
+			found->seeds = 1;
+	}
+}
+
+static __always_inline void take_value(const struct ossl_param *param, struct found *found)
+{
+	__u64 word, size = param->data_size;
+
+	if (size != HASH_MIN && size != HASH_MAX)
+		return;
+	word = key_word(param->key);
+	if (found->kind == SECRET_TLS12_MASTER) {
+		if ((word & MASK(7)) == WORD_SECRET) {
+			found->secret = param->data;
+			found->secret_size = size;
+		} else if ((word & MASK(5)) == WORD_SEED && size == RANDOM_LENGTH) {
+			if (found->seeds == 1)
+				found->context = param->data;
+			else if (found->seeds == 2)
+				found->client_random = param->data;
+			found->context_size = RANDOM_LENGTH;
+			found->seeds++;
+		}
+	} else if ((word & MASK(4)) == WORD_KEY) {
+		found->secret = param->data;
+		found->secret_size = size;
+	} else if ((word & MASK(5)) == WORD_DATA) {
+		found->context = param->data;
+		found->context_size = size;
+	}
+}
+
+/* One value of 32 or 48 bytes. */
+static __always_inline int read_value(void *to, __u64 from, __u32 size)
+{
+	return size == HASH_MAX ? bpf_probe_read_user(to, HASH_MAX, (void *)from) : bpf_probe_read_user(to, HASH_MIN, (void *)from);
+}
+
+static __noinline int emit(struct pt_regs *ctx, struct found *found)
+{
+	struct secret_record *record;
+	__u32 secret_size = found->secret_size, context_size = found->context_size;
+	int failed;
+
+	if (found->kind == SECRET_TLS12_MASTER) {
+		if (secret_size != MASTER_SECRET_LENGTH || found->seeds != 3) {
+			COUNT(unexpected_values);
+			return 0;
+		}
+	} else if (secret_size == 0 || secret_size != context_size) {
+		COUNT(unexpected_values);
+		return 0;
+	}
+	record = bpf_ringbuf_reserve(&control_ring, sizeof(*record), 0);
+	if (!record) {
+		COUNT(ring_full);
+		return 0;
+	}
+	__builtin_memset(record, 0, sizeof(*record));
+	record->header.length = sizeof(*record);
+	record->header.type = RECORD_SECRET;
+	record->header.time_ns = bpf_ktime_get_boot_ns();
+	record->tgid = bpf_get_current_pid_tgid() >> 32;
+	record->kind = found->kind;
+	record->secret_length = secret_size;
+	if (has_attach_cookie)
+		record->library = bpf_get_attach_cookie(ctx);
+	failed = read_value(record->secret, found->secret, secret_size);
+	if (found->kind == SECRET_TLS12_MASTER) {
+		record->context_length = 2 * RANDOM_LENGTH;
+		failed |= bpf_probe_read_user(record->context, RANDOM_LENGTH, (void *)found->context);
+		failed |= bpf_probe_read_user(record->context + RANDOM_LENGTH, RANDOM_LENGTH, (void *)found->client_random);
+	} else {
+		record->context_length = context_size;
+		failed |= read_value(record->context, found->context, context_size);
+	}
+	if (failed) {
+		COUNT(values_unreadable);
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
+	COUNT(emitted);
+	bpf_ringbuf_submit(record, 0);
+	return 0;
+}
+
+/* The parameters one by one: an array whose end lies close to an unreadable page, or with more in it than the first block. */
+static __noinline int derive_one_by_one(struct pt_regs *ctx, __u64 params)
+{
+	struct ossl_param param;
+	struct found found = {};
+	int i, pass;
+
+	for (pass = 0; pass < 2; pass++) {
+		for (i = 0; i < PARAMS_MAX; i++) {
+			if (bpf_probe_read_user(&param, sizeof(param), (void *)(params + i * sizeof(param))) != 0) {
+				COUNT(params_unreadable);
+				return 0;
+			}
+			if (param.key == 0)
+				break;
+			if (pass == 0)
+				look_at(&param, &found);
+			else
+				take_value(&param, &found);
+			if (found.end)
+				return 0;
+		}
+		if (found.kind == 0)
+			return 0;
+	}
+	return emit(ctx, &found);
+}
+
+SEC("uprobe")
+int wirespan_kdf(struct pt_regs *ctx)
+{
+	struct ossl_param params[PARAMS_BLOCK];
+	struct found found = {};
+	__u64 address = ctx->cx;
+	int i;
+
+	/* Keys and nonces: a TLS 1.3 secret has the length of its hash, a TLS 1.2 key block is at least 40 bytes long. */
+	if (ctx->dx < HASH_MIN || address == 0)
+		return 0;
+	if (bpf_probe_read_user(params, sizeof(params), (void *)address) != 0)
+		return derive_one_by_one(ctx, address);
+
+#pragma unroll
+	for (i = 0; i < PARAMS_BLOCK; i++) {
+		if (params[i].key == 0)
+			break;
+		look_at(&params[i], &found);
+		if (found.end)
+			return 0;
+	}
+	if (found.kind == 0)
+		return i < PARAMS_BLOCK ? 0 : derive_one_by_one(ctx, address);
+#pragma unroll
+	for (i = 0; i < PARAMS_BLOCK; i++) {
+		if (params[i].key == 0)
+			break;
+		take_value(&params[i], &found);
+	}
+	if (found.secret_size == 0 || found.context_size == 0 || (found.kind == SECRET_TLS12_MASTER && found.seeds < 3))
+		return derive_one_by_one(ctx, address);
+	return emit(ctx, &found);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,337 @@
+#include "native/probes.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fcntl.h>
+#include <linux/perf_event.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+
+namespace wirespan {
+namespace {
+
+// linux/bpf.h of 6.6 and later; the library in use is older.
+constexpr uint32_t kTraceUprobeMulti = 48;
+constexpr uint32_t kPerfEvent = 41;
+constexpr int kLinkCreate = 28;
+
+struct LinkCreate {
+  uint32_t prog_fd;
+  uint32_t target_fd;
+  uint32_t attach_type;
+  uint32_t flags;
+  union {
+    struct {
+      uint64_t path;
+      uint64_t offsets;
+      uint64_t ref_ctr_offsets;
+      uint64_t cookies;
+      uint32_t count;
+      uint32_t flags;
+      uint32_t pid;
+      uint32_t padding;
+    } uprobe_multi;
+    struct {
+      uint64_t bpf_cookie;
+    } perf_event;
+  };
+};
+static_assert(offsetof(LinkCreate, uprobe_multi) == 16 && sizeof(LinkCreate) == 64);
+
+uint64_t Address(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
+
+// @returns the link's descriptor, or -errno
+int CreateLink(LinkCreate* create, size_t size) {
+  long fd = syscall(SYS_bpf, kLinkCreate, create, size);
+  return fd < 0 ? -errno : static_cast<int>(fd);
+}
+
+const char* Advice(int code) {
+  switch (code) {
+    case EPERM:
+    case EACCES:
+      return "; run as root, or with CAP_BPF and CAP_PERFMON (before Linux 6.6 also CAP_SYS_ADMIN)";
+    case EMFILE:
+    case ENFILE:
+      return "; raise the limit of open files (ulimit -n)";
+    case ENOENT:
+      return "; the file or the kernel's uprobe support (/sys/bus/event_source/devices/uprobe) is not there";
+    case EIO:
+      return "; the file system cannot carry uprobes";
+    case ENOMEM:
+      return "; memory, or RLIMIT_MEMLOCK on kernels before 5.11, is used up";
+    default:
+      return "";
+  }
+}
+
+ProbeError Failure(const std::string& what, int code) {
+  return {code, what + ": " + std::strerror(code) + Advice(code)};
+}
+
+// Not the thread's own affair, but nothing is loaded at the same time: both loaders run on the main thread.
+int Quiet(enum libbpf_print_level, const char*, va_list) { return 0; }
+
+class QuietLibbpf {
+ public:
+  QuietLibbpf() : previous_(libbpf_set_print(Quiet)) {}
+  ~QuietLibbpf() { libbpf_set_print(previous_); }
+
+ private:
+  libbpf_print_fn_t previous_;
+};
+
+std::string LastLines(const std::vector<char>& log) {
+  std::string text(log.data());
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  size_t start = text.size();
+  for (int lines = 0; lines < 3 && start != std::string::npos && start > 0; lines++) start = text.rfind('\n', start - 1);
+  return start == std::string::npos ? text : text.substr(start);
+}
+
+void CloseAttachment(int link_fd, int perf_fd) {
+  if (link_fd >= 0) close(link_fd);
+  if (perf_fd >= 0) close(perf_fd);
+}
+
+}  // namespace
+
+int Probes::Load(const ProbeOptions& options, bool multi, bool cookies, std::string* log) {
+  QuietLibbpf quiet;
+  std::vector<char> buffer(64 * 1024, '\0');
+  LIBBPF_OPTS(bpf_object_open_opts, open);
+  open.kernel_log_buf = buffer.data();
+  open.kernel_log_size = buffer.size();
+
+  bpf_object* object = bpf_object__open_file(options.object_path.c_str(), &open);
+  if (object == nullptr) {
+    *log = "cannot open " + options.object_path;
+    return errno;
+  }
+  bpf_program* program = bpf_object__find_program_by_name(object, "wirespan_kdf");
+  bpf_map* ring = bpf_object__find_map_by_name(object, "control_ring");
+  bpf_map* rodata = nullptr;
+  bpf_map* bss = nullptr;
+  bpf_map* map;
+  bpf_object__for_each_map(map, object) {
+    std::string name = bpf_map__name(map);
+    if (name.ends_with(".rodata")) rodata = map;
+    if (name.ends_with(".bss")) bss = map;
+  }
+  size_t rodata_size = 0;
+  if (rodata != nullptr) bpf_map__initial_value(rodata, &rodata_size);
+  if (program == nullptr || ring == nullptr || bss == nullptr || rodata_size == 0) {
+    bpf_object__close(object);
+    *log = options.object_path + " is not of this version";
+    return EINVAL;
+  }
+  std::vector<uint8_t> constants(rodata_size, 0);
+  constants[0] = cookies ? 1 : 0;  // has_attach_cookie, the only member
+  bpf_map__set_initial_value(rodata, constants.data(), constants.size());
+  if (multi) bpf_program__set_expected_attach_type(program, static_cast<enum bpf_attach_type>(kTraceUprobeMulti));
+  int error = options.control_ring_fd >= 0 ? bpf_map__reuse_fd(ring, options.control_ring_fd) : 0;
+  if (error == 0) error = bpf_object__load(object);
+  if (error != 0) {
+    bpf_object__close(object);
+    *log = LastLines(buffer);
+    return -error;
+  }
+  object_ = object;
+  program_fd_ = bpf_program__fd(program);
+  counts_fd_ = bpf_map__fd(bss);
+  multi_ = multi;
+  cookies_ = cookies;
+  if (options.control_ring_fd < 0) {
+    auto take = [](void* context, void* data, size_t size) {
+      auto* drained = static_cast<std::vector<uint8_t>*>(context);
+      auto* bytes = static_cast<uint8_t*>(data);
+      drained->insert(drained->end(), bytes, bytes + size);
+      return 0;
+    };
+    ring_ = ring_buffer__new(bpf_map__fd(ring), take, &drained_, nullptr);
+    if (ring_ == nullptr) {
+      int code = errno;
+      Close();
+      *log = "ring_buffer__new";
+      return code;
+    }
+  }
+  return 0;
+}
+
+// A kernel without these links says EINVAL to the attach type; one that has them looks at the path first, and a folder is EBADF.
+bool Probes::LinksMulti() const {
+  uint64_t offset = 0;
+  LinkCreate create = {};
+  create.prog_fd = static_cast<uint32_t>(program_fd_);
+  create.attach_type = kTraceUprobeMulti;
+  create.uprobe_multi.path = Address("/");
+  create.uprobe_multi.offsets = Address(&offset);
+  create.uprobe_multi.count = 1;
+  int fd = CreateLink(&create, sizeof(create));
+  if (fd >= 0) close(fd);
+  return fd == -EBADF;
+}
+
+std::unique_ptr<Probes> Probes::Open(const ProbeOptions& options) {
+  // Before 5.11 maps count against it. libbpf does not see that it must when only CAP_BPF is there; failing is no error here.
+  rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+  setrlimit(RLIMIT_MEMLOCK, &unlimited);
+
+  std::unique_ptr<Probes> probes(new Probes());
+  std::string log;
+  if (options.allow_multi && probes->Load(options, true, true, &log) == 0) {
+    if (probes->LinksMulti()) return probes;
+    probes->Close();
+  }
+  if (probes->Load(options, false, true, &log) == 0) return probes;
+  int code = probes->Load(options, false, false, &log);
+  if (code == 0) return probes;
+  ProbeError error = Failure("cannot load the program for TLS secrets", code);
+  if (!log.empty()) error.message += " (" + log + ")";
+  throw error;
+}
+
+Probes::Attachment Probes::AttachMulti(const std::string& path, uint64_t file_offset, uint64_t cookie) const {
+  LinkCreate create = {};
+  create.prog_fd = static_cast<uint32_t>(program_fd_);
+  create.attach_type = kTraceUprobeMulti;
+  create.uprobe_multi.path = Address(path.c_str());
+  create.uprobe_multi.offsets = Address(&file_offset);
+  create.uprobe_multi.cookies = Address(&cookie);
+  create.uprobe_multi.count = 1;
+  int fd = CreateLink(&create, sizeof(create));
+  if (fd < 0) throw Failure("uprobe_multi link", -fd);
+  return {fd, -1};
+}
+
+Probes::Attachment Probes::AttachPerf(const std::string& path, uint64_t file_offset, uint64_t cookie) const {
+  uint32_t type = 0;
+  FILE* file = fopen("/sys/bus/event_source/devices/uprobe/type", "re");
+  if (file == nullptr) throw Failure("/sys/bus/event_source/devices/uprobe/type", errno);
+  int read = fscanf(file, "%" SCNu32, &type);
+  fclose(file);
+  if (read != 1) throw Failure("/sys/bus/event_source/devices/uprobe/type", EINVAL);
+
+  perf_event_attr attributes = {};
+  attributes.type = type;
+  attributes.size = sizeof(attributes);
+  attributes.config1 = Address(path.c_str());  // uprobe_path
+  attributes.config2 = file_offset;            // probe_offset
+  long perf = syscall(SYS_perf_event_open, &attributes, -1, 0, -1, PERF_FLAG_FD_CLOEXEC);
+  if (perf < 0) throw Failure("perf_event_open of a uprobe", errno);
+  Attachment attachment = {-1, static_cast<int>(perf)};
+
+  // A link (5.15) can carry the cookie; before it the program is set on the event.
+  LinkCreate create = {};
+  create.prog_fd = static_cast<uint32_t>(program_fd_);
+  create.target_fd = static_cast<uint32_t>(attachment.perf_fd);
+  create.attach_type = kPerfEvent;
+  create.perf_event.bpf_cookie = cookie;
+  int link = cookies_ ? CreateLink(&create, 24) : -EINVAL;
+  if (link >= 0) {
+    attachment.link_fd = link;
+  } else if (ioctl(attachment.perf_fd, PERF_EVENT_IOC_SET_BPF, program_fd_) != 0) {
+    int code = errno;
+    CloseAttachment(-1, attachment.perf_fd);
+    throw Failure("PERF_EVENT_IOC_SET_BPF", code);
+  }
+  if (ioctl(attachment.perf_fd, PERF_EVENT_IOC_ENABLE, 0) != 0) {
+    int code = errno;
+    CloseAttachment(attachment.link_fd, attachment.perf_fd);
+    throw Failure("PERF_EVENT_IOC_ENABLE", code);
+  }
+  return attachment;
+}
+
+uint32_t Probes::Attach(const std::string& path, uint64_t file_offset, uint64_t cookie) {
+  if (object_ == nullptr) throw Failure("the probes are closed", EBADF);
+  Attachment attachment = multi_ ? AttachMulti(path, file_offset, cookie) : AttachPerf(path, file_offset, cookie);
+  uint32_t id = next_id_++;
+  attached_.emplace(id, attachment);
+  return id;
+}
+
+bool Probes::Detach(uint32_t id) {
+  auto found = attached_.find(id);
+  if (found == attached_.end()) return false;
+  Release(found->second);
+  attached_.erase(found);
+  return true;
+}
+
+void Probes::Release(const Attachment& attachment) {
+  std::erase_if(releases_, [](auto& release) { return release.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
+  releases_.push_back(std::async(std::launch::async, CloseAttachment, attachment.link_fd, attachment.perf_fd));
+}
+
+ProbeCounts Probes::Counts() const {
+  ProbeCounts counts = {};
+  uint32_t key = 0;
+  if (counts_fd_ >= 0) bpf_map_lookup_elem(counts_fd_, &key, &counts);
+  return counts;
+}
+
+ProbeProgram Probes::Program() const {
+  bpf_prog_info info = {};
+  uint32_t size = sizeof(info);
+  if (program_fd_ < 0 || bpf_obj_get_info_by_fd(program_fd_, &info, &size) != 0) return {"wirespan_kdf", 0, 0, 0};
+  return {"wirespan_kdf", info.id, info.run_cnt, info.run_time_ns};
+}
+
+std::vector<uint8_t> Probes::Drain() {
+  if (ring_ != nullptr) ring_buffer__consume(ring_);
+  std::vector<uint8_t> records;
+  records.swap(drained_);
+  return records;
+}
+
+void Probes::Close() {
+  for (auto& [id, attachment] : attached_) Release(attachment);
+  attached_.clear();
+  releases_.clear();  // a future of std::async waits when it goes
+  if (ring_ != nullptr) ring_buffer__free(ring_);
+  if (object_ != nullptr) bpf_object__close(object_);
+  ring_ = nullptr;
+  object_ = nullptr;
+  program_fd_ = counts_fd_ = -1;
+}
+
+Probes::~Probes() { Close(); }
+
+MappedIdentity IdentifyMapped(int fd) {
+  void* page = mmap(nullptr, 1, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (page == MAP_FAILED) throw Failure("cannot map the file", errno);
+  MappedIdentity identity = {"", 0};
+  FILE* maps = fopen("/proc/self/maps", "re");
+  if (maps != nullptr) {
+    char* line = nullptr;
+    size_t capacity = 0;
+    while (getline(&line, &capacity, maps) > 0) {
+      uint64_t start = 0;
+      char device[32] = "";
+      // proc(5): address-range permissions offset device inode path
+      int fields = sscanf(line, "%" SCNx64 "-%*x %*s %*x %31s %" SCNu64, &start, device, &identity.inode);
+      if (fields == 3 && start == Address(page)) {
+        identity.device = device;
+        break;
+      }
+    }
+    free(line);
+    fclose(maps);
+  }
+  munmap(page, 1);
+  if (identity.device.empty()) throw Failure("cannot find the file in /proc/self/maps", ENOENT);
+  return identity;
+}
+
+}  // namespace wirespan

@@ -1,0 +1,101 @@
+// Uprobes for TLS secrets: loads bpf/secrets.bpf.c and attaches it to files. Knows nothing of JavaScript.
+#pragma once
+
+#include <cstdint>
+#include <future>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+struct bpf_object;
+struct ring_buffer;
+
+namespace wirespan {
+
+// What went wrong, for people: what failed, errno's text and what to do.
+struct ProbeError {
+  int code;  // errno
+  std::string message;
+};
+
+struct ProbeOptions {
+  std::string object_path;    // of secrets.bpf.o
+  int control_ring_fd = -1;   // the map that secrets are written to; -1: a ring of their own, read by Drain()
+  bool allow_multi = true;    // false: only perf_event_open, for tests of the older way
+};
+
+// bpf/secrets.bpf.c, struct secret_losses.
+struct ProbeCounts {
+  uint64_t ring_full;
+  uint64_t params_unreadable;
+  uint64_t values_unreadable;
+  uint64_t unexpected_values;
+  uint64_t emitted;
+};
+
+struct ProbeProgram {
+  std::string name;
+  uint32_t id;
+  uint64_t run_count;    // 0 unless kernel.bpf_stats_enabled
+  uint64_t run_time_ns;
+};
+
+class Probes {
+ public:
+  // @throws ProbeError
+  static std::unique_ptr<Probes> Open(const ProbeOptions& options);
+  ~Probes();
+  Probes(const Probes&) = delete;
+  Probes& operator=(const Probes&) = delete;
+
+  // One uprobe at `file_offset` of the file at `path`, for all processes. @returns its id @throws ProbeError
+  uint32_t Attach(const std::string& path, uint64_t file_offset, uint64_t cookie);
+  // Takes it off again, on a thread of its own: the kernel waits for grace periods, up to 100 ms. @returns whether there was one
+  bool Detach(uint32_t id);
+  size_t attached() const { return attached_.size(); }
+  // The links by BPF_LINK_CREATE with BPF_TRACE_UPROBE_MULTI, else perf_event_open.
+  bool multi() const { return multi_; }
+  // Whether a record's `library` is the attach cookie; else it is 0.
+  bool cookies() const { return cookies_; }
+  ProbeCounts Counts() const;
+  ProbeProgram Program() const;
+  // Whole records of the ring of its own, one after the other; nothing when the ring is someone else's.
+  std::vector<uint8_t> Drain();
+
+ private:
+  struct Attachment {
+    int link_fd = -1;
+    int perf_fd = -1;
+  };
+  Probes() = default;
+  // @returns 0 or errno, with the log's end in `log`
+  int Load(const ProbeOptions& options, bool multi, bool cookies, std::string* log);
+  bool LinksMulti() const;
+  Attachment AttachMulti(const std::string& path, uint64_t file_offset, uint64_t cookie) const;
+  Attachment AttachPerf(const std::string& path, uint64_t file_offset, uint64_t cookie) const;
+  void Release(const Attachment& attachment);
+  // Takes all off, all at once, and waits for it.
+  void Close();
+
+  bpf_object* object_ = nullptr;
+  ring_buffer* ring_ = nullptr;
+  std::vector<uint8_t> drained_;
+  int program_fd_ = -1;
+  int counts_fd_ = -1;
+  bool multi_ = false;
+  bool cookies_ = false;
+  uint32_t next_id_ = 1;
+  std::unordered_map<uint32_t, Attachment> attached_;
+  std::vector<std::future<void>> releases_;
+};
+
+// The file as /proc/PID/maps names it: device and inode of the file that is really mapped, which on overlay and btrfs file systems are not
+// those of fstat(2). Found by mapping a page of it here. @throws ProbeError
+struct MappedIdentity {
+  std::string device;  // "fe:00"
+  uint64_t inode;
+};
+MappedIdentity IdentifyMapped(int fd);
+
+}  // namespace wirespan
