@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseEnvironment, parseResourceAttributes } from '../../../src/workload/environment.ts';
+
+function parse(...entries: string[]) {
+  const bytes = Buffer.from(entries.map((entry) => `${entry}\0`).join(''));
+  return parseEnvironment(bytes, bytes.length);
+}
+
+test('the service name', () => {
+  assert.equal(parse('A=b', 'OTEL_SERVICE_NAME=shop', 'C=d').serviceName, 'shop');
+  assert.equal(parse('OTEL_SERVICE_NAME=first', 'OTEL_SERVICE_NAME=second').serviceName, 'first');
+  assert.equal(parse('OTEL_SERVICE_NAME=', 'OTEL_RESOURCE_ATTRIBUTES=service.name=listed').serviceName, 'listed');
+  assert.equal(parse('OTEL_SERVICE_NAME=shop', 'OTEL_RESOURCE_ATTRIBUTES=service.name=listed').serviceName, 'shop');
+  assert.equal(parse('XOTEL_SERVICE_NAME=shop', 'OTEL_SERVICE_NAMES=shop', 'OTEL_SERVICE_NAME').serviceName, undefined);
+});
+
+test('resource attributes, without the service name', () => {
+  assert.deepEqual(
+    parse('OTEL_RESOURCE_ATTRIBUTES=service.name=x,service.version=1%2C2, deployment.environment.name = prod,')
+      .attributes,
+    { 'service.version': '1,2', 'deployment.environment.name': 'prod' },
+  );
+});
+
+test('an error in the list discards all of it', () => {
+  for (const list of ['a', 'a=b,c', 'a=%zz', '=x', `a=${'x'.repeat(5000)}`, Array(200).fill('a=b').join(',')]) {
+    assert.deepEqual(parseResourceAttributes(list), {}, list.slice(0, 40));
+  }
+});
+
+test('nothing else of the environment leaves the parser', () => {
+  const parsed = parse(
+    'OTEL_EXPORTER_OTLP_HEADERS=authorization=secret',
+    'DATABASE_PASSWORD=secret',
+    'OTEL_SERVICE_NAME=a',
+  );
+  assert.deepEqual(parsed, { serviceName: 'a', attributes: {} });
+});
+
+test('cut at every byte it does not read what lies behind', () => {
+  const bytes = Buffer.from('A=b\0OTEL_SERVICE_NAME=shop\0OTEL_RESOURCE_ATTRIBUTES=a=b\0');
+  for (let length = 0; length <= bytes.length; length++) {
+    const { serviceName } = parseEnvironment(bytes, length);
+    const seen = Buffer.from(bytes.subarray(0, length)).toString().split('OTEL_SERVICE_NAME=')[1]?.split('\0')[0];
+    assert.equal(serviceName ?? '', seen ?? '', `cut at ${length}`);
+  }
+});
