@@ -13,7 +13,9 @@ export type IncompleteReason =
   /** The agent stopped before the response was whole. */
   | 'shutdown'
   /** A limit was reached (pipeline depth, header size, memory). */
-  | 'limit';
+  | 'limit'
+  /** What stood in the response's place is no response of the protocol. */
+  | 'protocol_error';
 
 /** One HTTP request with its response, or without. */
 export interface HttpExchange {
@@ -30,7 +32,10 @@ export interface HttpExchange {
   /** Lower-case name to values in wire order; only the fields that the parser was asked to keep. */
   requestHeaders: ReadonlyMap<string, readonly string[]>;
   responseHeaders: ReadonlyMap<string, readonly string[]>;
-  /** Time of the first byte of the request, of the last byte of the request, of the first and last byte of the response; 0 = not seen. */
+  /**
+   * Time of the first byte of the request, of the last byte of the request, of the first and last byte of the response; 0 = not seen.
+   * The end of an incomplete exchange is the time at which it was given up or its connection ended.
+   */
   startUs: number;
   requestEndUs: number;
   responseStartUs: number;

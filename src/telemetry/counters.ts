@@ -8,11 +8,25 @@ export function count(counts: ReasonCounts, reason: string, n = 1): void {
 /** What the process has seen, made and lost: the source of --stats and of the agent's own metrics. One object per process. */
 export interface Counters {
   packets: { captured: number; bytes: number; lost: ReasonCounts; ignored: ReasonCounts };
-  connections: { tcp: number; tls: number; decrypted: number; undecryptable: ReasonCounts; ended: ReasonCounts };
+  connections: {
+    tcp: number;
+    tls: number;
+    decrypted: number;
+    undecryptable: ReasonCounts;
+    ended: ReasonCounts;
+    /** Byte streams, plain or decrypted, whose protocol is none that is parsed here. */
+    unrecognised: ReasonCounts;
+  };
+  /** TLS secrets received, and those that were evicted, expired, malformed, ... */
+  secrets: ReasonCounts;
   /** TCP reassembly: retransmissions, overlaps, gaps, ... by name. */
   reassembly: ReasonCounts;
-  /** By protocol. */
+  /** All exchanges that were emitted, by protocol; the incomplete ones among them. */
   exchanges: ReasonCounts;
+  /**
+   * Exchanges that are not whole, and messages that made none: `request_not_seen` counts responses without a request; a request
+   * whose start line is not whole is counted under the reason that ended it.
+   */
   incomplete: ReasonCounts;
   /** By protocol. */
   parseErrors: ReasonCounts;
@@ -22,7 +36,8 @@ export interface Counters {
 export function newCounters(): Counters {
   return {
     packets: { captured: 0, bytes: 0, lost: {}, ignored: {} },
-    connections: { tcp: 0, tls: 0, decrypted: 0, undecryptable: {}, ended: {} },
+    connections: { tcp: 0, tls: 0, decrypted: 0, undecryptable: {}, ended: {}, unrecognised: {} },
+    secrets: {},
     reassembly: {},
     exchanges: {},
     incomplete: {},

@@ -1,0 +1,184 @@
+/** The grammar of HTTP/1.1 messages that is needed to find their parts (RFC 9110 section 5.6, RFC 9112 sections 2 to 4). */
+import type { Detection } from '../layer.ts';
+
+export const LF = 0x0a;
+export const CR = 0x0d;
+export const SP = 0x20;
+export const HT = 0x09;
+export const COLON = 0x3a;
+
+/** tchar of RFC 9110 section 5.6.2: 1 where the byte may stand in a token. */
+const TOKEN = new Uint8Array(256);
+for (const c of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+  TOKEN[c.charCodeAt(0)] = 1;
+
+export function isToken(bytes: Buffer, start: number, end: number): boolean {
+  if (start >= end) return false;
+  for (let i = start; i < end; i++) if (TOKEN[bytes[i]!] === 0) return false;
+  return true;
+}
+
+export function isBlank(byte: number | undefined): boolean {
+  return byte === SP || byte === HT;
+}
+
+/** The methods of RFC 9110 section 9, PATCH (RFC 5789) and WebDAV's most common ones: strings that are not made again and again. */
+const METHODS = ['GET', 'POST', 'PUT', 'HEAD', 'DELETE', 'PATCH', 'OPTIONS', 'CONNECT', 'TRACE', 'PROPFIND', 'REPORT'];
+
+/** @returns whether bytes[start..end) are the characters of `text` (ASCII) */
+export function equalsAscii(bytes: Buffer, start: number, end: number, text: string): boolean {
+  if (end - start !== text.length) return false;
+  for (let i = 0; i < text.length; i++) if (bytes[start + i] !== text.charCodeAt(i)) return false;
+  return true;
+}
+
+/** The method in bytes[start..end), without a new string for a known one; `undefined` when it is not a token. */
+export function methodAt(bytes: Buffer, start: number, end: number): string | undefined {
+  for (const method of METHODS) if (equalsAscii(bytes, start, end, method)) return method;
+  return isToken(bytes, start, end) ? bytes.toString('latin1', start, end) : undefined;
+}
+
+/**
+ * HTTP-version of major version 1 (RFC 9112 section 2.3; case-sensitive) in the eight bytes at `at`.
+ *
+ * @returns the minor version, -1 when there is none
+ */
+export function minorVersionAt(bytes: Buffer, at: number): number {
+  if (
+    bytes[at] !== 0x48 ||
+    bytes[at + 1] !== 0x54 ||
+    bytes[at + 2] !== 0x54 ||
+    bytes[at + 3] !== 0x50 ||
+    bytes[at + 4] !== 0x2f ||
+    bytes[at + 5] !== 0x31 ||
+    bytes[at + 6] !== 0x2e
+  ) {
+    return -1;
+  }
+  const minor = bytes[at + 7]! - 0x30;
+  return minor >= 0 && minor <= 9 ? minor : -1;
+}
+
+const VERSIONS = ['1.0', '1.1', '1.2', '1.3', '1.4', '1.5', '1.6', '1.7', '1.8', '1.9'];
+export const VERSION_LENGTH = 8;
+
+export function versionOf(minor: number): string {
+  return VERSIONS[minor] ?? '1.1';
+}
+
+/**
+ * Content-Length, one field or several joined by commas (RFC 9110 section 8.6: equal values count as one).
+ *
+ * @returns bytes, -1 when the value is invalid or its members differ
+ */
+export function parseContentLength(text: string): number {
+  let length = -1;
+  for (let at = 0; at <= text.length; ) {
+    const comma = text.indexOf(',', at);
+    const member = (comma < 0 ? text.slice(at) : text.slice(at, comma)).trim();
+    const value = parseDigits(member);
+    if (value < 0 || (length >= 0 && length !== value)) return -1;
+    length = value;
+    if (comma < 0) break;
+    at = comma + 1;
+  }
+  return length;
+}
+
+function parseDigits(text: string): number {
+  if (text.length === 0) return -1;
+  let value = 0;
+  for (let i = 0; i < text.length; i++) {
+    const digit = text.charCodeAt(i) - 0x30;
+    if (digit < 0 || digit > 9) return -1;
+    value = value * 10 + digit;
+    if (value > Number.MAX_SAFE_INTEGER) return -1;
+  }
+  return value;
+}
+
+/** What Transfer-Encoding says of the framing (RFC 9112 section 6.1). */
+export type TransferCoding =
+  /** Nothing: no field, or only the `identity` that RFC 2616 knew. */
+  | 'none'
+  /** `chunked` is the last coding. */
+  | 'chunked'
+  /** Some other coding is the last one: the length cannot be told from it. */
+  | 'other';
+
+export function parseTransferEncoding(text: string): TransferCoding {
+  if (text === 'chunked') return 'chunked';
+  let coding: TransferCoding = 'none';
+  for (const member of text.toLowerCase().split(',')) {
+    const name = member.split(';', 1)[0]!.trim();
+    if (name === 'chunked') coding = 'chunked';
+    else if (name !== '' && name !== 'identity') coding = 'other';
+  }
+  return coding;
+}
+
+/** A method this long is none; the registry's longest, UPDATEREDIRECTREF, has 17. */
+const METHOD_LENGTH_MAX = 32;
+/** A known method and this many bytes of a target are enough, so that a target of any length is recognised. */
+const TARGET_EVIDENCE_BYTES = 128;
+
+/** Whether bytes[start..end) begin with a request line of HTTP/1.x. */
+export function probeRequest(bytes: Buffer, start: number, end: number): Detection {
+  let at = start;
+  // RFC 9112 section 2.2: empty lines before a request line are ignored.
+  while (at < end && (bytes[at] === CR || bytes[at] === LF)) at++;
+  const methodStart = at;
+  while (at < end && TOKEN[bytes[at]!] === 1) at++;
+  const methodEnd = at;
+  if (methodEnd - methodStart > METHOD_LENGTH_MAX) return 'no';
+  if (at === end) return 'maybe';
+  if (methodEnd === methodStart || bytes[at] !== SP) return 'no';
+  const targetStart = at + 1;
+  for (at = targetStart; at < end && bytes[at] !== LF; at++) {
+    const c = bytes[at]!;
+    if (c < SP && c !== HT && c !== CR) return 'no';
+    if (at - targetStart >= TARGET_EVIDENCE_BYTES && isKnownMethod(bytes, methodStart, methodEnd)) return 'yes';
+  }
+  if (at === end) return 'maybe';
+  let lineEnd = at;
+  while (lineEnd > targetStart && (bytes[lineEnd - 1] === CR || isBlank(bytes[lineEnd - 1]))) lineEnd--;
+  const version = lineEnd - VERSION_LENGTH;
+  return version > targetStart && bytes[version - 1] === SP && minorVersionAt(bytes, version) >= 0 ? 'yes' : 'no';
+}
+
+function isKnownMethod(bytes: Buffer, start: number, end: number): boolean {
+  for (const method of METHODS) if (equalsAscii(bytes, start, end, method)) return true;
+  return false;
+}
+
+/** `HTTP/1.1 200` and what delimits it. */
+const STATUS_EVIDENCE_BYTES = 13;
+
+/** Whether bytes[start..end) begin with a status line of HTTP/1.x. */
+export function probeResponse(bytes: Buffer, start: number, end: number): Detection {
+  let at = start;
+  while (at < end && (bytes[at] === CR || bytes[at] === LF)) at++;
+  if (end - at < STATUS_EVIDENCE_BYTES) {
+    const prefix = Math.min(end - at, 7);
+    return equalsAscii(bytes, at, at + prefix, 'HTTP/1.'.slice(0, prefix)) ? 'maybe' : 'no';
+  }
+  return minorVersionAt(bytes, at) >= 0 && statusAt(bytes, at + VERSION_LENGTH, end) >= 0 ? 'yes' : 'no';
+}
+
+/**
+ * The status code behind the version at `at`: SP 3DIGIT and then SP or the line's end (RFC 9112 section 4).
+ *
+ * @returns 100 to 999, -1 when there is none
+ */
+export function statusAt(bytes: Buffer, at: number, end: number): number {
+  if (end - at < 4 || bytes[at] !== SP) return -1;
+  const a = bytes[at + 1]! - 0x30;
+  const b = bytes[at + 2]! - 0x30;
+  const c = bytes[at + 3]! - 0x30;
+  if (a < 1 || a > 9 || b < 0 || b > 9 || c < 0 || c > 9) return -1;
+  if (end - at > 4) {
+    const next = bytes[at + 4]!;
+    if (!isBlank(next) && next !== CR && next !== LF) return -1;
+  }
+  return a * 100 + b * 10 + c;
+}

@@ -1,0 +1,267 @@
+import type { KnownField } from './fields.ts';
+import { type FieldTable, FRAMING_CONTENT_LENGTH, FRAMING_EXPECT, FRAMING_TRANSFER_ENCODING } from './fields.ts';
+import {
+  COLON,
+  CR,
+  isBlank,
+  LF,
+  methodAt,
+  minorVersionAt,
+  probeRequest,
+  probeResponse,
+  SP,
+  statusAt,
+  VERSION_LENGTH,
+} from './grammar.ts';
+
+export const HEAD_MORE = 0;
+export const HEAD_DONE = 1;
+/** What stands here is no start line of HTTP/1.x. */
+export const HEAD_INVALID = 2;
+/** The header block is longer than the limit. */
+export const HEAD_LIMIT = 3;
+export type HeadOutcome = typeof HEAD_MORE | typeof HEAD_DONE | typeof HEAD_INVALID | typeof HEAD_LIMIT;
+
+/** Shared by all messages without a field that is kept. */
+export const NO_HEADERS: ReadonlyMap<string, readonly string[]> = new Map();
+const NO_BYTES = Buffer.alloc(0);
+const CARRY_BYTES = 512;
+/** A start line that is cut is looked at again with each piece until it has this many bytes. */
+const START_PROBED_BYTES = 512;
+/** A carry that grew beyond this is not kept for the next message. */
+const CARRY_KEPT_BYTES = 4096;
+
+/**
+ * Reads the head of a message (start line and fields up to the empty line), line by line: a line that lies within one call
+ * is parsed where it stands; only a line that is cut by the end of a call is copied, into the carry. So the memory held is
+ * that of one line, however long the head is.
+ *
+ * Tolerant where peers are (RFC 9112 section 2.2): a line ends in LF with or without CR, blanks before a colon are ignored,
+ * a line without a colon is passed over and counted in `badLines`.
+ */
+export class HeadReader {
+  outcome: HeadOutcome = HEAD_MORE;
+  /** The start line was whole and valid: the fields below hold. */
+  started = false;
+  method = '';
+  target = '';
+  minorVersion = 1;
+  statusCode = 0;
+  headers: ReadonlyMap<string, readonly string[]> = NO_HEADERS;
+  /** Values as they stand, several fields joined by commas; `undefined` without such a field. */
+  contentLength: string | undefined;
+  transferEncoding: string | undefined;
+  expectsContinue = false;
+  badLines = 0;
+
+  private readonly isRequest: boolean;
+  private readonly table: FieldTable;
+  private readonly maxBytes: number;
+  private headBytes = 0;
+  private kept: Map<string, string[]> | undefined;
+  private lastField: KnownField | undefined;
+  private carry = NO_BYTES;
+  private carried = 0;
+
+  constructor(isRequest: boolean, table: FieldTable, maxBytes: number) {
+    this.isRequest = isRequest;
+    this.table = table;
+    this.maxBytes = maxBytes;
+  }
+
+  /** Bytes of memory held between calls. */
+  get heldBytes(): number {
+    return this.carry.length;
+  }
+
+  /** Makes ready for the next message. */
+  begin(): void {
+    this.outcome = HEAD_MORE;
+    this.started = false;
+    this.statusCode = 0;
+    this.headers = NO_HEADERS;
+    this.contentLength = undefined;
+    this.transferEncoding = undefined;
+    this.expectsContinue = false;
+    this.badLines = 0;
+    this.headBytes = 0;
+    this.kept = undefined;
+    this.lastField = undefined;
+    this.carried = 0;
+    if (this.carry.length > CARRY_KEPT_BYTES) this.carry = NO_BYTES;
+  }
+
+  release(): void {
+    this.begin();
+    this.carry = NO_BYTES;
+  }
+
+  /**
+   * Reads bytes[start..end) until the head ends, and sets `outcome`.
+   *
+   * @returns the position behind what was read: the body's first byte when HEAD_DONE
+   */
+  consume(bytes: Buffer, start: number, end: number): number {
+    let position = start;
+    while (position < end) {
+      let lineEnd = position;
+      let colon = -1;
+      for (; lineEnd < end; lineEnd++) {
+        const c = bytes[lineEnd]!;
+        if (c === LF) break;
+        if (c === COLON && colon < 0) colon = lineEnd;
+      }
+      this.headBytes += lineEnd - position + 1;
+      if (this.headBytes > this.maxBytes) {
+        this.outcome = HEAD_LIMIT;
+        return end;
+      }
+      if (lineEnd === end) {
+        this.headBytes--;
+        this.append(bytes, position, end);
+        if (!this.started && this.carried <= START_PROBED_BYTES && !this.canStart()) this.outcome = HEAD_INVALID;
+        return end;
+      }
+      if (this.carried === 0) this.outcome = this.line(bytes, position, lineEnd, colon);
+      else this.outcome = this.carriedLine(bytes, position, lineEnd);
+      position = lineEnd + 1;
+      if (this.outcome !== HEAD_MORE) return position;
+    }
+    return position;
+  }
+
+  private append(bytes: Buffer, start: number, end: number): void {
+    const length = this.carried + end - start;
+    if (length > this.carry.length) {
+      const grown = Buffer.allocUnsafeSlow(
+        Math.max(CARRY_BYTES, length, Math.min(this.carry.length * 2, this.maxBytes)),
+      );
+      this.carry.copy(grown, 0, 0, this.carried);
+      this.carry = grown;
+    }
+    bytes.copy(this.carry, this.carried, start, end);
+    this.carried = length;
+  }
+
+  private carriedLine(bytes: Buffer, start: number, lineEnd: number): HeadOutcome {
+    this.append(bytes, start, lineEnd);
+    const length = this.carried;
+    this.carried = 0;
+    const colon = this.carry.indexOf(COLON);
+    return this.line(this.carry, 0, length, colon < length ? colon : -1);
+  }
+
+  /** So that what is no HTTP does not have to fill the limit first. */
+  private canStart(): boolean {
+    const probe = this.isRequest ? probeRequest : probeResponse;
+    return probe(this.carry, 0, this.carried) !== 'no';
+  }
+
+  /** One line without its LF; `colon` is the position of its first colon, -1 without one. */
+  private line(bytes: Buffer, start: number, lineEnd: number, colon: number): HeadOutcome {
+    const end = lineEnd > start && bytes[lineEnd - 1] === CR ? lineEnd - 1 : lineEnd;
+    if (!this.started) return this.startLine(bytes, start, end);
+    if (end === start) {
+      this.headers = this.kept ?? NO_HEADERS;
+      return HEAD_DONE;
+    }
+    if (isBlank(bytes[start])) this.foldedLine(bytes, start, end);
+    else if (colon <= start) {
+      this.lastField = undefined;
+      this.badLines++;
+    } else this.field(bytes, start, colon, end);
+    return HEAD_MORE;
+  }
+
+  private startLine(bytes: Buffer, start: number, end: number): HeadOutcome {
+    this.started = this.isRequest ? this.requestLine(bytes, start, end) : this.statusLine(bytes, start, end);
+    return this.started ? HEAD_MORE : HEAD_INVALID;
+  }
+
+  /** request-line = method SP request-target SP HTTP-version (RFC 9112 section 3); a target with spaces in it is kept whole. */
+  private requestLine(bytes: Buffer, start: number, lineEnd: number): boolean {
+    let end = lineEnd;
+    while (end > start && isBlank(bytes[end - 1])) end--;
+    const versionStart = end - VERSION_LENGTH;
+    let methodEnd = start;
+    while (methodEnd < versionStart && bytes[methodEnd] !== SP) methodEnd++;
+    let targetStart = methodEnd;
+    while (targetStart < versionStart && isBlank(bytes[targetStart])) targetStart++;
+    let targetEnd = versionStart;
+    while (targetEnd > targetStart && isBlank(bytes[targetEnd - 1])) targetEnd--;
+    if (targetEnd <= targetStart || targetEnd === versionStart) return false;
+    for (let i = targetStart; i < targetEnd; i++) {
+      const c = bytes[i]!;
+      if (c < SP || c === 0x7f) return false;
+    }
+    const minor = minorVersionAt(bytes, versionStart);
+    const method = minor < 0 ? undefined : methodAt(bytes, start, methodEnd);
+    if (method === undefined) return false;
+    this.method = method;
+    this.target = bytes.toString('latin1', targetStart, targetEnd);
+    this.minorVersion = minor;
+    return true;
+  }
+
+  /** status-line = HTTP-version SP status-code SP [ reason-phrase ] (RFC 9112 section 4). */
+  private statusLine(bytes: Buffer, start: number, end: number): boolean {
+    if (end - start < VERSION_LENGTH) return false;
+    const minor = minorVersionAt(bytes, start);
+    const status = minor < 0 ? -1 : statusAt(bytes, start + VERSION_LENGTH, end);
+    if (status < 0) return false;
+    this.minorVersion = minor;
+    this.statusCode = status;
+    return true;
+  }
+
+  private field(bytes: Buffer, start: number, colon: number, lineEnd: number): void {
+    let nameEnd = colon;
+    // RFC 9112 section 5.1 forbids blanks before the colon; who reads such a field at all reads it without them.
+    while (nameEnd > start && isBlank(bytes[nameEnd - 1])) nameEnd--;
+    const field = this.table.find(bytes, start, nameEnd);
+    this.lastField = field;
+    if (field === undefined) return;
+    const value = trimmed(bytes, colon + 1, lineEnd);
+    if (field.framing !== 0) this.framingField(field, value, ', ');
+    if (!field.keep) return;
+    this.kept ??= new Map();
+    const values = this.kept.get(field.name);
+    if (values === undefined) this.kept.set(field.name, [value]);
+    else values.push(value);
+  }
+
+  /** obs-fold (RFC 9112 section 5.2): a line that begins with a blank continues the value before it, as if by one space. */
+  private foldedLine(bytes: Buffer, start: number, end: number): void {
+    const field = this.lastField;
+    if (field === undefined) return;
+    const more = trimmed(bytes, start, end);
+    if (field.framing !== 0) this.framingField(field, more, ' ');
+    const values = field.keep ? this.kept?.get(field.name) : undefined;
+    if (values === undefined) return;
+    const last = values.length - 1;
+    values[last] = `${values[last]} ${more}`.trim();
+  }
+
+  private framingField(field: KnownField, value: string, separator: string): void {
+    switch (field.framing) {
+      case FRAMING_CONTENT_LENGTH:
+        this.contentLength = this.contentLength === undefined ? value : this.contentLength + separator + value;
+        break;
+      case FRAMING_TRANSFER_ENCODING:
+        this.transferEncoding = this.transferEncoding === undefined ? value : this.transferEncoding + separator + value;
+        break;
+      case FRAMING_EXPECT:
+        if (value.toLowerCase().includes('100-continue')) this.expectsContinue = true;
+        break;
+    }
+  }
+}
+
+/** bytes[start..end) without the optional white space around it (RFC 9110 section 5.6.3), as latin1. */
+function trimmed(bytes: Buffer, start: number, end: number): string {
+  let from = start;
+  let to = end;
+  while (from < to && isBlank(bytes[from])) from++;
+  while (to > from && isBlank(bytes[to - 1])) to--;
+  return bytes.toString('latin1', from, to);
+}

@@ -1,0 +1,22 @@
+import { type Connection, type Direction, FROM_CLIENT } from '../../flow/connection.ts';
+import type { Detection, LayerContext, Protocol } from '../layer.ts';
+import { FieldTable } from './fields.ts';
+import { probeRequest, probeResponse } from './grammar.ts';
+import { Http1Layer } from './layer.ts';
+
+export interface Http1Options {
+  /** Lower-case names of the fields whose values later stages want. All others are passed over. */
+  readonly keepHeaders: ReadonlySet<string>;
+}
+
+/** HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112). */
+export function createHttp1Protocol(options: Http1Options): Protocol {
+  const table = new FieldTable(options.keepHeaders);
+  return {
+    name: 'http',
+    detect(direction: Direction, bytes: Buffer, start: number, end: number, _connection: Connection): Detection {
+      return direction === FROM_CLIENT ? probeRequest(bytes, start, end) : probeResponse(bytes, start, end);
+    },
+    create: (context: LayerContext) => new Http1Layer(context, table),
+  };
+}
