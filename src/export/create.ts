@@ -1,0 +1,79 @@
+import type { Counters } from '../telemetry/counters.ts';
+import type { Log } from '../telemetry/log.ts';
+import { ConsoleOutput, consoleStyle } from './console.ts';
+import { LineWriter } from './line-writer.ts';
+import { NoOutput } from './none.ts';
+import type { EncoderScope } from './otlp-encoder.ts';
+import { type OtlpGrpcLimits, OtlpGrpcOutput } from './otlp-grpc.ts';
+import { OtlpJsonOutput } from './otlp-json.ts';
+import type { Output } from './output.ts';
+
+export interface OutputDependencies {
+  readonly counters: Counters;
+  readonly log: Log;
+  /** Version of this program: it names the instrumentation scope. */
+  readonly version: string;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** `export` of the configuration. */
+  readonly limits?: OtlpGrpcLimits;
+  /** An output that cannot go on, such as a pipe without reader. */
+  readonly onBroken?: () => void;
+}
+
+const SCOPE_NAME = 'wirespan';
+const ENDPOINT_VARIABLES = ['OTEL_EXPORTER_OTLP_ENDPOINT', 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] as const;
+
+/** Where spans go when nobody says so: to the backend that the environment names, else to the console. */
+export function defaultOutputs(environment: Readonly<Record<string, string | undefined>>): string[] {
+  return ENDPOINT_VARIABLES.some((name) => (environment[name] ?? '').trim() !== '') ? ['otlp'] : ['console'];
+}
+
+/**
+ * Makes the outputs that were asked for.
+ *
+ * @param specs `otlp`, `console`, `otlp-json`, `otlp-json=FILE`, `none`; empty: the default
+ * @throws Error that says what is wrong: an unknown output, a file that cannot be opened
+ */
+export function createOutputs(specs: readonly string[], dependencies: OutputDependencies): Output[] {
+  const wanted = specs.length > 0 ? specs : defaultOutputs(dependencies.environment);
+  return wanted.map((spec) => createOutput(spec, dependencies));
+}
+
+function createOutput(spec: string, dependencies: OutputDependencies): Output {
+  const scope: EncoderScope = { name: SCOPE_NAME, version: dependencies.version };
+  switch (spec) {
+    case 'otlp':
+      return otlp(scope, dependencies);
+    case 'console':
+      return new ConsoleOutput(lineWriter(undefined, false, dependencies), consoleStyle());
+    case 'otlp-json':
+      return new OtlpJsonOutput(lineWriter(undefined, true, dependencies), scope);
+    case 'none':
+      return new NoOutput();
+    default:
+      if (!spec.startsWith('otlp-json=')) throw new Error(`unknown output ${JSON.stringify(spec)}`);
+      return new OtlpJsonOutput(lineWriter(spec.slice('otlp-json='.length), true, dependencies), scope);
+  }
+}
+
+function otlp(scope: EncoderScope, dependencies: OutputDependencies): Output {
+  const { environment, log, counters, limits } = dependencies;
+  const protocol = environment.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL || environment.OTEL_EXPORTER_OTLP_PROTOCOL || 'grpc';
+  if (protocol.trim() !== 'grpc') {
+    log.warn('OTEL_EXPORTER_OTLP_PROTOCOL asks for a protocol that is not spoken here; spans go over gRPC', {
+      protocol,
+    });
+  }
+  const encoder = environment.WIRESPAN_OTLP_ENCODER === 'sdk' ? 'sdk' : 'own';
+  return new OtlpGrpcOutput({ counters, log, scope, encoder, ...(limits !== undefined && { limits }) });
+}
+
+function lineWriter(path: string | undefined, countsExported: boolean, dependencies: OutputDependencies): LineWriter {
+  const { counters, log, onBroken } = dependencies;
+  try {
+    return new LineWriter({ path, counters, log, countsExported, onBroken });
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    throw new Error(`otlp-json: cannot open ${path ?? 'standard output'}: ${code}`);
+  }
+}

@@ -1,0 +1,14 @@
+import type { Output } from './output.ts';
+
+/** Spans are made and counted, and go nowhere. */
+export class NoOutput implements Output {
+  exchange(): void {}
+
+  ready(): undefined {
+    return undefined;
+  }
+
+  shutdown(): Promise<void> {
+    return Promise.resolve();
+  }
+}

@@ -1,0 +1,67 @@
+import type { AttributeValue } from './resource.ts';
+
+let nextIndex = 0;
+
+/**
+ * The name of an attribute, made once. Encoders keep what they know of it under `index`: its encoded name, and the whole encoded
+ * attribute for values that repeat.
+ */
+export class AttributeKey {
+  readonly name: string;
+  /** Few distinct values are expected, so that the encoded attribute is worth keeping. */
+  readonly repeats: boolean;
+  /** A number is a double even when it happens to be whole. */
+  readonly isDouble: boolean;
+  /** Small, dense, unique in the process. */
+  readonly index: number;
+
+  constructor(name: string, options: { repeats?: boolean; isDouble?: boolean } = {}) {
+    this.name = name;
+    this.repeats = options.repeats ?? false;
+    this.isDouble = options.isDouble ?? false;
+    this.index = nextIndex++;
+  }
+}
+
+/** Attributes that many spans share, in order: an encoder encodes them once and keeps the bytes under the block's identity. */
+export class AttributeBlock {
+  readonly keys: readonly AttributeKey[];
+  readonly values: readonly AttributeValue[];
+  /** The bytes that the OTLP encoder made of this block; nobody else's. */
+  encoded: Uint8Array | undefined = undefined;
+
+  constructor(keys: readonly AttributeKey[], values: readonly AttributeValue[]) {
+    this.keys = keys;
+    this.values = values;
+  }
+}
+
+const repeats = { repeats: true } as const;
+
+/** Names of the semantic conventions 1.44; those that begin with `wirespan.` are this project's own. */
+export const KEY = {
+  clientAddress: new AttributeKey('client.address', repeats),
+  errorType: new AttributeKey('error.type', repeats),
+  httpRequestBodySize: new AttributeKey('http.request.body.size'),
+  httpRequestMethod: new AttributeKey('http.request.method', repeats),
+  httpRequestMethodOriginal: new AttributeKey('http.request.method_original'),
+  httpResponseBodySize: new AttributeKey('http.response.body.size'),
+  httpResponseStatusCode: new AttributeKey('http.response.status_code', repeats),
+  httpRoute: new AttributeKey('http.route', repeats),
+  networkPeerAddress: new AttributeKey('network.peer.address', repeats),
+  networkPeerPort: new AttributeKey('network.peer.port'),
+  networkProtocolVersion: new AttributeKey('network.protocol.version', repeats),
+  serverAddress: new AttributeKey('server.address', repeats),
+  serverPort: new AttributeKey('server.port', repeats),
+  tlsCipher: new AttributeKey('tls.cipher', repeats),
+  tlsProtocolVersion: new AttributeKey('tls.protocol.version', repeats),
+  urlFull: new AttributeKey('url.full'),
+  urlPath: new AttributeKey('url.path'),
+  urlQuery: new AttributeKey('url.query'),
+  urlScheme: new AttributeKey('url.scheme', repeats),
+  userAgentOriginal: new AttributeKey('user_agent.original', repeats),
+  /** Seconds from the first byte of the request to the first byte of the final response. */
+  timeToFirstByte: new AttributeKey('wirespan.http.response.time_to_first_byte', { isDouble: true }),
+  /** Why the exchange is not whole, an IncompleteReason. */
+  incomplete: new AttributeKey('wirespan.exchange.incomplete', repeats),
+} as const;

@@ -1,0 +1,108 @@
+/**
+ * Ids that two nodes compute alike without a word between them.
+ *
+ * Each connection has a seed of 256 bits:
+ *   TLS            SHA-256("wirespan tls 1" || client_random)
+ *   plain          SHA-256("wirespan tcp 1" || initial sequence number of the client || that of the server), both big-endian
+ *   start not seen SHA-256("wirespan any 1" || salt || both endpoints || start time): not the same elsewhere, but one seed for both
+ *                  local ends. The salt is random in an agent and empty in replay, whose output is reproducible.
+ * client_random and the sequence numbers pass through address translation unchanged, so both ends see the same.
+ *
+ * An exchange is named by the offset of its first byte in the client's application stream, split in two 32-bit halves (low, high).
+ * With m = the 32-bit finalizer of MurmurHash3, a bijection, word i of the eight words is
+ *
+ *   m(seed[i] ^ m(low + i * 0x9e3779b9) ^ high * 0x85ebca6b)      (mod 2^32)
+ *
+ * Words 0-3 are the trace id, 4-5 the span id of the CLIENT span, 6-7 that of the SERVER span, whose parent is the CLIENT span.
+ * For one connection each word is a bijection of `low`, so two exchanges less than 4 GiB apart can never share an id. An id of only
+ * zeros is not valid and ends in 1 instead.
+ */
+import { createHash } from 'node:crypto';
+import { type Connection, FROM_CLIENT, FROM_SERVER } from '../flow/connection.ts';
+import { type PARENT_SPAN_ID, SPAN_ID, TRACE_ID } from './span.ts';
+
+const CLIENT_WORD = 4;
+const SERVER_WORD = 6;
+
+/**
+ * @param salt keeps the ids of connections whose start was not seen apart from those of other agents
+ * @returns eight 32-bit words
+ */
+export function connectionSeed(connection: Connection, salt: Buffer): Int32Array {
+  const hash = createHash('sha256');
+  const clientRandom = connection.tls?.clientRandom;
+  const [clientSequence, serverSequence] = connection.initialSequence;
+  if (clientRandom !== undefined) {
+    hash.update('wirespan tls 1').update(clientRandom);
+  } else if (connection.startSeen && clientSequence >= 0 && serverSequence >= 0) {
+    const sequences = Buffer.allocUnsafe(8);
+    sequences.writeUInt32BE(connection.initialSequence[FROM_CLIENT] >>> 0, 0);
+    sequences.writeUInt32BE(connection.initialSequence[FROM_SERVER] >>> 0, 4);
+    hash.update('wirespan tcp 1').update(sequences);
+  } else {
+    const { client, server, startUs } = connection;
+    hash.update('wirespan any 1').update(salt);
+    hash.update(`${client.address} ${client.port} ${server.address} ${server.port} ${startUs}`);
+  }
+  const digest = hash.digest();
+  const seed = new Int32Array(8);
+  for (let i = 0; i < 8; i++) seed[i] = digest.readInt32BE(4 * i);
+  return seed;
+}
+
+/** Writes the trace id of the exchange at `streamOffset` to ids[0..16). */
+export function writeTraceId(ids: Buffer, seed: Int32Array, streamOffset: number): void {
+  const low = streamOffset | 0;
+  const high = Math.floor(streamOffset / 4294967296);
+  const a = word(seed, 0, low, high);
+  const b = word(seed, 1, low, high);
+  const c = word(seed, 2, low, high);
+  let d = word(seed, 3, low, high);
+  if ((a | b | c | d) === 0) d = 1;
+  write32(ids, TRACE_ID, a);
+  write32(ids, TRACE_ID + 4, b);
+  write32(ids, TRACE_ID + 8, c);
+  write32(ids, TRACE_ID + 12, d);
+}
+
+/** Writes the CLIENT span's id at `offset`, which is SPAN_ID, or PARENT_SPAN_ID for the SERVER span below it. */
+export function writeClientSpanId(
+  ids: Buffer,
+  offset: typeof SPAN_ID | typeof PARENT_SPAN_ID,
+  seed: Int32Array,
+  streamOffset: number,
+): void {
+  writeSpanId(ids, offset, CLIENT_WORD, seed, streamOffset);
+}
+
+export function writeServerSpanId(ids: Buffer, seed: Int32Array, streamOffset: number): void {
+  writeSpanId(ids, SPAN_ID, SERVER_WORD, seed, streamOffset);
+}
+
+function writeSpanId(ids: Buffer, offset: number, first: number, seed: Int32Array, streamOffset: number): void {
+  const low = streamOffset | 0;
+  const high = Math.floor(streamOffset / 4294967296);
+  const a = word(seed, first, low, high);
+  let b = word(seed, first + 1, low, high);
+  if ((a | b) === 0) b = 1;
+  write32(ids, offset, a);
+  write32(ids, offset + 4, b);
+}
+
+function word(seed: Int32Array, i: number, low: number, high: number): number {
+  return mix(seed[i]! ^ mix(low + Math.imul(i, 0x9e3779b9)) ^ Math.imul(high, 0x85ebca6b));
+}
+
+function mix(value: number): number {
+  let h = value | 0;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return h ^ (h >>> 16);
+}
+
+function write32(ids: Buffer, offset: number, value: number): void {
+  ids[offset] = value >>> 24;
+  ids[offset + 1] = value >>> 16;
+  ids[offset + 2] = value >>> 8;
+  ids[offset + 3] = value;
+}
