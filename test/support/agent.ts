@@ -28,7 +28,8 @@ export interface AgentOptions {
   json?: boolean;
   /** Before the command, such as `ip netns exec NAME`. */
   prefix?: readonly string[];
-  nodeArgs?: readonly string[];
+  /** Instead of this Node with the entry file. */
+  command?: readonly string[];
 }
 
 export interface Stopped extends Result {
@@ -70,7 +71,7 @@ export async function startAgent(cleanup: Cleanup, options: AgentOptions = {}): 
   const statsFile = join(folder, 'stats.json');
   const json = options.json === false ? [] : ['--output', `otlp-json=${spansFile}`];
   const [command, ...args] = [
-    ...[...(options.prefix ?? []), process.execPath, ...(options.nodeArgs ?? []), mainFile],
+    ...[...(options.prefix ?? []), ...(options.command ?? [process.execPath, mainFile])],
     ...['agent', ...json, '--stats', statsFile, ...(options.args ?? [])],
   ];
   const begun = performance.now();
