@@ -38,3 +38,5 @@ function describeDefault(node: SchemaNode): string {
   if (Array.isArray(value)) return value.length === 0 ? 'none' : value.map((entry) => `\`${entry}\``).join(' ');
   return `\`${String(value)}\``;
 }
+
+if (import.meta.main) process.stdout.write(configReference());

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { type CamelCased, camelKey, type SnakeCase, snakeKey } from './case.ts';
+import { defaultRedactedQueryKeys, forbiddenHeaders } from './http.ts';
 import { defaultLimits, type Limits } from './limits.ts';
 import { isOutput, outputConflict, outputForms } from './outputs.ts';
 
@@ -8,24 +9,7 @@ import { isOutput, outputConflict, outputForms } from './outputs.ts';
  * it. Keys end in their unit.
  */
 
-/** Query parameters whose values are credentials (semantic conventions of url.full, and the same in other clouds). */
-export const defaultRedactedQueryKeys: readonly string[] = [
-  'X-Amz-Signature',
-  'X-Amz-Credential',
-  'X-Amz-Security-Token',
-  'AWSAccessKeyId',
-  'Signature',
-  'sig',
-  'X-Goog-Signature',
-];
-
-/** Header fields that are credentials: never captured, whatever the configuration says. */
-export const forbiddenHeaders: ReadonlySet<string> = new Set([
-  'authorization',
-  'proxy-authorization',
-  'cookie',
-  'set-cookie',
-]);
+export { defaultRedactedQueryKeys, forbiddenHeaders };
 
 export const logLevels = ['error', 'warn', 'info', 'debug'] as const;
 export const logFormats = ['text', 'json'] as const;
@@ -52,6 +36,11 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   connections: 'TCP connections tracked at once; the one idle for longest makes room.',
   reassemblyBytesPerDirection: 'Out-of-order bytes held per direction before a hole is given up as a gap.',
   reassemblyBytes: 'Out-of-order bytes held by all connections together.',
+  reassemblyPiecesPerDirection: 'Out-of-order pieces held per direction, however small.',
+  reassemblyWindowBytes: 'How far ahead of the stream a segment may lie; what lies further is not of this connection.',
+  lingerUs:
+    'A closed connection is remembered for this time, so that late copies of its packets do not open a new one.',
+  lingeringConnections: 'Closed connections that are remembered.',
   reassemblyHoleUs: 'A hole in a stream is given up after this time.',
   idleUs: 'A connection without packets is forgotten after this time.',
   tlsPendingBytesPerConnection: 'Bytes of TLS records of one connection that wait for its secret.',

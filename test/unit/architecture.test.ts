@@ -1,0 +1,264 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { dirname, posix, relative } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+/*
+ * The invariants of the layout. Data flows in one direction; a stage imports what comes before it, never what comes after, and the
+ * stages that only turn bytes into events do no input or output and read no clock.
+ */
+
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+
+/** In the order of the data. */
+const stages: readonly string[] = ['capture', 'packet', 'flow', 'tls', 'protocol', 'exchange', 'span', 'export'];
+
+/** What every stage may import. */
+const foundations: readonly string[] = [
+  'bytes/',
+  'config/limits.ts',
+  'config/http.ts',
+  'telemetry/counters.ts',
+  'telemetry/clock.ts',
+];
+
+/** Files that only describe: types of a stage that an earlier one may name. Imported for their types only. */
+const contracts: readonly string[] = ['exchange/exchange.ts', 'protocol/layer.ts', 'protocol/registry.ts'];
+
+/** Beside the flow of data: what each of them may import besides the foundations and itself. */
+const sides: Readonly<Record<string, readonly string[]>> = {
+  bytes: [],
+  config: [],
+  telemetry: ['config/'],
+  secrets: ['capture/', 'flow/', 'telemetry/'],
+  pcapng: ['capture/', 'flow/', 'packet/', 'telemetry/'],
+  workload: ['capture/', 'span/resource.ts', 'telemetry/'],
+};
+
+/** May import everything: they put the parts together. */
+const compositionRoots: readonly string[] = ['pipeline.ts', 'agent.ts', 'replay.ts', 'main.ts', 'cli/', 'doctor/'];
+
+/** Stages that are bytes and time in, events out. */
+const sansIo: readonly string[] = ['packet', 'flow', 'tls', 'protocol', 'exchange', 'span', 'bytes'];
+
+/** The one door of the TLS stage to the addon's ciphers. */
+const nativeDoors = /^(?:capture|tls|secrets)\//;
+
+const MAX_LINES = 500;
+/** None: a file that grows beyond the limit is divided. */
+const longFiles: readonly string[] = [];
+
+const tracked = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
+  cwd: root,
+  encoding: 'utf8',
+})
+  .split('\0')
+  .filter((file) => file !== '' && isPresent(file));
+const sources = tracked.filter((file) => /^src\/.*\.ts$/.test(file)).map((file) => relative('src', file));
+
+interface Import {
+  readonly from: string;
+  /** Path below src/, or a package's name. */
+  readonly to: string;
+  readonly typeOnly: boolean;
+  readonly dynamic: boolean;
+}
+
+const imports = sources.flatMap(importsOf);
+
+function isPresent(file: string): boolean {
+  try {
+    return readFileSync(`${root}/${file}`).length >= 0;
+  } catch {
+    return false;
+  }
+}
+
+function importsOf(from: string): Import[] {
+  const text = code(readFileSync(`${root}/src/${from}`, 'utf8'));
+  const found: Import[] = [];
+  for (const match of text.matchAll(/^\s*(?:import|export)\s+(type\s+)?(?:([^;'"]*?)\s+from\s+)?['"]([^'"]+)['"]/gm)) {
+    const [, type, names, target] = match;
+    const named = /^\{(.*)\}$/s
+      .exec(names?.trim() ?? '')?.[1]
+      ?.split(',')
+      .filter((name) => name.trim() !== '');
+    const typeOnly = type !== undefined || named?.every((name) => name.trim().startsWith('type ')) === true;
+    found.push({ from, to: resolve(from, target!), typeOnly, dynamic: false });
+  }
+  for (const [, target] of text.matchAll(/\b(?:import|require)\(\s*['"]([^'"]+)['"]\s*\)/g)) {
+    found.push({ from, to: resolve(from, target!), typeOnly: false, dynamic: true });
+  }
+  return found;
+}
+
+function resolve(from: string, target: string): string {
+  return target.startsWith('.') ? posix.normalize(posix.join(posix.dirname(from), target)) : target;
+}
+
+/** Without comments: what they mention is not imported. Good enough for this repository's formatting. */
+function code(text: string): string {
+  return text.replace(/^\s*\/\*[\s\S]*?\*\//gm, '').replace(/^\s*\/\/.*$/gm, '');
+}
+
+function partOf(file: string): string {
+  return file.includes('/') ? file.slice(0, file.indexOf('/')) : file;
+}
+
+function isAmong(file: string, list: readonly string[]): boolean {
+  return list.some((entry) => (entry.endsWith('/') ? file.startsWith(entry) : file === entry));
+}
+
+function isWithin(file: string): boolean {
+  return file.endsWith('.ts');
+}
+
+/** @returns why this import must not be, or `undefined` */
+function objection({ from, to, typeOnly }: Import): string | undefined {
+  if (!isWithin(to) || isAmong(from, compositionRoots) || isAmong(to, foundations)) return undefined;
+  if (partOf(from) === partOf(to)) return undefined;
+  if (isAmong(to, compositionRoots)) return 'imports the composition root';
+  const fromStage = stages.indexOf(partOf(from));
+  const toStage = stages.indexOf(partOf(to));
+  if (fromStage >= 0) {
+    if (toStage >= 0) {
+      return toStage < fromStage || (typeOnly && isAmong(to, contracts)) ? undefined : 'imports a later stage';
+    }
+    // Secrets and workloads reach the stages through interfaces of the stages, or as types.
+    return typeOnly || (partOf(to) === 'secrets' && partOf(from) === 'tls') ? undefined : 'imports a side input';
+  }
+  const allowed = sides[partOf(from)];
+  if (allowed === undefined) return 'is a part that this test does not know: say where it belongs';
+  return isAmong(to, allowed) ? undefined : `may import ${allowed.join(', ') || 'nothing but foundations'}`;
+}
+
+test('the sources were found', () => {
+  assert.ok(sources.length > 10);
+  assert.ok(
+    imports.some(
+      ({ from, to, typeOnly }) => from === 'exchange/exchange.ts' && to === 'flow/connection.ts' && typeOnly,
+    ),
+  );
+  assert.ok(imports.some(({ from, to, dynamic }) => from === 'main.ts' && to === 'agent.ts' && dynamic));
+});
+
+test('a stage never imports a later stage', () => {
+  const wrong = imports.flatMap((each) => {
+    const reason = objection(each);
+    return reason === undefined ? [] : [`src/${each.from} -> ${each.to}: ${reason}`];
+  });
+  assert.deepEqual(wrong, []);
+});
+
+test('this test sees what it is there for', () => {
+  const value = { typeOnly: false, dynamic: false };
+  assert.ok(objection({ from: 'flow/table.ts', to: 'tls/layer.ts', ...value }));
+  assert.ok(objection({ from: 'flow/table.ts', to: 'tls/layer.ts', ...value, typeOnly: true }));
+  assert.ok(objection({ from: 'flow/table.ts', to: 'protocol/layer.ts', ...value }));
+  assert.equal(objection({ from: 'flow/table.ts', to: 'protocol/layer.ts', ...value, typeOnly: true }), undefined);
+  assert.equal(objection({ from: 'tls/layer.ts', to: 'flow/connection.ts', ...value }), undefined);
+  assert.ok(objection({ from: 'span/builder.ts', to: 'workload/workloads.ts', ...value }));
+  assert.ok(objection({ from: 'packet/decode.ts', to: 'agent.ts', ...value }));
+  assert.ok(objection({ from: 'elsewhere/x.ts', to: 'flow/table.ts', ...value }));
+});
+
+test('stages without input and output import none and read no clock', () => {
+  const forbiddenModule =
+    /^(?:node:)?(?:fs|net|tls|http2?|https|dns|dgram|child_process|cluster|worker_threads|timers|readline|stream|os|process|perf_hooks)(?:\/|$)/;
+  const forbiddenWord =
+    /\b(?:process\.(?!memoryUsage)|setTimeout|setInterval|setImmediate|queueMicrotask|Promise\b|async\s|await\s|Date\.now|new Date\(\)|performance\.now|console\.|fetch\()/;
+  const wrong: string[] = [];
+  for (const { from, to } of imports) {
+    if (!isWithin(to) && sansIo.includes(partOf(from)) && forbiddenModule.test(to))
+      wrong.push(`src/${from} imports ${to}`);
+  }
+  for (const file of sources.filter((each) => sansIo.includes(partOf(each)))) {
+    const word = forbiddenWord.exec(withoutStrings(readFileSync(`${root}/src/${file}`, 'utf8')));
+    if (word !== null && !nativeDoorOf(file, word[0])) wrong.push(`src/${file} uses ${word[0].trim()}`);
+  }
+  assert.deepEqual(wrong, []);
+});
+
+/** A native binding finds its file through `process.dlopen` or `createRequire`; that is no input of the stage. */
+function nativeDoorOf(file: string, word: string): boolean {
+  return nativeDoors.test(file) && /native/.test(file) && word.startsWith('process.');
+}
+
+/** Neither comments at a line's end nor text count. */
+function withoutStrings(text: string): string {
+  return code(text)
+    .replace(/'(?:[^'\\\n]|\\.)*'/g, "''")
+    .replace(/\/\/.*$/gm, '')
+    .replace(/\/\*[\s\S]*?\*\//g, '');
+}
+
+test('imports make no circle', () => {
+  const targets = new Map<string, string[]>();
+  for (const { from, to, typeOnly } of imports) {
+    if (!typeOnly && isWithin(to)) targets.set(from, [...(targets.get(from) ?? []), to]);
+  }
+  const done = new Set<string>();
+  const visit = (file: string, path: readonly string[]): void => {
+    assert.ok(!path.includes(file), `${[...path, file].join(' -> ')}`);
+    if (done.has(file)) return;
+    for (const target of targets.get(file) ?? []) visit(target, [...path, file]);
+    done.add(file);
+  };
+  for (const file of targets.keys()) visit(file, []);
+});
+
+test("only the addon's entry file knows Node's API", () => {
+  const including = tracked
+    .filter((file) => /^native\/.*\.(?:cc|h)$/.test(file))
+    .filter((file) =>
+      /^\s*#\s*include\s*[<"](?:napi|node|node_api|js_native_api|v8|uv)\.h[>"]/m.test(
+        readFileSync(`${root}/${file}`, 'utf8'),
+      ),
+    );
+  assert.deepEqual(including, including.length === 0 ? [] : ['native/addon.cc']);
+});
+
+test(`no file is longer than ${MAX_LINES} lines`, () => {
+  const long = tracked
+    .filter((file) => /\.(?:ts|mjs|cc|h|c)$/.test(file))
+    .map((file) => [file, readFileSync(`${root}/${file}`, 'utf8').split('\n').length - 1] as const)
+    .filter(([file, lines]) => lines > MAX_LINES && !longFiles.includes(file))
+    .map(([file, lines]) => `${file}: ${lines} lines`);
+  assert.deepEqual(long, []);
+});
+
+test('sources are checked: nothing is switched off', () => {
+  const pattern = new RegExp(['@ts-' + 'ignore', '@ts-' + 'nocheck', 'test\\.' + 'only\\(', 'FIX' + 'ME'].join('|'));
+  const wrong = tracked
+    .filter((file) => /^(?:src|test|native|bpf)\/.*\.(?:ts|mjs|cc|h|c)$/.test(file))
+    .flatMap(
+      (file) => pattern.exec(readFileSync(`${root}/${file}`, 'utf8'))?.map((found) => `${file}: ${found}`) ?? [],
+    );
+  assert.deepEqual(wrong, []);
+});
+
+test('the project speaks of itself only: no path of a machine it was written on, no host that it was fetched from', () => {
+  const pattern = new RegExp(
+    [
+      '(?<![\\w.-])/' + 'work/',
+      '/root/' + '\\.cache',
+      '/tmp/' + 'brief',
+      '/home/' + '(?!user\\b)\\w+/',
+      'registry\\.' + 'npmjs',
+      'proxy\\.' + 'golang',
+    ].join('|'),
+  );
+  const wrong = tracked
+    .filter(
+      (file) =>
+        /\.(?:ts|mjs|cc|h|c|md|json|ya?ml|sh|proto)$|Dockerfile|\.ci\/run/.test(file) &&
+        !file.endsWith('package-lock.json'),
+    )
+    .flatMap((file) => {
+      const found = pattern.exec(readFileSync(`${root}/${file}`, 'utf8'));
+      return found === null ? [] : [`${file}: ${found[0]}`];
+    });
+  assert.deepEqual(wrong, []);
+});

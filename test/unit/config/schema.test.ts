@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { configTree, type SchemaNode } from '../../../src/config/describe.ts';
+import { readEnvironment } from '../../../src/config/environment.ts';
+import { defaultLimits } from '../../../src/config/limits.ts';
+import { loadConfig } from '../../../src/config/load.ts';
+import { configReference } from '../../../src/config/reference.ts';
+import { suggest } from '../../../src/config/suggest.ts';
+
+function eachKey(visit: (path: string, node: SchemaNode) => void): void {
+  const walk = (prefix: string, node: SchemaNode): void => {
+    for (const [name, inner] of Object.entries(node.properties ?? {})) {
+      const path = prefix === '' ? name : `${prefix}.${name}`;
+      visit(path, inner);
+      walk(path, inner);
+    }
+  };
+  walk('', configTree);
+}
+
+test('every key is described, in the reference, with its default', () => {
+  const reference = configReference();
+  eachKey((path, node) => {
+    assert.ok(node.description, `${path} has no description in src/config/schema.ts`);
+    if (node.type !== 'object') assert.match(reference, new RegExp(`^\\| \`${path}\` \\| `, 'm'));
+  });
+  assert.match(reference, /\| `capture\.poll_ms` \| a whole number from 1 to 1000 \| `3` \|/);
+});
+
+test('every limit can be configured, and has the default of the program', () => {
+  assert.deepEqual(loadConfig(undefined).limits, defaultLimits);
+});
+
+test('the reference in README.md is the one that is printed', () => {
+  const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8');
+  const [, block] =
+    /<!-- configuration reference -->\n+([\s\S]*?)\n*<!-- end of configuration reference -->/.exec(readme) ?? [];
+  assert.equal(block?.trim(), configReference().trim(), 'print it: node src/config/reference.ts');
+});
+
+test('standard environment variables', () => {
+  assert.deepEqual(readEnvironment({}), { values: { outputs: [], export: {}, log: {} }, warnings: [] });
+  assert.deepEqual(
+    readEnvironment({
+      OTEL_TRACES_EXPORTER: 'otlp, console',
+      OTEL_BSP_MAX_QUEUE_SIZE: '100',
+      OTEL_BSP_MAX_EXPORT_BATCH_SIZE: '',
+      OTEL_BSP_SCHEDULE_DELAY: ' 250 ',
+      OTEL_LOG_LEVEL: 'VERBOSE',
+    }),
+    {
+      values: {
+        outputs: ['otlp', 'console'],
+        export: { queue_spans: 100, batch_delay_ms: 250 },
+        log: { level: 'debug' },
+      },
+      warnings: [],
+    },
+  );
+  const { values, warnings } = readEnvironment({
+    OTEL_TRACES_EXPORTER: 'zipkin',
+    OTEL_BSP_MAX_QUEUE_SIZE: '-1',
+    OTEL_LOG_LEVEL: 'loud',
+  });
+  assert.deepEqual(values, { outputs: [], export: {}, log: {} });
+  assert.deepEqual(warnings.map((warning) => warning.split(':')[0]).sort(), [
+    'OTEL_BSP_MAX_QUEUE_SIZE',
+    'OTEL_LOG_LEVEL',
+    'OTEL_TRACES_EXPORTER',
+  ]);
+});
+
+test('what a misspelt word was meant to be', () => {
+  const words = ['ring_mib', 'poll_ms', 'exclude_ports', 'level'];
+  assert.equal(suggest('ring_mb', words), 'ring_mib');
+  assert.equal(suggest('levle', words), 'level');
+  assert.equal(suggest('EXCLUDE_PORT', words), 'exclude_ports');
+  assert.equal(suggest('something', words), undefined);
+  assert.equal(suggest('', words), undefined);
+});
