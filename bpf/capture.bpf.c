@@ -1,0 +1,615 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * Captures the TCP packets of every socket below one cgroup, and who owns the sockets.
+ *
+ * cgroup_skb sees a packet at the socket that sends it (egress) and at the socket that receives it (ingress), in every network namespace.
+ * Every byte is wanted once: what a socket receives is left out when its sender is on this machine and was captured there.
+ *
+ * Nothing here may influence traffic: both packet programs return 1 whatever happens.
+ *
+ * Which socket a packet belongs to:
+ * - A SYN at its receiver and a SYN-ACK at its sender run with the *listener* as their socket, as does data that completes the handshake;
+ *   RSTs without a socket and ACKs for TIME_WAIT run with a socket of the kernel that all connections share. They are delivered with cookie 0:
+ *   the addresses say which connection they belong to, the cookie would lie. Neither is announced nor entered in `flows`.
+ * - All others are announced by a socket_record ahead of their first packet.
+ *
+ * Who owns a socket: the process that created it (sock_create; an accepted socket inherits from its listener, because the storage is cloned),
+ * until a process is seen to send: while a process holds the socket's lock (sk_lock.owned) nobody else transmits on it, so the
+ * current task is the sender. This corrects pre-forking servers, sockets passed on by a service manager, and sockets that are older than the
+ * agent or that the kernel made for the process.
+ */
+#include "kernel_types.h"
+#include "events.h"
+#include <stdbool.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include "packet.h"
+#include "ring.h"
+#include "socket_state.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define SOCK_STREAM 1
+#define LOOPBACK_IFINDEX 1 /* of `lo`, in every network namespace */
+#define INGRESS_CHECKS_MAX 8
+#define SEQUENCE_WINDOW (1u << 30)
+
+/* Set before loading. */
+const volatile __u8 whole_tree = 1; /* the watched cgroup is the root: every sender on this machine is captured */
+const volatile __u8 has_excluded_ports;
+
+struct capture_globals globals;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 32 * 1024 * 1024);
+} packet_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct socket_state);
+} socket_states SEC(".maps");
+
+struct flow {
+	__u64 cookie;
+	__u32 first_sequence; /* of its first captured packet */
+	__u32 flags;	      /* STATE_OWN, STATE_EGRESS_SEEN */
+};
+
+/* The connected sockets of this machine by their own view of their addresses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct flow_key);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+/* Cookies of sockets whose data nobody wants. A socket consults it when globals.mute_generation has changed, then remembers. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, __u8);
+} muted SEC(".maps");
+
+struct process_key {
+	__u64 start_ns;
+	__u32 tgid;
+	__u32 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct process_key);
+	__type(value, __u8);
+} seen_processes SEC(".maps");
+
+struct port_set {
+	__u64 words[1024];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct port_set);
+} excluded_ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, LOSS_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} losses SEC(".maps");
+
+static __always_inline void count_loss(__u32 reason)
+{
+	__u64 *counter = bpf_map_lookup_elem(&losses, &reason);
+
+	if (counter)
+		*counter += 1;
+}
+
+/* --- Processes ------------------------------------------------------------------------------------------------------------------ */
+
+static __always_inline void read_owner(struct socket_state *state, struct task_struct *task)
+{
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+
+	state->tgid = BPF_CORE_READ(task, tgid);
+	state->process_start_ns = BPF_CORE_READ(leader, start_boottime);
+	BPF_CORE_READ_INTO(&state->comm, leader, comm);
+	state->flags |= STATE_OWNER_KNOWN;
+	if (state->tgid == globals.agent_tgid && state->process_start_ns == globals.agent_start_ns)
+		state->flags |= STATE_OWN;
+}
+
+static __always_inline struct process_record *reserve_process(__u32 reason)
+{
+	struct process_record *record = bpf_ringbuf_reserve(&control_ring, sizeof(*record), 0);
+
+	if (!record) {
+		count_loss(LOSS_CONTROL_RING_FULL);
+		return 0;
+	}
+	record->header.length = sizeof(*record);
+	record->header.type = RECORD_PROCESS;
+	record->header.flags = 0;
+	record->header.time_ns = bpf_ktime_get_boot_ns();
+	record->reason = reason;
+	record->filename[0] = 0;
+	return record;
+}
+
+/* Tells user space of a process that makes its first socket, while it is still there to be looked at. */
+static __always_inline void report_first_socket(const struct socket_state *state)
+{
+	struct process_key key = { .start_ns = state->process_start_ns, .tgid = state->tgid };
+	struct process_record *record;
+	__u8 one = 1;
+
+	if (bpf_map_lookup_elem(&seen_processes, &key))
+		return;
+	record = reserve_process(PROCESS_FIRST_SOCKET);
+	if (!record)
+		return; /* the next socket tries again */
+	record->process_start_ns = state->process_start_ns;
+	record->tgid = state->tgid;
+	__builtin_memcpy(record->comm, state->comm, COMM_LENGTH);
+	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
+	bpf_map_update_elem(&seen_processes, &key, &one, BPF_ANY);
+}
+
+SEC("raw_tp/sched_process_exec")
+int process_exec(struct bpf_raw_tracepoint_args *context)
+{
+	struct task_struct *task = (struct task_struct *)context->args[0];
+	struct linux_binprm *binprm = (struct linux_binprm *)context->args[2];
+	struct process_record *record = reserve_process(PROCESS_EXEC);
+
+	if (!record)
+		return 0;
+	record->process_start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+	record->tgid = BPF_CORE_READ(task, tgid);
+	BPF_CORE_READ_INTO(&record->comm, task, comm);
+	if (bpf_probe_read_kernel_str(record->filename, FILENAME_LENGTH, BPF_CORE_READ(binprm, filename)) < 0)
+		record->filename[0] = 0;
+	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
+	return 0;
+}
+
+/* Run once by the agent itself, through BPF_PROG_TEST_RUN: which process is it to the kernel? In a pid namespace it cannot know. */
+SEC("raw_tp/sched_process_exec")
+int identify_agent(struct bpf_raw_tracepoint_args *context)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+
+	globals.agent_start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+	globals.agent_tgid = BPF_CORE_READ(task, tgid);
+	return 0;
+}
+
+SEC("cgroup/sock_create")
+int socket_create(struct bpf_sock *socket)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct socket_state state = {};
+
+	if (socket->type != SOCK_STREAM || (socket->family != 2 && socket->family != 10))
+		return 1;
+	read_owner(&state, task);
+	state.netns = BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
+	bpf_sk_storage_get(&socket_states, socket, &state, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!(state.flags & STATE_OWN))
+		report_first_socket(&state);
+	return 1;
+}
+
+/* --- Flows ---------------------------------------------------------------------------------------------------------------------- */
+
+/* The verifier's socket pointer as a plain number, for CO-RE reads. */
+static __always_inline struct sock *kernel_socket(struct bpf_sock *socket)
+{
+	struct sock *plain = 0;
+
+	bpf_probe_read_kernel(&plain, sizeof(plain), &socket);
+	return plain;
+}
+
+static __always_inline void local_key(struct flow_key *key, const struct tcp_packet *packet, bool egress, __u32 netns)
+{
+	__builtin_memcpy(key->local, egress ? packet->source : packet->destination, 16);
+	__builtin_memcpy(key->remote, egress ? packet->destination : packet->source, 16);
+	key->local_port = egress ? packet->source_port : packet->destination_port;
+	key->remote_port = egress ? packet->destination_port : packet->source_port;
+	key->scope = packet->is_loopback ? netns : 0;
+}
+
+/* The socket at the other end, when it is on this machine. Its sequence numbers must fit: the same addresses may have been used before. */
+static __always_inline struct flow *find_peer(const struct tcp_packet *packet, bool egress, __u32 netns)
+{
+	struct flow_key key;
+	struct flow *peer;
+	__u32 sequence = egress ? packet->acknowledgment : packet->sequence;
+
+	local_key(&key, packet, !egress, netns);
+	peer = bpf_map_lookup_elem(&flows, &key);
+	if (!peer)
+		return 0;
+	if (packet->flags & TCP_RST)
+		return peer; /* its acknowledgment number may be 0 */
+	if ((peer->flags & STATE_EGRESS_SEEN) && sequence - peer->first_sequence >= SEQUENCE_WINDOW)
+		return 0;
+	return peer;
+}
+
+/* Enters the socket in `flows`. */
+static __always_inline void enter_flow(struct socket_state *state, __u64 cookie, const struct tcp_packet *packet, bool egress)
+{
+	struct flow_key key;
+	struct flow flow = { .cookie = cookie, .flags = state->flags & STATE_OWN };
+
+	local_key(&key, packet, egress, state->netns);
+	if (egress) {
+		flow.first_sequence = packet->sequence;
+		flow.flags |= STATE_EGRESS_SEEN;
+		state->flags |= STATE_EGRESS_SEEN;
+	}
+	bpf_map_update_elem(&flows, &key, &flow, BPF_ANY);
+}
+
+static __always_inline bool send_socket_record(struct __sk_buff *skb, const struct socket_state *state, __u64 cookie, __u64 peer_cookie)
+{
+	struct socket_record *record = bpf_ringbuf_reserve(&control_ring, sizeof(*record), 0);
+
+	if (!record) {
+		count_loss(LOSS_CONTROL_RING_FULL);
+		return false;
+	}
+	record->header.length = sizeof(*record);
+	record->header.type = RECORD_SOCKET;
+	record->header.flags = state->flags & STATE_OWNER_KNOWN ? SOCKET_OWNER_KNOWN : 0;
+	record->header.time_ns = bpf_ktime_get_boot_ns();
+	record->cookie = cookie;
+	record->peer_cookie = peer_cookie;
+	record->cgroup_id = bpf_skb_cgroup_id(skb);
+	record->process_start_ns = state->process_start_ns;
+	record->tgid = state->tgid;
+	record->netns = state->netns;
+	__builtin_memcpy(record->comm, state->comm, COMM_LENGTH);
+	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+	return true;
+}
+
+/*
+ * The first packet of a socket. Two CPUs may get here at once for one socket: then it is announced twice, which does no harm; the state
+ * says "announced" only after the record is in the ring, so that no packet overtakes it.
+ */
+static __always_inline void announce(struct __sk_buff *skb, struct socket_state *state, __u64 cookie, const struct tcp_packet *packet,
+				     bool egress)
+{
+	bool opening = egress && (packet->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	struct flow *peer;
+	__u64 peer_cookie = 0;
+
+	state->flags &= STATE_INHERITED | STATE_OWNER_CONFIRMED;
+	state->ingress_checks = 0;
+	state->mute_generation = globals.mute_generation; /* nobody can have muted what was not announced */
+	if (opening) {
+		/* What is still known of these addresses is of an earlier connection. */
+		struct flow_key key;
+
+		local_key(&key, packet, false, state->netns);
+		bpf_map_delete_elem(&flows, &key);
+	} else {
+		peer = find_peer(packet, egress, state->netns);
+		if (peer) {
+			peer_cookie = peer->cookie;
+			if (peer->flags & STATE_OWN)
+				state->flags |= STATE_OWN_PEER;
+		}
+	}
+	if (!(state->flags & STATE_OWN_PEER))
+		enter_flow(state, cookie, packet, egress);
+	if ((state->flags & (STATE_OWN | STATE_OWN_PEER)) || send_socket_record(skb, state, cookie, peer_cookie))
+		state->announced_cookie = cookie;
+}
+
+/* --- Packets -------------------------------------------------------------------------------------------------------------------- */
+
+static __always_inline bool is_excluded(const struct tcp_packet *packet)
+{
+	__u32 zero = 0;
+	struct port_set *set = bpf_map_lookup_elem(&excluded_ports, &zero);
+	__u16 source = bpf_ntohs(packet->source_port);
+	__u16 destination = bpf_ntohs(packet->destination_port);
+
+	return set && (((set->words[source >> 6] >> (source & 63)) & 1) || ((set->words[destination >> 6] >> (destination & 63)) & 1));
+}
+
+static __always_inline void fill_packet(struct packet_record *record, struct __sk_buff *skb, __u64 cookie, __u32 netns, bool egress)
+{
+	record->header.type = RECORD_PACKET;
+	record->header.flags = 0;
+	record->header.time_ns = bpf_ktime_get_boot_ns();
+	record->cookie = cookie;
+	record->netns = netns;
+	record->ifindex = skb->ifindex;
+	record->payload_skip = 0;
+	record->direction = egress ? DIRECTION_EGRESS : DIRECTION_INGRESS;
+	__builtin_memset(record->reserved, 0, sizeof(record->reserved));
+}
+
+/*
+ * One whole packet of at most `limit` bytes, a constant: the ring hands out constant sizes only, so there is one call per size class.
+ * The length is clamped as the 5.10 verifier understands it, which learns nothing from `n != 0`.
+ */
+static __always_inline void emit_whole(struct __sk_buff *skb, __u64 cookie, __u32 netns, bool egress, const __u32 limit)
+{
+	struct packet_record *record = bpf_ringbuf_reserve(&packet_ring, sizeof(*record) + limit, 0);
+	__u32 last = skb->len;
+
+	if (!record) {
+		count_loss(LOSS_PACKET_RING_FULL);
+		return;
+	}
+	fill_packet(record, skb, cookie, netns, egress);
+	last -= 1;
+	asm volatile("" : "+r"(last));
+	if (last > limit - 1)
+		last = limit - 1;
+	record->packet_length = last + 1;
+	record->captured = last + 1;
+	record->header.length = (sizeof(*record) + last + 1 + 7) & ~7u;
+	if (bpf_skb_load_bytes(skb, 0, record + 1, last + 1) != 0) {
+		count_loss(LOSS_LOAD_BYTES_FAILED);
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return;
+	}
+	bpf_ringbuf_submit(record, 0);
+}
+
+#define PIECE_HEADERS 256
+#define PIECE_PAYLOAD 65536
+#define PIECES_MAX 16 /* the kernel's packets end at 8 * 65,535 bytes (GSO_MAX_SIZE) */
+
+/*
+ * One piece of a packet: its headers again, and at most PIECE_PAYLOAD bytes of its payload from `skip` on. A global function, which the
+ * verifier checks by itself: inlined into a loop it is more than the older ones follow.
+ * @param header_length at most PIECE_HEADERS; EGRESS_BIT is added for the direction
+ * @returns 0, or 1 when the rest of the packet cannot be had either
+ */
+#define EGRESS_BIT 0x80000000u
+__noinline int emit_piece(struct __sk_buff *skb, __u32 header_length, __u32 skip, __u64 cookie, __u32 netns)
+{
+	bool egress = header_length & EGRESS_BIT;
+	__u32 last_header = (header_length & ~EGRESS_BIT) - 1;
+	__u32 last = skb->len - (last_header + 1) - skip - 1;
+	struct packet_record *record = bpf_ringbuf_reserve(&packet_ring, sizeof(*record) + PIECE_HEADERS + PIECE_PAYLOAD, 0);
+
+	if (!record) {
+		count_loss(LOSS_PACKET_RING_FULL);
+		return 1;
+	}
+	fill_packet(record, skb, cookie, netns, egress);
+	if (last > PIECE_PAYLOAD - 1)
+		last = PIECE_PAYLOAD - 1;
+	/* Changes nothing, but this the verifiers follow. */
+	asm volatile("" : "+r"(last_header), "+r"(last));
+	last_header &= PIECE_HEADERS - 1;
+	last &= PIECE_PAYLOAD - 1;
+	record->payload_skip = skip;
+	record->captured = last_header + 1 + last + 1;
+	record->packet_length = record->captured + skip;
+	record->header.length = (sizeof(*record) + record->captured + 7) & ~7u;
+	if (bpf_skb_load_bytes(skb, 0, record + 1, last_header + 1) != 0 ||
+	    bpf_skb_load_bytes(skb, last_header + 1 + skip, (__u8 *)(record + 1) + last_header + 1, last + 1) != 0) {
+		count_loss(LOSS_LOAD_BYTES_FAILED);
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return 1;
+	}
+	bpf_ringbuf_submit(record, 0);
+	return 0;
+}
+
+/* A packet beyond the largest class (BIG TCP). */
+static __always_inline void emit_pieces(struct __sk_buff *skb, const struct tcp_packet *packet, __u64 cookie, __u32 netns, bool egress)
+{
+	__u32 header_length = packet->payload_offset;
+
+	if (header_length > PIECE_HEADERS) {
+		count_loss(LOSS_HEADERS_UNREADABLE);
+		return;
+	}
+	for (__u32 skip = 0; skip < PIECES_MAX * PIECE_PAYLOAD; skip += PIECE_PAYLOAD) {
+		if (skip >= packet->payload_length)
+			return;
+		if (emit_piece(skb, header_length | (egress ? EGRESS_BIT : 0), skip, cookie, netns) != 0)
+			return;
+	}
+	count_loss(LOSS_PACKET_TOO_LARGE);
+}
+
+/* Classes: small requests, TLS handshakes, an Ethernet frame, jumbo frames, one and more TLS records, and all that IP can hold. */
+static __always_inline void emit(struct __sk_buff *skb, const struct tcp_packet *packet, __u64 cookie, __u32 netns, bool egress)
+{
+	__u32 length = packet->length;
+
+	if (length <= 200)
+		emit_whole(skb, cookie, netns, egress, 200);
+	else if (length <= 456)
+		emit_whole(skb, cookie, netns, egress, 456);
+	else if (length <= 968)
+		emit_whole(skb, cookie, netns, egress, 968);
+	else if (length <= 1544)
+		emit_whole(skb, cookie, netns, egress, 1544);
+	else if (length <= 4040)
+		emit_whole(skb, cookie, netns, egress, 4040);
+	else if (length <= 9064)
+		emit_whole(skb, cookie, netns, egress, 9064);
+	else if (length <= 17352)
+		emit_whole(skb, cookie, netns, egress, 17352);
+	else if (length <= 33736)
+		emit_whole(skb, cookie, netns, egress, 33736);
+	else if (length <= 65576) /* 65,535 bytes behind an IPv6 header */
+		emit_whole(skb, cookie, netns, egress, 65576);
+	else
+		emit_pieces(skb, packet, cookie, netns, egress);
+}
+
+/* A packet whose socket is a listener or the kernel's: see the top. */
+static __always_inline void capture_anonymous(struct __sk_buff *skb, struct bpf_sock *socket, const struct tcp_packet *packet, bool egress)
+{
+	__u32 netns;
+	struct flow *peer;
+
+	if (!egress && whole_tree && skb->ifindex == LOOPBACK_IFINDEX)
+		return;
+	netns = BPF_CORE_READ(kernel_socket(socket), __sk_common.skc_net.net, ns.inum);
+	peer = find_peer(packet, egress, netns);
+	if (peer && ((peer->flags & STATE_OWN) || (!egress && (peer->flags & STATE_EGRESS_SEEN))))
+		return;
+	emit(skb, packet, 0, netns, egress);
+}
+
+/* @returns the state of the socket, made now when the socket is older than the programs or was made by the kernel */
+static __always_inline struct socket_state *state_of(struct bpf_sock *socket)
+{
+	struct socket_state *state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
+	struct socket_state fresh = {};
+
+	if (state)
+		return state;
+	fresh.netns = BPF_CORE_READ(kernel_socket(socket), __sk_common.skc_net.net, ns.inum);
+	return bpf_sk_storage_get(&socket_states, socket, &fresh, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
+/* Corrects the owner when a process is sending. @returns whether it changed */
+static __always_inline bool confirm_owner(struct bpf_sock *socket, struct socket_state *state)
+{
+	struct task_struct *task;
+	__u32 tgid;
+
+	if (BPF_CORE_READ(kernel_socket(socket), sk_lock.owned) == 0)
+		return false;
+	task = (struct task_struct *)bpf_get_current_task();
+	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
+		return false;
+	state->flags |= STATE_OWNER_CONFIRMED;
+	tgid = BPF_CORE_READ(task, tgid);
+	if ((state->flags & STATE_OWNER_KNOWN) && state->tgid == tgid)
+		return false;
+	read_owner(state, task);
+	return true;
+}
+
+static __always_inline bool is_muted(struct socket_state *state, __u64 cookie)
+{
+	__u32 generation = globals.mute_generation;
+
+	if (state->mute_generation != generation) {
+		state->mute_generation = generation;
+		if (bpf_map_lookup_elem(&muted, &cookie))
+			state->flags |= STATE_MUTED;
+	}
+	return state->flags & STATE_MUTED;
+}
+
+/* What arrives is not wanted when its sender was captured. */
+static __always_inline bool is_captured_at_sender(struct __sk_buff *skb, struct socket_state *state, const struct tcp_packet *packet)
+{
+	struct flow *peer;
+
+	if (whole_tree && skb->ifindex == LOOPBACK_IFINDEX)
+		return true;
+	if (state->flags & STATE_SKIP_INGRESS)
+		return true;
+	if (state->ingress_checks >= INGRESS_CHECKS_MAX)
+		return false;
+	state->ingress_checks += 1;
+	peer = find_peer(packet, false, state->netns);
+	if (!peer || !(peer->flags & STATE_EGRESS_SEEN))
+		return false;
+	state->flags |= STATE_SKIP_INGRESS;
+	return true;
+}
+
+static __always_inline void capture(struct __sk_buff *skb, bool egress)
+{
+	struct tcp_packet packet = {};
+	struct socket_state *state;
+	struct bpf_sock *socket;
+	__u64 cookie;
+
+	switch (parse_packet(skb, &packet)) {
+	case PARSE_TCP:
+		break;
+	case PARSE_OTHER:
+		return;
+	default:
+		count_loss(LOSS_HEADERS_UNREADABLE);
+		return;
+	}
+	if (packet.payload_length == 0 && !(packet.flags & (TCP_SYN | TCP_FIN | TCP_RST)))
+		return;
+	if (has_excluded_ports && is_excluded(&packet))
+		return;
+	socket = skb->sk;
+	if (!socket)
+		return;
+	socket = bpf_sk_fullsock(socket);
+	if (!socket)
+		return;
+	if (socket->state == BPF_TCP_LISTEN || socket->type != SOCK_STREAM) {
+		capture_anonymous(skb, socket, &packet, egress);
+		return;
+	}
+	cookie = bpf_get_socket_cookie(skb);
+	state = state_of(socket);
+	if (!state) {
+		count_loss(LOSS_SOCKET_STORAGE_FAILED);
+		emit(skb, &packet, cookie, 0, egress);
+		return;
+	}
+	if (state->announced_cookie != cookie) {
+		if (egress)
+			confirm_owner(socket, state);
+		announce(skb, state, cookie, &packet, egress);
+	} else if (egress && !(state->flags & (STATE_OWNER_CONFIRMED | STATE_OWN | STATE_OWN_PEER))) {
+		if (confirm_owner(socket, state))
+			send_socket_record(skb, state, cookie, 0);
+	}
+	if (state->flags & (STATE_OWN | STATE_OWN_PEER))
+		return;
+	if (egress) {
+		if ((packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
+			/* Maybe another connection of the same socket: connect(2) allows it after AF_UNSPEC. */
+			state->flags &= ~(STATE_SKIP_INGRESS | STATE_EGRESS_SEEN | STATE_MUTED);
+			state->ingress_checks = 0;
+		}
+		if (!(state->flags & STATE_EGRESS_SEEN))
+			enter_flow(state, cookie, &packet, true);
+	} else if (is_captured_at_sender(skb, state, &packet)) {
+		return;
+	}
+	if (is_muted(state, cookie) && !(packet.flags & (TCP_SYN | TCP_FIN | TCP_RST)))
+		return;
+	emit(skb, &packet, cookie, state->netns, egress);
+}
+
+SEC("cgroup_skb/ingress")
+int packet_ingress(struct __sk_buff *skb)
+{
+	capture(skb, false);
+	return 1;
+}
+
+SEC("cgroup_skb/egress")
+int packet_egress(struct __sk_buff *skb)
+{
+	capture(skb, true);
+	return 1;
+}

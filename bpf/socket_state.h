@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What is kept with every TCP socket, in socket storage: shared by the programs and by the addon, which fills it on kernels whose
+ * iterators cannot. */
+#ifndef WIRESPAN_SOCKET_STATE_H
+#define WIRESPAN_SOCKET_STATE_H
+
+#include "events.h"
+
+#define STATE_OWNER_KNOWN 1
+#define STATE_OWNER_CONFIRMED 2 /* the owner was seen to send */
+#define STATE_OWN 4		/* the agent's */
+#define STATE_OWN_PEER 8	/* the other end of one of the agent's */
+#define STATE_MUTED 16
+#define STATE_EGRESS_SEEN 32  /* its flow entry has the sequence number of its first captured packet */
+#define STATE_SKIP_INGRESS 64 /* what it receives was captured at its sender */
+/* What an accepted socket inherits from its listener. */
+#define STATE_INHERITED (STATE_OWNER_KNOWN | STATE_OWN)
+
+struct socket_state {
+	__u64 announced_cookie; /* the socket this state was announced for: not this socket's after a clone from its listener */
+	__u64 process_start_ns;
+	__u32 tgid;
+	__u32 netns;
+	__u32 flags;
+	__u32 mute_generation; /* of the mute list when it was last consulted */
+	__u32 ingress_checks;  /* look-ups made for the sender of what arrives */
+	__u32 reserved;
+	char comm[COMM_LENGTH];
+};
+
+/* The programs' variables that user space reads and writes: the only ones in .bss. */
+struct capture_globals {
+	__u32 mute_generation;
+	__u32 agent_tgid;
+	__u64 agent_start_ns;
+};
+
+/* Why something was not captured: indexes of the per-CPU array `losses`. src/capture/live.ts names them. */
+#define LOSS_PACKET_RING_FULL 0
+#define LOSS_CONTROL_RING_FULL 1
+#define LOSS_LOAD_BYTES_FAILED 2
+#define LOSS_HEADERS_UNREADABLE 3
+#define LOSS_PACKET_TOO_LARGE 4
+#define LOSS_SOCKET_STORAGE_FAILED 5
+#define LOSS_COUNT 6
+
+#endif
