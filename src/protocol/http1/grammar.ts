@@ -122,8 +122,12 @@ const METHOD_LENGTH_MAX = 32;
 /** A known method and this many bytes of a target are enough, so that a target of any length is recognised. */
 const TARGET_EVIDENCE_BYTES = 128;
 
-/** Whether bytes[start..end) begin with a request line of HTTP/1.x. */
-export function probeRequest(bytes: Buffer, start: number, end: number): Detection {
+/**
+ * Whether bytes[start..end) begin with a request line of HTTP/1.x.
+ *
+ * @param knownMethodsOnly where the bytes may begin inside a request line, since the rest of a method is a token as well
+ */
+export function probeRequest(bytes: Buffer, start: number, end: number, knownMethodsOnly = false): Detection {
   let at = start;
   // RFC 9112 section 2.2: empty lines before a request line are ignored.
   while (at < end && (bytes[at] === CR || bytes[at] === LF)) at++;
@@ -133,11 +137,13 @@ export function probeRequest(bytes: Buffer, start: number, end: number): Detecti
   if (methodEnd - methodStart > METHOD_LENGTH_MAX) return 'no';
   if (at === end) return 'maybe';
   if (methodEnd === methodStart || bytes[at] !== SP) return 'no';
+  const known = isKnownMethod(bytes, methodStart, methodEnd);
+  if (knownMethodsOnly && !known) return 'no';
   const targetStart = at + 1;
   for (at = targetStart; at < end && bytes[at] !== LF; at++) {
     const c = bytes[at]!;
     if (c < SP && c !== HT && c !== CR) return 'no';
-    if (at - targetStart >= TARGET_EVIDENCE_BYTES && isKnownMethod(bytes, methodStart, methodEnd)) return 'yes';
+    if (known && at - targetStart >= TARGET_EVIDENCE_BYTES) return 'yes';
   }
   if (at === end) return 'maybe';
   let lineEnd = at;

@@ -15,7 +15,7 @@
  *
  * What is lost stays lost: a hole inside a body's content is survived since only lengths matter there; any other hole, and bytes
  * that are no HTTP, lead to LOST. From there:
- * - A request line at the beginning of a segment begins anew when no request waits for a response and the server is between
+ * - A request line, of a known method, at the beginning of a segment begins anew when no request waits for a response and the server is between
  *   two responses. Where requests were seen to be pipelined that is no proof, and the connection must have been quiet as well.
  * - A status line at the beginning of a segment begins anew. It answers the last request that is older than it, and the requests
  *   before that one lost their response; with pipelining nothing tells which request it answers, and all of them are given up.
@@ -293,7 +293,7 @@ export class Http1Layer implements Layer {
   private bodyWasLeftOut(bytes: Buffer, position: number, end: number): boolean {
     const request = this.request;
     if (request === undefined || !request.expectsContinue || this.requestBody.bytes > 0) return false;
-    return request.statusCode >= 200 && probeRequest(bytes, position, end) === 'yes';
+    return request.statusCode >= 200 && probeRequest(bytes, position, end, true) === 'yes';
   }
 
   private clientGap(length: number, timeUs: number): void {
@@ -340,7 +340,7 @@ export class Http1Layer implements Layer {
   }
 
   private resyncRequests(bytes: Buffer, start: number, end: number, timeUs: number): void {
-    if (probeRequest(bytes, start, end) !== 'yes') return;
+    if (probeRequest(bytes, start, end, true) !== 'yes') return;
     if (this.pipelines && timeUs - this.lastDataUs < this.context.limits.httpQuietUs) return;
     if (this.serverState === LOST) {
       // Nothing tells whether what waits was answered; without pipelining a new request says that it was.

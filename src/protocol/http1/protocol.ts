@@ -14,8 +14,10 @@ export function createHttp1Protocol(options: Http1Options): Protocol {
   const table = new FieldTable(options.keepHeaders);
   return {
     name: 'http',
-    detect(direction: Direction, bytes: Buffer, start: number, end: number, _connection: Connection): Detection {
-      return direction === FROM_CLIENT ? probeRequest(bytes, start, end) : probeResponse(bytes, start, end);
+    detect(direction: Direction, bytes: Buffer, start: number, end: number, connection: Connection): Detection {
+      return direction === FROM_CLIENT
+        ? probeRequest(bytes, start, end, !connection.startSeen)
+        : probeResponse(bytes, start, end);
     },
     create: (context: LayerContext) => new Http1Layer(context, table),
   };
