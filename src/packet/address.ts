@@ -8,7 +8,8 @@ export function formatAddress(bytes: Buffer, start: number, length: number): str
   if (length === 4) return `${bytes[start]}.${bytes[start + 1]}.${bytes[start + 2]}.${bytes[start + 3]}`;
   const groups: number[] = [];
   for (let i = 0; i < 16; i += 2) groups.push((bytes[start + i]! << 8) | bytes[start + i + 1]!);
-  if (groups[5] === 0xffff && groups.slice(0, 5).every((group) => group === 0)) return formatAddress(bytes, start + 12, 4);
+  if (groups[5] === 0xffff && groups.slice(0, 5).every((group) => group === 0))
+    return formatAddress(bytes, start + 12, 4);
   const [zerosStart, zerosEnd] = longestZeros(groups);
   if (zerosEnd - zerosStart < 2) return hex(groups);
   return `${hex(groups.slice(0, zerosStart))}::${hex(groups.slice(zerosEnd))}`;

@@ -169,19 +169,19 @@ function decodeTcp(record: PacketRecord, tcpStart: number, ipEnd: number, out: S
   out.dstPort = u16(bytes, tcpStart + 2);
   out.ack = u32(bytes, tcpStart + 8);
   out.window = u16(bytes, tcpStart + 14);
-  out.payloadStart = payloadStart < end ? payloadStart : end;
+  out.payloadStart = Math.min(payloadStart, end);
   let flags = bytes[tcpStart + 13]!;
   const sequence = u32(bytes, tcpStart + 4);
   if (record.direction === DIRECTION_UNKNOWN && record.payloadSkip === 0) {
     // What follows the IP packet is padding of the link; what lies before its end and was not captured is lost.
-    out.payloadEnd = ipEnd < end ? ipEnd : end;
+    out.payloadEnd = Math.min(ipEnd, end);
     out.payloadLength = ipEnd - payloadStart;
     out.seq = sequence;
   } else {
     // A live packet is whole, or comes in pieces: each holds the headers and its share of the payload, which ends where it ends.
     const skip = record.payloadSkip;
-    const pieceEnd = ipEnd - skip < end ? ipEnd - skip : end;
-    out.payloadEnd = pieceEnd > out.payloadStart ? pieceEnd : out.payloadStart;
+    const pieceEnd = Math.min(ipEnd - skip, end);
+    out.payloadEnd = Math.max(pieceEnd, out.payloadStart);
     out.payloadLength = out.payloadEnd - out.payloadStart;
     out.seq = (sequence + skip) >>> 0;
     if (skip !== 0 && (flags & SYN) !== 0) {

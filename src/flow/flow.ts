@@ -1,0 +1,171 @@
+import type { Limits } from '../config/limits.ts';
+import { type Counters, count } from '../telemetry/counters.ts';
+import {
+  type Connection,
+  type Direction,
+  type Endpoint,
+  type EndReason,
+  FROM_CLIENT,
+  FROM_SERVER,
+  type Layer,
+  opposite,
+  type TlsInfo,
+} from './connection.ts';
+import { Half, type HalfOwner, type Reassembly } from './half.ts';
+import type { Linked, LinkedList } from './list.ts';
+import type { Tuple, Tupled } from './lookup.ts';
+
+/** What the upper layers may ask of a connection. */
+export interface FlowControl {
+  /** Nothing more of this connection is of use. Its layer gets no more data, only the ends and `close`. */
+  mute(): void;
+  /** Whether the layer's `tick` is called. */
+  wantTicks(wanted: boolean): void;
+}
+
+export interface FlowTableOptions {
+  limits: Limits;
+  counters: Counters;
+  /** Called at the first byte (or gap) of a connection, so that connections that carry nothing cost nothing above. */
+  open: (connection: Connection, control: FlowControl) => Layer;
+  /** The packets of this socket may be dropped from now on; SYN, FIN and RST are still wanted. */
+  mute?: (socketCookie: number) => void;
+  /** Called once for every connection, after its layer was closed, and also when it never had one. */
+  onConnectionEnd?: (connection: Connection) => void;
+}
+
+/** What all flows share. */
+export interface FlowShared {
+  readonly options: FlowTableOptions;
+  readonly reassembly: Reassembly;
+  /** Flows whose layer wants ticks. */
+  readonly ticking: Set<Flow>;
+  /** All was seen up to both FINs. */
+  finished(flow: Flow, timeUs: number): void;
+}
+
+/** A Connection as its owner sees it. */
+interface OwnConnection extends Connection {
+  readonly initialSequence: [number, number];
+}
+
+/** One TCP connection: both directions, its layer, and its places in the table's lists. */
+export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> {
+  readonly connection: OwnConnection;
+  readonly tuple: Tuple;
+  readonly halves: readonly [Half, Half];
+  /** The socket of the end that sends this direction was seen sending, not only announced. */
+  readonly socketConfirmed: [boolean, boolean] = [false, false];
+  /** Time of the last packet, and that by which the table's lists are ordered (at most a second older). */
+  lastUs: number;
+  queuedUs: number;
+  closed = false;
+  muted = false;
+  /** Payload was seen. */
+  carriedData = false;
+  previous: Flow | undefined = undefined;
+  next: Flow | undefined = undefined;
+  list: LinkedList<Flow> | undefined = undefined;
+  nextInBucket: Flow | undefined = undefined;
+  private layer: Layer | undefined = undefined;
+  private closing = false;
+  private readonly shared: FlowShared;
+
+  constructor(
+    shared: FlowShared,
+    tuple: Tuple,
+    identity: { id: number; client: Endpoint; server: Endpoint; startSeen: boolean },
+    timeUs: number,
+  ) {
+    this.shared = shared;
+    this.tuple = tuple;
+    this.connection = {
+      ...identity,
+      initialSequence: [-1, -1],
+      startUs: timeUs,
+      tls: undefined as TlsInfo | undefined,
+      awaitingSecret: false,
+    };
+    this.halves = [new Half(FROM_CLIENT, this, shared.reassembly), new Half(FROM_SERVER, this, shared.reassembly)];
+    this.lastUs = timeUs;
+    this.queuedUs = timeUs;
+  }
+
+  /** The end that sends `direction`. */
+  sender(direction: Direction): Endpoint {
+    return direction === FROM_CLIENT ? this.connection.client : this.connection.server;
+  }
+
+  mute(): void {
+    if (this.muted) return;
+    this.muted = true;
+    for (const half of this.halves) half.discard();
+    this.shared.ticking.delete(this);
+    this.muteSocket(this.connection.client.socket);
+    this.muteSocket(this.connection.server.socket);
+  }
+
+  /** @param cookie 0 is passed over */
+  muteSocket(cookie: number): void {
+    if (cookie !== 0) this.shared.options.mute?.(cookie);
+  }
+
+  wantTicks(wanted: boolean): void {
+    if (wanted && !this.closed && !this.muted) this.shared.ticking.add(this);
+    else this.shared.ticking.delete(this);
+  }
+
+  tick(timeUs: number): void {
+    this.layer?.tick?.(timeUs);
+  }
+
+  deliver(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number): void {
+    if (this.muted || this.closed) return;
+    (this.layer ?? this.openLayer(timeUs)).data(direction, bytes, start, end, timeUs);
+  }
+
+  deliverGap(direction: Direction, length: number, timeUs: number): void {
+    if (this.muted || this.closed) return;
+    (this.layer ?? this.openLayer(timeUs)).gap(direction, length, timeUs);
+  }
+
+  halfEnded(direction: Direction, timeUs: number): void {
+    this.layer?.end(direction, 'fin', timeUs);
+    if (this.halves[opposite(direction)].ended && !this.closing) this.shared.finished(this, timeUs);
+  }
+
+  /** A FIN of a muted connection: sequence numbers mean nothing any more, as the kernel drops what lies between. */
+  mutedFin(direction: Direction, timeUs: number): void {
+    const half = this.halves[direction];
+    if (half.ended) return;
+    half.ended = true;
+    this.halfEnded(direction, timeUs);
+  }
+
+  /** Ends both directions and the layer. Idempotent. */
+  close(reason: EndReason, timeUs: number): void {
+    if (this.closed || this.closing) return;
+    this.closing = true;
+    for (const half of this.halves) if (!half.ended && !this.muted) half.flush(timeUs);
+    for (const half of this.halves) {
+      if (half.ended) continue;
+      half.ended = true;
+      this.layer?.end(half.direction, reason, timeUs);
+    }
+    this.layer?.close(reason, timeUs);
+    this.layer = undefined;
+    for (const half of this.halves) half.discard();
+    this.closed = true;
+    this.shared.ticking.delete(this);
+    const { options } = this.shared;
+    count(options.counters.connections.ended, reason);
+    options.onConnectionEnd?.(this.connection);
+  }
+
+  private openLayer(timeUs: number): Layer {
+    const layer = this.shared.options.open(this.connection, this);
+    this.layer = layer;
+    for (const half of this.halves) if (half.ended) layer.end(half.direction, 'fin', timeUs); // before any data
+    return layer;
+  }
+}

@@ -1,0 +1,139 @@
+import type { Segment } from '../packet/decode.ts';
+import { type Direction, FROM_CLIENT, FROM_SERVER } from './connection.ts';
+
+/** The addresses and ports of a connection, kept as numbers so that they compare without allocation. */
+export interface Tuple {
+  /** Words of the address, most significant first; IPv4 has one, the others are 0. */
+  readonly client: readonly number[];
+  readonly server: readonly number[];
+  readonly clientPort: number;
+  readonly serverPort: number;
+  readonly family: 4 | 6;
+  /** 0, or the network namespace where the same addresses can mean other sockets. */
+  readonly scope: number;
+  readonly hash: number;
+}
+
+/** What TupleTable keeps. */
+export interface Tupled<T> {
+  readonly tuple: Tuple;
+  nextInBucket: T | undefined;
+}
+
+/**
+ * Finds connections by the addresses and ports of a segment, whichever end sent it.
+ *
+ * A Map from a 32-bit hash (seeded: senders must not be able to choose collisions) to a chain of members that share it.
+ */
+export class TupleTable<T extends Tupled<T>> {
+  /** The direction of the segment last found. */
+  direction: Direction = FROM_CLIENT;
+  private readonly buckets = new Map<number, T>();
+  private readonly seed: number;
+
+  constructor(seed: number = (Math.random() * 0x1_0000_0000) | 0) {
+    this.seed = seed;
+  }
+
+  find(bytes: Buffer, segment: Segment, scope: number): T | undefined {
+    let member = this.buckets.get(this.hash(bytes, segment, scope));
+    while (member !== undefined) {
+      const tuple = member.tuple;
+      if (tuple.scope === scope && tuple.family === segment.family) {
+        if (isFrom(tuple, tuple.client, tuple.clientPort, tuple.server, tuple.serverPort, bytes, segment)) {
+          this.direction = FROM_CLIENT;
+          return member;
+        }
+        if (isFrom(tuple, tuple.server, tuple.serverPort, tuple.client, tuple.clientPort, bytes, segment)) {
+          this.direction = FROM_SERVER;
+          return member;
+        }
+      }
+      member = member.nextInBucket;
+    }
+    return undefined;
+  }
+
+  /** @param sender which end sent the segment */
+  tupleOf(bytes: Buffer, segment: Segment, scope: number, sender: Direction): Tuple {
+    const source = words(bytes, segment.srcAddressStart, segment.addressLength);
+    const destination = words(bytes, segment.dstAddressStart, segment.addressLength);
+    const fromClient = sender === FROM_CLIENT;
+    return {
+      client: fromClient ? source : destination,
+      server: fromClient ? destination : source,
+      clientPort: fromClient ? segment.srcPort : segment.dstPort,
+      serverPort: fromClient ? segment.dstPort : segment.srcPort,
+      family: segment.family,
+      scope,
+      hash: this.hash(bytes, segment, scope),
+    };
+  }
+
+  add(member: T): void {
+    member.nextInBucket = this.buckets.get(member.tuple.hash);
+    this.buckets.set(member.tuple.hash, member);
+  }
+
+  remove(member: T): void {
+    const { hash } = member.tuple;
+    let other = this.buckets.get(hash);
+    if (other === member) {
+      if (member.nextInBucket === undefined) this.buckets.delete(hash);
+      else this.buckets.set(hash, member.nextInBucket);
+    }
+    while (other !== undefined) {
+      if (other.nextInBucket === member) other.nextInBucket = member.nextInBucket;
+      other = other.nextInBucket;
+    }
+    member.nextInBucket = undefined;
+  }
+
+  /** The same for both directions: the sum of both ends' hashes. */
+  private hash(bytes: Buffer, segment: Segment, scope: number): number {
+    const source = this.hashEnd(bytes, segment.srcAddressStart, segment.addressLength, segment.srcPort);
+    const destination = this.hashEnd(bytes, segment.dstAddressStart, segment.addressLength, segment.dstPort);
+    return mix((source + destination) ^ scope);
+  }
+
+  private hashEnd(bytes: Buffer, start: number, length: number, port: number): number {
+    let hash = this.seed ^ port;
+    for (let i = 0; i < length; i += 4) hash = mix(hash ^ word(bytes, start + i));
+    return mix(hash);
+  }
+}
+
+function isFrom(
+  tuple: Tuple,
+  source: readonly number[],
+  sourcePort: number,
+  destination: readonly number[],
+  destinationPort: number,
+  bytes: Buffer,
+  segment: Segment,
+): boolean {
+  if (segment.srcPort !== sourcePort || segment.dstPort !== destinationPort) return false;
+  const count = tuple.family === 4 ? 1 : 4;
+  for (let i = 0; i < count; i++) {
+    if (word(bytes, segment.srcAddressStart + 4 * i) !== source[i]) return false;
+    if (word(bytes, segment.dstAddressStart + 4 * i) !== destination[i]) return false;
+  }
+  return true;
+}
+
+function words(bytes: Buffer, start: number, length: number): number[] {
+  const list: number[] = [];
+  for (let i = 0; i < length; i += 4) list.push(word(bytes, start + i));
+  return list;
+}
+
+function word(bytes: Buffer, at: number): number {
+  return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
+}
+
+/** The finalizer of MurmurHash3 (public domain): every bit of the input reaches every bit of the output. */
+function mix(hash: number): number {
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return hash ^ (hash >>> 16);
+}
