@@ -8,6 +8,8 @@ export interface ProcessOptions {
   /** Added to this process's environment; `undefined` removes. */
   env?: Record<string, string | undefined>;
   input?: string | Buffer;
+  /** `open`: standard input is a pipe that the caller writes to. */
+  stdin?: 'open';
   /** Before time scaling. Default 30 s. */
   timeoutMs?: number;
 }
@@ -43,7 +45,7 @@ export class Running {
     this.child = spawn(command, args, {
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
       env: environment,
-      stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+      stdio: [options.input === undefined && options.stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     });
     alive.add(this.child);
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {

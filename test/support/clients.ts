@@ -1,0 +1,38 @@
+import { fileURLToPath } from 'node:url';
+import { run } from './process.ts';
+
+/** The path of a client script. */
+export const clientScript = (name: string) => fileURLToPath(new URL(`clients/${name}`, import.meta.url));
+
+export interface Load {
+  /** Addresses that take turns, such as `https://127.0.0.1:8443`. */
+  bases: readonly string[];
+  count: number;
+  concurrency: number;
+  /** Every n-th request opens a connection of its own; the others share kept ones. */
+  newConnectionEvery: number;
+  /** Stands in every target. */
+  prefix: string;
+}
+
+/** Sends requests from a Node process and returns the number of answers by status. Targets: /orders/P-N, /missing/P-N. */
+export async function nodeLoad(load: Load): Promise<Record<string, number>> {
+  const { stdout } = await run(process.execPath, [clientScript('load.mjs'), JSON.stringify(load)], {
+    timeoutMs: 120_000,
+  });
+  return JSON.parse(stdout) as Record<string, number>;
+}
+
+/** Sends requests from a Python process. Targets: /orders/P-N?from=python. */
+export async function pythonLoad(base: string, count: number, prefix: string): Promise<void> {
+  await run('python3', [clientScript('python-load.py'), base, String(count), prefix], { timeoutMs: 120_000 });
+}
+
+/** Sends requests from one curl process, on one connection. Targets: /orders/P-N?from=curl. */
+export async function curlLoad(base: string, count: number, prefix: string): Promise<void> {
+  const config = Array.from(
+    { length: count },
+    (_, index) => `url = "${base}/orders/${prefix}-${index}?from=curl"\noutput = /dev/null\n`,
+  );
+  await run('curl', ['-gsk', '-K', '-'], { input: config.join(''), timeoutMs: 120_000 });
+}
