@@ -1,11 +1,8 @@
 /** The means of the live tests, tested without the agent: a failure here says that the machine or the means are at fault. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SpanKind, TraceFlags } from '@opentelemetry/api';
-import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc';
-import { emptyResource } from '@opentelemetry/resources';
-import type { ReadableSpan } from '@opentelemetry/sdk-trace-node';
 import { cleanupAfter } from '../support/cleanup.ts';
+import { exportSpans, someSpan } from '../support/export.ts';
 import { startJaeger } from '../support/jaeger.ts';
 import { ourNames } from '../support/kernel.ts';
 import { until } from '../support/net.ts';
@@ -15,42 +12,6 @@ import { run } from '../support/process.ts';
 import { startNodeServer, startPythonServer } from '../support/servers.ts';
 import { startSink } from '../support/sink.ts';
 import { tsharkHttp } from '../support/tshark.ts';
-
-const scope = { name: 'harness', version: '1' };
-
-function span(index: number): ReadableSpan {
-  const id = (index + 1).toString(16);
-  return {
-    name: 'GET',
-    kind: SpanKind.SERVER,
-    spanContext: () => ({
-      traceId: id.padStart(32, '0'),
-      spanId: id.padStart(16, '0'),
-      traceFlags: TraceFlags.SAMPLED,
-    }),
-    startTime: [Math.floor(Date.now() / 1000), 0],
-    endTime: [Math.floor(Date.now() / 1000), 5_000_000],
-    status: { code: 0 },
-    attributes: { 'http.request.method': 'GET', 'http.response.status_code': 200 },
-    links: [],
-    events: [],
-    duration: [0, 5_000_000],
-    ended: true,
-    resource,
-    instrumentationScope: scope,
-    droppedAttributesCount: 0,
-    droppedEventsCount: 0,
-    droppedLinksCount: 0,
-  };
-}
-const resource = emptyResource();
-
-function send(endpoint: string, spans: ReadableSpan[]): Promise<number> {
-  const exporter = new OTLPTraceExporter({ url: endpoint });
-  return new Promise<number>((resolve) => {
-    exporter.export(spans, (result) => resolve(result.code));
-  }).finally(() => exporter.shutdown());
-}
 
 test('nginx answers on its three ports and logs what it answered', async (t) => {
   const cleanup = cleanupAfter(t);
@@ -133,16 +94,16 @@ test('the sink counts the spans of the official exporter and refuses when told t
   const cleanup = cleanupAfter(t);
   const sink = await startSink(cleanup);
   assert.equal(
-    await send(
+    await exportSpans(
       sink.endpoint,
-      Array.from({ length: 700 }, (_, index) => span(index)),
+      Array.from({ length: 700 }, (_, index) => someSpan(index)),
     ),
     0,
   );
   const totals = await sink.totals();
   assert.deepEqual([totals.requests, totals.spans, totals.refused], [1, 700, 0]);
   await sink.refuse(3, 1); // INVALID_ARGUMENT
-  assert.equal(await send(sink.endpoint, [span(0)]), 1);
+  assert.equal(await exportSpans(sink.endpoint, [someSpan(0)]), 1);
   assert.deepEqual((await sink.totals()).refused, 1);
   assert.equal((await sink.reset()).spans, 0);
 });
@@ -150,7 +111,7 @@ test('the sink counts the spans of the official exporter and refuses when told t
 test('Jaeger takes spans over OTLP and gives them back', async (t) => {
   const cleanup = cleanupAfter(t);
   const jaeger = await startJaeger(cleanup);
-  assert.equal(await send(jaeger.endpoint, [span(41)]), 0);
+  assert.equal(await exportSpans(jaeger.endpoint, [someSpan(41)]), 0);
   const [service] = await until(async () => {
     const services = await jaeger.services();
     return services.length > 0 ? services : undefined;
