@@ -1,0 +1,92 @@
+import { accessSync, constants, readFileSync, readlinkSync } from 'node:fs';
+import { arch, release } from 'node:os';
+import { capabilityRemedy, checkCapabilities } from './capabilities.ts';
+import type { Check } from './report.ts';
+
+/** proc_ns_inum of the first namespaces (include/linux/proc_ns.h): the same on every kernel. */
+const INITIAL_PID_NAMESPACE = 'pid:[4026531836]';
+
+const BTF_PATH = '/sys/kernel/btf/vmlinux';
+const LOCKDOWN_PATH = '/sys/kernel/security/lockdown';
+
+/** What the machine and this process's rights are, without loading anything. */
+export function checkSystem(): Check[] {
+  return [
+    { group: 'System', name: 'kernel', state: 'info', detail: `Linux ${release()} ${arch()}` },
+    { group: 'System', name: 'Node', state: 'info', detail: `${process.version} ${process.execPath}` },
+    checkPidNamespace(),
+    checkBtf(),
+    ...checkLockdown(),
+    ...checkRights(),
+  ];
+}
+
+function checkPidNamespace(): Check {
+  const group = 'System';
+  const name = 'process ids';
+  let namespace: string;
+  try {
+    namespace = readlinkSync('/proc/self/ns/pid');
+  } catch (error) {
+    return { group, name, state: 'limited', detail: `cannot be checked: ${(error as Error).message}` };
+  }
+  if (namespace === INITIAL_PID_NAMESPACE)
+    return { group, name, state: 'ok', detail: 'in the pid namespace of the host' };
+  return {
+    group,
+    name,
+    state: 'limited',
+    detail: 'in a pid namespace of its own: processes outside of it cannot be named or probed',
+    remedy: 'give the container the pid namespace of the host (hostPID: true, --pid=host)',
+  };
+}
+
+function checkBtf(): Check {
+  const group = 'System';
+  try {
+    accessSync(BTF_PATH, constants.R_OK);
+    return { group, name: 'BTF', state: 'ok', detail: BTF_PATH };
+  } catch (error) {
+    return {
+      group,
+      name: 'BTF',
+      state: 'no',
+      detail: `${BTF_PATH} cannot be read (${(error as NodeJS.ErrnoException).code})`,
+      remedy: 'use a kernel that is built with CONFIG_DEBUG_INFO_BTF, and mount /sys',
+    };
+  }
+}
+
+/** kernel_lockdown(7): in the mode `confidentiality` BPF programs may not read memory. */
+function checkLockdown(): Check[] {
+  let mode: string | undefined;
+  try {
+    mode = /\[(\w+)\]/.exec(readFileSync(LOCKDOWN_PATH, 'utf8'))?.[1];
+  } catch {
+    // No lockdown in this kernel, or securityfs is not mounted: then nothing is claimed.
+    return [];
+  }
+  if (mode === undefined) return [];
+  const locked = mode === 'confidentiality';
+  return [
+    {
+      group: 'System',
+      name: 'lockdown',
+      state: locked ? 'no' : 'ok',
+      detail: locked ? 'confidentiality: the kernel lets no BPF program read memory' : mode,
+      ...(locked && { remedy: 'boot with lockdown=integrity, or without lockdown' }),
+    },
+  ];
+}
+
+function checkRights(): Check[] {
+  const status = readFileSync('/proc/self/status', 'utf8');
+  const remedy = capabilityRemedy(process.execPath);
+  return checkCapabilities(status).map(({ name, effective, required, use }) => ({
+    group: 'Rights',
+    name,
+    state: effective ? 'ok' : required ? 'no' : 'limited',
+    detail: effective ? use : `missing: cannot ${use}`,
+    ...(!effective && { remedy }),
+  }));
+}
