@@ -253,8 +253,10 @@ export class OtlpEncoder {
       writer.stringAttribute(TAG.spanAttributes, cache.key, value);
     } else if (typeof value === 'number' && !key.isDouble && Number.isSafeInteger(value) && value >= 0) {
       writer.intAttribute(TAG.spanAttributes, cache.key, value);
+    } else if (typeof value === 'number' && key.isDouble) {
+      writer.doubleAttribute(TAG.spanAttributes, cache.key, value);
     } else {
-      const any = this.encodeAny(value, key.isDouble);
+      const any = this.encodeAny(value, false);
       writer.byte(TAG.spanAttributes);
       writer.varint(cache.key.length + 1 + varintLength(any.length) + any.length);
       writer.raw(cache.key);

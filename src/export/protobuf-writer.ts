@@ -2,6 +2,8 @@
 
 /** Longer strings go through Node's own writer, shorter ones are faster by hand. */
 const SHORT_STRING = 64;
+/** The same for bytes. */
+const SHORT_COPY = 48;
 /** A length that is not known yet gets two bytes, which hold up to this; spans seldom need more. */
 const TWO_BYTE_LENGTH = 1 << 14;
 const KEEP_BYTES = 64 * 1024;
@@ -87,8 +89,7 @@ export class ProtobufWriter {
 
   raw(bytes: Uint8Array): void {
     this.reserve(bytes.length);
-    this.buffer.set(bytes, this.position);
-    this.position += bytes.length;
+    this.position = putBytes(this.buffer, this.position, bytes);
   }
 
   /** The first `length` bytes of `bytes`. */
@@ -150,12 +151,28 @@ export class ProtobufWriter {
     let at = this.position;
     buffer[at++] = tag;
     at = putVarint(buffer, at, key.length + 3 + length);
-    buffer.set(key, at);
-    at += key.length;
+    at = putBytes(buffer, at, key);
     buffer[at++] = 0x12;
     buffer[at++] = 1 + length;
     buffer[at++] = 0x18;
     this.position = putVarint(buffer, at, value);
+  }
+
+  /** A KeyValue with a double_value. */
+  doubleAttribute(tag: number, key: Uint8Array, value: number): void {
+    this.reserve(32 + key.length);
+    const { buffer } = this;
+    let at = this.position;
+    buffer[at++] = tag;
+    at = putVarint(buffer, at, key.length + 11);
+    at = putBytes(buffer, at, key);
+    buffer[at++] = 0x12;
+    buffer[at++] = 9;
+    buffer[at++] = 0x21;
+    DOUBLE[0] = value;
+    put32(buffer, at, WORDS[0]!);
+    put32(buffer, at + 4, WORDS[1]!);
+    this.position = at + 8;
   }
 
   /** Leaves room for a length that `finishLength` fills in. */
@@ -189,8 +206,7 @@ export class ProtobufWriter {
     let at = this.position;
     buffer[at++] = tag;
     at = putVarint(buffer, at, key.length + 1 + varintLength(value) + value);
-    buffer.set(key, at);
-    at += key.length;
+    at = putBytes(buffer, at, key);
     buffer[at++] = 0x12;
     at = putVarint(buffer, at, value);
     buffer[at++] = 0x0a;
@@ -206,6 +222,10 @@ export class ProtobufWriter {
     this.buffer = larger;
   }
 }
+
+/** The words of a double, little-endian: the package runs on x86-64 only. */
+const DOUBLE = new Float64Array(1);
+const WORDS = new Uint32Array(DOUBLE.buffer);
 
 /** Bytes that `value` (not negative) takes as a varint. */
 export function varintLength(value: number): number {
@@ -227,6 +247,13 @@ function putVarint(buffer: Buffer, position: number, value: number): number {
   }
   buffer[at++] = rest;
   return at;
+}
+
+function putBytes(buffer: Buffer, position: number, bytes: Uint8Array): number {
+  const { length } = bytes;
+  if (length > SHORT_COPY) buffer.set(bytes, position);
+  else for (let i = 0; i < length; i++) buffer[position + i] = bytes[i]!;
+  return position + length;
 }
 
 function put32(buffer: Buffer, at: number, value: number): void {

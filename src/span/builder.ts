@@ -101,15 +101,19 @@ const KNOWN_METHODS: ReadonlySet<string> = new Set([
   'QUERY',
 ]);
 
+/** A proxied server's clients are not the connection's. */
+type Role = 'client' | 'server' | 'proxied server';
+
 /** Attributes that hold for a whole connection, as long as what they were made of stays the same. */
 interface Side {
-  authority: string | undefined;
-  scheme: string;
-  version: string;
-  tlsVersion: string;
+  readonly role: Role;
+  readonly authority: string | undefined;
+  readonly scheme: string;
+  readonly version: string;
+  readonly tlsVersion: string;
   /** `scheme://host[:port]`. */
-  origin: string;
-  block: AttributeBlock;
+  readonly origin: string;
+  readonly block: AttributeBlock;
 }
 
 interface ConnectionState {
@@ -280,7 +284,7 @@ export class SpanBuilder {
     const scheme = target.scheme || (connection.tls === undefined ? 'http' : 'https');
     // RFC 9112 section 3.2.2: the absolute form overrides Host.
     const authority = target.authority || exchange.requestHeaders.get('host')?.[0];
-    state.client = currentSide(state.client, authority, scheme, exchange, SpanKind.CLIENT);
+    state.client = currentSide(state.client, authority, scheme, exchange, 'client');
     const side = state.client;
     span.shared = side.block;
     // RFC 9112 section 3.3: the asterisk form has no path.
@@ -314,9 +318,11 @@ export class SpanBuilder {
 
     const scheme = forwarded?.proto || target.scheme || (connection.tls === undefined ? 'http' : 'https');
     const authority = forwarded?.host || target.authority || exchange.requestHeaders.get('host')?.[0];
-    state.server = currentSide(state.server, authority, scheme, exchange, SpanKind.SERVER);
+    // Behind a proxy each request of a connection may come from somebody else.
+    const proxied = forwarded !== undefined && forwarded.address !== '';
+    if (proxied) span.set(KEY.clientAddress, forwarded.address);
+    state.server = currentSide(state.server, authority, scheme, exchange, proxied ? 'proxied server' : 'server');
     span.shared = state.server.block;
-    span.set(KEY.clientAddress, forwarded?.address || connection.client.address);
     span.set(KEY.urlPath, target.path);
     if (target.query !== '') span.set(KEY.urlQuery, target.query);
     const route = this.router.match(target.path);
@@ -446,12 +452,13 @@ function currentSide(
   authority: string | undefined,
   scheme: string,
   exchange: HttpExchange,
-  kind: SpanKind,
+  role: Role,
 ): Side {
   const { tls } = exchange.connection;
   const tlsVersion = tls?.version ?? '';
   if (
     side !== undefined &&
+    side.role === role &&
     side.authority === authority &&
     side.scheme === scheme &&
     side.version === exchange.version &&
@@ -459,18 +466,18 @@ function currentSide(
   ) {
     return side;
   }
-  return newSide(authority, scheme, exchange, kind, tlsVersion);
+  return newSide(authority, scheme, exchange, role, tlsVersion);
 }
 
 function newSide(
   authority: string | undefined,
   scheme: string,
   exchange: HttpExchange,
-  kind: SpanKind,
+  role: Role,
   tlsVersion: string,
 ): Side {
   const { connection } = exchange;
-  const peer = kind === SpanKind.CLIENT ? connection.server : connection.client;
+  const peer = role === 'client' ? connection.server : connection.client;
   // Without a usable Host the server is called by its address.
   const named = authority === undefined ? undefined : parseAuthority(authority.trim());
   const address = named?.host ?? connection.server.address;
@@ -486,12 +493,14 @@ function newSide(
   set(KEY.networkPeerAddress, peer.address);
   set(KEY.networkPeerPort, peer.port);
   if (exchange.version !== '') set(KEY.networkProtocolVersion, exchange.version);
-  if (kind === SpanKind.SERVER) set(KEY.urlScheme, scheme);
+  if (role !== 'client') set(KEY.urlScheme, scheme);
+  if (role === 'server') set(KEY.clientAddress, peer.address);
   if (tlsVersion !== '') {
     set(KEY.tlsProtocolVersion, tlsVersion);
     if (connection.tls?.cipherSuite) set(KEY.tlsCipher, connection.tls.cipherSuite);
   }
   return {
+    role,
     authority,
     scheme,
     version: exchange.version,
