@@ -51,6 +51,13 @@ export interface Limits {
   workloadProcesses: number;
   /** Sockets whose owner is remembered; the oldest makes room. */
   workloadSockets: number;
+  /** Files looked into for TLS libraries, those of them that are probed, and processes whose files are known. */
+  probeFiles: number;
+  probeAttachments: number;
+  probeProcesses: number;
+  /** New processes that wait to be looked at again, and looks at processes per second. */
+  probeQueue: number;
+  probeReadsPerSecond: number;
 }
 
 export const defaultLimits: Limits = {
@@ -80,6 +87,11 @@ export const defaultLimits: Limits = {
   secretUs: 60_000_000,
   workloadProcesses: 16_384,
   workloadSockets: 262_144,
+  probeFiles: 16_384,
+  probeAttachments: 1024,
+  probeProcesses: 65_536,
+  probeQueue: 16_384,
+  probeReadsPerSecond: 1000,
 };
 
 export function assertLimits(limits: Limits): void {

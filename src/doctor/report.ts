@@ -49,7 +49,10 @@ const MAX_NAME_WIDTH = 28;
 export function toText(report: Report, colour: boolean): string {
   const paint = (text: string, state: CheckState) =>
     colour && text.trim() !== '' ? `\u001b[${colours[state]}m${text}\u001b[0m` : text;
-  const width = columnWidth([...report.checks.map((check) => check.name), ...seen(report).map(processName)]);
+  const width = columnWidth([
+    ...report.checks.map((check) => check.name),
+    ...alike(seen(report)).map((group) => processName(group[0]!, group.length - 1)),
+  ]);
   const line = (state: CheckState, name: string, detail: string) =>
     `  ${paint(marks[state], state)}  ${printable(name).padEnd(width)}  ${printable(detail)}`.trimEnd();
   const lines = [`wirespan ${report.version}`];
@@ -72,14 +75,18 @@ function seen(report: Report): readonly ProcessCheck[] {
 
 function processLines(report: Report, line: Line): string[] {
   const count = (state: ProcessState) => report.processes.filter((each) => each.state === state).length;
-  const lines = seen(report).map((process) => {
-    const library = [process.library, process.version].filter((part) => part !== undefined).join(' ');
-    return line(
-      process.state === 'probeable' ? 'ok' : 'limited',
-      processName(process),
-      `${library}: ${process.detail}`,
+  const lines: string[] = [];
+  for (const [first, ...others] of alike(seen(report))) {
+    if (first === undefined) continue;
+    const library = [first.version, first.library].filter((part) => part !== undefined).join(' in ');
+    lines.push(
+      line(
+        first.state === 'probeable' ? 'ok' : 'limited',
+        processName(first, others.length),
+        `${library}: ${first.detail}`,
+      ),
     );
-  });
+  }
   lines.push(
     line('info', `${count('no_tls_library')} more`, 'no TLS library was recognised; their plain traffic is seen'),
   );
@@ -87,8 +94,13 @@ function processLines(report: Report, line: Line): string[] {
   return lines;
 }
 
-function processName(process: ProcessCheck): string {
-  return `${process.name} (${process.pid})`;
+/** Groups the processes of which the same is to be said. */
+function alike(processes: readonly ProcessCheck[]): ProcessCheck[][] {
+  return [...Map.groupBy(processes, ({ pid: _, ...said }) => JSON.stringify(said)).values()];
+}
+
+function processName(process: ProcessCheck, others: number): string {
+  return `${process.name} (${others === 0 ? process.pid : `${others + 1} processes`})`;
 }
 
 function verdict(report: Report, paint: (text: string, state: CheckState) => string): string[] {

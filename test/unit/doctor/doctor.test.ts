@@ -57,7 +57,7 @@ Rights
   --  CAP_SYS_PTRACE  missing
 
 Processes that use TLS
-  ok  nginx (10)      /usr/lib/libcrypto.so.3 OpenSSL 3: is probed
+  ok  nginx (10)      OpenSSL 3 in /usr/lib/libcrypto.so.3: is probed
   --  wg?[31met (11)  /usr/lib/libgnutls.so.30: not probed in this version
       1 more          no TLS library was recognised; their plain traffic is seen
   --  1 more          could not be looked into
