@@ -37,5 +37,5 @@ export function checkCapabilities(status: string): CapabilityCheck[] {
 /** @param program path of the executable that would be given them */
 export function capabilityRemedy(program: string): string {
   const names = capabilityUses.map(({ name }) => name.toLowerCase()).join(',');
-  return `run it as root (sudo), or give this Node the capabilities: sudo setcap ${names}+ep ${program}`;
+  return `run it as root (sudo), or give this Node, and so every script that it runs, the capabilities: sudo setcap ${names}+ep ${program}`;
 }
