@@ -19,6 +19,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include "events.h"
+#include "ring.h"
 
 /* x86-64, arch/x86/include/asm/ptrace.h; the context of a uprobe program. Only the argument registers are named as used. */
 struct pt_regs {
@@ -69,12 +70,6 @@ struct secret_losses secret_losses;
 
 /* Set before loading: bpf_get_attach_cookie exists (5.15). Where it is 0 the verifier removes the call. */
 const volatile __u8 has_attach_cookie = 0;
-
-/* Replaced by the capture's ring of the same name when there is one. */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
-} control_ring SEC(".maps");
 
 #define COUNT(field) __sync_fetch_and_add(&secret_losses.field, 1)
 
@@ -227,7 +222,7 @@ static __noinline int emit(struct pt_regs *ctx, struct found *found)
 		return 0;
 	}
 	COUNT(emitted);
-	bpf_ringbuf_submit(record, 0);
+	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP); /* the handshake's packets wake the reader */
 	return 0;
 }
 

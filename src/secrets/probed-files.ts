@@ -1,0 +1,244 @@
+import { closeSync, constants, fstatSync, openSync } from 'node:fs';
+import type { Limits } from '../config/limits.ts';
+import { count, type ReasonCounts } from '../telemetry/counters.ts';
+import { ElfFile, readerOf } from './elf.ts';
+import { type Judgement, judge, libraryByStrings, openSslVersion } from './libraries.ts';
+
+/** The ways to the kernel, and to where a file is mapped from: of the addon, or of a test. */
+export interface ProbeBackend {
+  /** @returns an id for `detach` @throws Error that says why not */
+  attach(path: string, fileOffset: number, cookie: number): number;
+  detach(id: number): unknown;
+  /** `major:minor:inode` of an open file as /proc/PID/maps has it. @throws Error */
+  identify(fd: number): string;
+}
+
+/** One file that was looked into: one inode, whatever its names. */
+export interface KnownFile {
+  readonly key: string;
+  /** As a process sees it, for people. */
+  path: string;
+  judgement: Judgement;
+  /** Attach cookie: what a secret record's `library` says. */
+  cookie: number;
+  /** The attachment; undefined when there is none. */
+  probe: number | undefined;
+  /** Why it could not be attached. */
+  error: string | undefined;
+  attachedAtMs: number;
+  /** Size and time of last change when it was looked into. */
+  content: string;
+  /** Folders the file wants its libraries from (DT_RUNPATH, DT_RPATH). */
+  runPath: string[];
+  /** Processes that map it. */
+  readonly users: Set<number>;
+  /** Names under which it stands in a library folder of a live file system. */
+  readonly places: Set<string>;
+  /** How it can be opened again, the last way that worked. */
+  way: string;
+  /** Undefined until asked for; empty when the file does not say. */
+  version: string | undefined;
+}
+
+export type ProbeNotice =
+  | { event: 'attached'; path: string; library: string; emulated: boolean }
+  | { event: 'detached'; path: string; library: string }
+  | { event: 'failed'; path: string; library: string; error: string };
+
+/** A file is kept probed at least this long, however short its process lived: the next one comes soon. */
+const KEEP_MS = 30_000;
+
+/**
+ * The files that were looked into, by inode, and the probes on them. One attachment per inode, however many names, mounts and processes
+ * share it.
+ */
+export class ProbedFiles {
+  readonly #backend: ProbeBackend;
+  readonly #limits: Limits;
+  readonly #counts: ReasonCounts;
+  readonly #notify: (notice: ProbeNotice) => void;
+  readonly #now: () => number;
+  readonly #files = new Map<string, KnownFile>();
+  #nextCookie = 1;
+  #attached = 0;
+
+  constructor(
+    backend: ProbeBackend,
+    limits: Limits,
+    counts: ReasonCounts,
+    notify: (notice: ProbeNotice) => void,
+    now: () => number,
+  ) {
+    this.#backend = backend;
+    this.#limits = limits;
+    this.#counts = counts;
+    this.#notify = notify;
+    this.#now = now;
+  }
+
+  get(key: string): KnownFile | undefined {
+    return this.#files.get(key);
+  }
+
+  values(): IterableIterator<KnownFile> {
+    return this.#files.values();
+  }
+
+  byCookie(cookie: number): KnownFile | undefined {
+    for (const file of this.#files.values()) if (file.cookie === cookie) return file;
+    return undefined;
+  }
+
+  /**
+   * Opens a file, looks into it and probes it, unless its inode is known and unchanged.
+   * @param way where it can be opened, such as /proc/7/map_files/...
+   * @param path as a process sees it
+   * @param key what it must be; not given: whatever it is
+   * @param exact `way` can lead to no other file than that of `key`
+   * @returns undefined when it cannot be opened or is another file
+   */
+  examine(way: string, path: string, key?: string, exact = false): KnownFile | undefined {
+    let fd: number;
+    try {
+      // NONBLOCK: a hostile name may be a FIFO
+      fd = openSync(way, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    } catch {
+      return undefined;
+    }
+    try {
+      const stat = fstatSync(fd, { bigint: true });
+      if (!stat.isFile()) return undefined;
+      const identity = exact && key !== undefined ? key : this.#backend.identify(fd);
+      if (key !== undefined && identity !== key) return undefined;
+      const content = `${stat.size}:${stat.mtimeNs}`;
+      const known = this.#files.get(identity);
+      if (known?.content === content) {
+        known.way = way;
+        if (known.judgement.verdict === 'probe' && known.probe === undefined) this.#attach(known, fd); // another try
+        return known;
+      }
+      if (known !== undefined) this.#detach(known); // its bytes have changed under the probe
+      return this.#add(identity, path, way, content, fd, known);
+    } catch {
+      return undefined;
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** Forgets what nobody maps and what stands in no library folder; its probe goes. */
+  sweep(): void {
+    const before = this.#now() - KEEP_MS;
+    for (const file of this.#files.values()) {
+      if (file.users.size > 0 || file.places.size > 0 || (file.probe !== undefined && file.attachedAtMs > before))
+        continue;
+      this.#detach(file);
+      this.#files.delete(file.key);
+    }
+  }
+
+  /** The OpenSSL version a file says it is. Slow the first time. */
+  versionOf(file: KnownFile): string | undefined {
+    if (file.judgement.verdict === 'probe' && file.version === undefined) {
+      file.version = this.#reopened(file, openSslVersion) ?? '';
+    }
+    return file.version === '' ? undefined : file.version;
+  }
+
+  /** The library that an executable without symbols carries, by its strings. Slow. */
+  traceOf(file: KnownFile): string | undefined {
+    return this.#reopened(file, libraryByStrings);
+  }
+
+  /** Takes all probes off. */
+  clear(): void {
+    for (const file of this.#files.values()) this.#detach(file);
+    this.#files.clear();
+  }
+
+  #add(key: string, path: string, way: string, content: string, fd: number, before: KnownFile | undefined): KnownFile {
+    const elf = ElfFile.open(readerOf(fd));
+    const file: KnownFile = {
+      key,
+      path,
+      judgement: elf === undefined ? { verdict: 'none' } : judge(elf, path),
+      cookie: this.#nextCookie++,
+      probe: undefined,
+      error: undefined,
+      attachedAtMs: 0,
+      content,
+      runPath: elf?.runPath ?? [],
+      users: before?.users ?? new Set(),
+      places: before?.places ?? new Set(),
+      way,
+      version: undefined,
+    };
+    this.#makeRoom();
+    this.#files.set(key, file);
+    this.#attach(file, fd);
+    return file;
+  }
+
+  #attach(file: KnownFile, fd: number): void {
+    const { judgement } = file;
+    if (judgement.verdict !== 'probe') return;
+    const { library, fileOffset, emulated } = judgement;
+    if (this.#attached >= this.#limits.probeAttachments) {
+      count(this.#counts, 'probe_attachments_limit');
+      file.error = `the limit of ${this.#limits.probeAttachments} probed files is reached`;
+      return;
+    }
+    try {
+      // By descriptor: exactly the file whose instructions were checked, even when its name is gone or means another by now.
+      file.probe = this.#backend.attach(`/proc/self/fd/${fd}`, fileOffset, file.cookie);
+      file.error = undefined;
+      file.attachedAtMs = this.#now();
+      this.#attached++;
+      this.#notify({ event: 'attached', path: file.path, library, emulated });
+    } catch (error) {
+      count(this.#counts, 'probe_attach_failed');
+      const message = error instanceof Error ? error.message : String(error);
+      if (file.error !== message) this.#notify({ event: 'failed', path: file.path, library, error: message });
+      file.error = message;
+    }
+  }
+
+  #detach(file: KnownFile): void {
+    if (file.probe === undefined) return;
+    this.#backend.detach(file.probe);
+    file.probe = undefined;
+    this.#attached--;
+    const library = file.judgement.verdict === 'probe' ? file.judgement.library : '';
+    this.#notify({ event: 'detached', path: file.path, library });
+  }
+
+  /** Files that are neither probed nor used by a known process go first; they are only looked into again. */
+  #makeRoom(): void {
+    if (this.#files.size < this.#limits.probeFiles) return;
+    count(this.#counts, 'probe_files_limit');
+    let first: KnownFile | undefined;
+    for (const file of this.#files.values()) {
+      if (file.probe !== undefined) continue;
+      first ??= file;
+      if (file.users.size === 0 && file.places.size === 0) {
+        first = file;
+        break;
+      }
+    }
+    if (first !== undefined) this.#files.delete(first.key);
+  }
+
+  #reopened<T>(file: KnownFile, read: (elf: ElfFile) => T | undefined): T | undefined {
+    try {
+      const fd = openSync(file.way, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+      try {
+        const elf = this.#backend.identify(fd) === file.key ? ElfFile.open(readerOf(fd)) : undefined;
+        return elf === undefined ? undefined : read(elf);
+      } finally {
+        closeSync(fd);
+      }
+    } catch {
+      return undefined;
+    }
+  }
+}

@@ -1,0 +1,421 @@
+import { posix } from 'node:path';
+import { PROCESS_EXEC, type ProcessRecord } from '../capture/records.ts';
+import { defaultLimits, type Limits } from '../config/limits.ts';
+import { count, type ReasonCounts } from '../telemetry/counters.ts';
+import {
+  type CodeMapping,
+  fileSystemOf,
+  libraryPathOf,
+  listProcesses,
+  readMaps,
+  resolveInRoot,
+  startTimeOf,
+} from './discovery.ts';
+import { FileSystems } from './file-systems.ts';
+import { type KnownFile, type ProbeBackend, ProbedFiles, type ProbeNotice } from './probed-files.ts';
+
+/*
+ * Which files must carry the probe, and when.
+ *
+ * A uprobe belongs to an inode: once attached it serves every process that maps the file, at once and in any namespace. A program may
+ * be over 10 ms after it started, so its library must be probed before it starts: the libcrypto files in the library folders of every
+ * known file system are probed even when nobody maps them. A new program (exec) makes those folders be looked at again, which costs a
+ * stat each as long as nothing has changed in them, then its executable (a static OpenSSL, such as Node's) and the folders it wants its
+ * libraries from. What it loads later is found in its maps: at its first socket, and some times in its first two seconds. A slow
+ * round over all processes finds the rest, and what is no longer used.
+ */
+
+/** When the maps of a new program are read, after its start. */
+const LOOKS_MS = [20, 100, 500, 2000] as const;
+const ROUND_MS = 5000;
+/** Of a round: processes whose start time is checked and whose maps are read again although they are known, so that a round stays cheap. */
+const CHECKS_PER_ROUND = 512;
+const READS_PER_ROUND = 64;
+/** Processes handled before others get their turn. */
+const SLICE = 32;
+
+export type ProcessState = 'probed' | 'no_probe' | 'unsupported_library' | 'no_tls_library';
+
+export interface ProcessStatus {
+  /** Path of the library, or of the executable that carries it. */
+  library: string | undefined;
+  version?: string;
+  state: ProcessState;
+  /** Why, for people. */
+  detail: string;
+}
+
+/** The TLS library of a process, for the reason why a connection could not be read. */
+export interface ProcessLibrary {
+  /** Such as `OpenSSL 3`, `GnuTLS`. */
+  name: string;
+  path: string;
+  probed: boolean;
+  detail: string;
+}
+
+export interface ProbedFileStatus {
+  path: string;
+  library: string;
+  version: string | undefined;
+  cookie: number;
+  /** The kernel emulates the probed instruction: the probe is cheap. */
+  emulated: boolean;
+  probed: boolean;
+  error: string | undefined;
+  pids: number[];
+}
+
+export interface ProbeManagerOptions extends ProbeBackend {
+  procRoot?: string;
+  limits?: Limits;
+  notify?: (notice: ProbeNotice) => void;
+  /** Milliseconds since the Unix epoch. */
+  now?: () => number;
+}
+
+interface KnownProcess {
+  startTime: string;
+  fileSystem: string;
+  /** The file at its lowest address: its program. */
+  executable: string;
+  files: Set<string>;
+}
+
+interface Look {
+  pid: number;
+  startedAtMs: number;
+}
+
+const NOTHING: ProcessStatus = {
+  library: undefined,
+  state: 'no_tls_library',
+  detail: 'no TLS library was found in it',
+};
+
+export class ProbeManager {
+  /** What was left out, by reason. */
+  readonly counts: ReasonCounts = {};
+  readonly #proc: string;
+  readonly #limits: Limits;
+  readonly #now: () => number;
+  readonly #files: ProbedFiles;
+  readonly #processes = new Map<number, KnownProcess>();
+  readonly #fileSystems: FileSystems;
+  /** One queue per delay, each in order of time. */
+  readonly #looks: Look[][] = LOOKS_MS.map(() => []);
+  #timer: NodeJS.Timeout | undefined;
+  #roundTimer: NodeJS.Timeout | undefined;
+  #round: Promise<void> | undefined;
+  #nextCheck = 0;
+  #tokens: number;
+  #tokensAtMs: number;
+  #stopped = false;
+
+  constructor(options: ProbeManagerOptions) {
+    this.#proc = options.procRoot ?? '/proc';
+    this.#limits = options.limits ?? defaultLimits;
+    this.#now = options.now ?? Date.now;
+    this.#tokens = this.#limits.probeReadsPerSecond;
+    this.#tokensAtMs = this.#now();
+    this.#files = new ProbedFiles(options, this.#limits, this.counts, options.notify ?? (() => {}), this.#now);
+    this.#fileSystems = new FileSystems(this.#proc, this.#files, this.#now);
+  }
+
+  /** Looks at every process and probes what they use. When it is done, every file that is in use now is probed. */
+  async start(): Promise<void> {
+    await this.rescan();
+    this.#planRound();
+  }
+
+  /** A program was started, or a process makes its first socket. Cheap: bounded work, and less of it when events come in masses. */
+  processEvent(record: ProcessRecord): void {
+    if (this.#stopped) return;
+    if (record.reason === PROCESS_EXEC) {
+      this.#forget(record.pid); // its old program's files
+      if (this.#takeToken()) this.#examineNew(record.pid);
+      this.#enqueue(0, { pid: record.pid, startedAtMs: this.#now() });
+    } else if (!this.#takeToken()) {
+      this.#enqueue(0, { pid: record.pid, startedAtMs: this.#now() });
+    } else if (this.#readProcess(record.pid)) {
+      // The folders it takes libraries from later are those of its file system.
+      const known = this.#processes.get(record.pid);
+      if (known !== undefined) this.#fileSystems.check(known.fileSystem, false);
+    }
+  }
+
+  /** One round over all processes and library folders, in slices. A call during a round waits for that round. */
+  rescan(): Promise<void> {
+    this.#round ??= this.#runRound().finally(() => {
+      this.#round = undefined;
+    });
+    return this.#round;
+  }
+
+  /** @returns undefined when nothing of TLS is known of the process */
+  libraryOf(pid: number): ProcessLibrary | undefined {
+    const file = this.#tlsFileOf(pid);
+    if (file === undefined || file.judgement.verdict === 'none') return undefined;
+    const { judgement } = file;
+    const detail = judgement.verdict === 'unsupported' ? judgement.detail : (file.error ?? '');
+    return { name: judgement.library, path: file.path, probed: file.probe !== undefined, detail };
+  }
+
+  /** @param deep also look through the executable for a library without symbols, which takes some tens of milliseconds */
+  statusOf(pid: number, deep = false): ProcessStatus {
+    const file = this.#tlsFileOf(pid);
+    if (file === undefined) return deep ? this.#traceOf(pid) : NOTHING;
+    const { judgement } = file;
+    if (judgement.verdict === 'none') return NOTHING;
+    if (judgement.verdict === 'unsupported') {
+      return { library: file.path, state: 'unsupported_library', detail: `${judgement.library}: ${judgement.detail}` };
+    }
+    const version = this.#files.versionOf(file);
+    const state = file.probe === undefined ? 'no_probe' : 'probed';
+    const detail = file.probe === undefined ? (file.error ?? 'not attached') : judgement.library;
+    return { library: file.path, state, detail, ...(version === undefined ? {} : { version }) };
+  }
+
+  /** All files with an OpenSSL that can be probed, and who maps them. */
+  list(): ProbedFileStatus[] {
+    const found: ProbedFileStatus[] = [];
+    for (const file of this.#files.values()) {
+      if (file.judgement.verdict !== 'probe') continue;
+      found.push({
+        path: file.path,
+        library: file.judgement.library,
+        version: this.#files.versionOf(file),
+        cookie: file.cookie,
+        emulated: file.judgement.emulated,
+        probed: file.probe !== undefined,
+        error: file.error,
+        pids: [...file.users],
+      });
+    }
+    return found;
+  }
+
+  /** The file whose probe a secret record's `library` names. */
+  pathOfCookie(cookie: number): string | undefined {
+    return this.#files.byCookie(cookie)?.path;
+  }
+
+  /** Takes all probes off and looks at nothing any more. */
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#roundTimer);
+    for (const queue of this.#looks) queue.length = 0;
+    this.#files.clear();
+    this.#processes.clear();
+    this.#fileSystems.clear();
+  }
+
+  // --- New programs ----------------------------------------------------------------------------------------------------------------
+
+  /** At exec: nothing but the executable is mapped yet. */
+  #examineNew(pid: number): void {
+    const fileSystem = fileSystemOf(this.#proc, pid);
+    if (fileSystem === undefined) return;
+    this.#fileSystems.join(fileSystem, pid);
+    this.#fileSystems.check(fileSystem, false, pid);
+    if (!this.#readProcess(pid)) return;
+    const executable = this.#executableOf(pid);
+    const origin = posix.dirname(executable?.path ?? '/');
+    const wanted = executable?.runPath.map((folder) => folder.replace(/\$\{?ORIGIN\}?/g, origin)) ?? [];
+    for (const folder of [...wanted, ...libraryPathOf(this.#proc, pid)]) {
+      if (folder.startsWith('/')) this.#fileSystems.checkExtra(fileSystem, pid, posix.normalize(folder));
+    }
+  }
+
+  #executableOf(pid: number): KnownFile | undefined {
+    const known = this.#processes.get(pid);
+    return known === undefined ? undefined : this.#files.get(known.executable);
+  }
+
+  #enqueue(stage: number, look: Look): void {
+    const queue = this.#looks[stage];
+    if (queue === undefined) return;
+    if (queue.length >= this.#limits.probeQueue) {
+      count(this.counts, 'probe_queue_full');
+      return;
+    }
+    queue.push(look);
+    this.#planLooks();
+  }
+
+  #planLooks(): void {
+    if (this.#timer !== undefined || this.#stopped) return;
+    let next = Number.POSITIVE_INFINITY;
+    for (const [stage, queue] of this.#looks.entries()) {
+      if (queue[0] !== undefined) next = Math.min(next, queue[0].startedAtMs + LOOKS_MS[stage]!);
+    }
+    if (next === Number.POSITIVE_INFINITY) return;
+    this.#timer = setTimeout(() => this.#look(), Math.max(1, next - this.#now()));
+    this.#timer.unref();
+  }
+
+  #look(): void {
+    this.#timer = undefined;
+    const now = this.#now();
+    let left = SLICE;
+    for (const [stage, queue] of this.#looks.entries()) {
+      let done = 0;
+      while (done < queue.length && left > 0 && queue[done]!.startedAtMs + LOOKS_MS[stage]! <= now) {
+        const look = queue[done++]!;
+        left--;
+        if (!this.#takeToken()) {
+          count(this.counts, 'probe_looks_skipped');
+          this.#enqueue(stage + 1, look);
+        } else if (this.#readProcess(look.pid)) {
+          this.#enqueue(stage + 1, look);
+        }
+      }
+      queue.splice(0, done);
+    }
+    this.#planLooks();
+  }
+
+  /** Looks at processes are limited per second, so that a storm of short programs cannot take the agent's time. */
+  #takeToken(): boolean {
+    const now = this.#now();
+    const perSecond = this.#limits.probeReadsPerSecond;
+    this.#tokens = Math.min(perSecond, this.#tokens + (Math.max(0, now - this.#tokensAtMs) * perSecond) / 1000);
+    this.#tokensAtMs = now;
+    if (this.#tokens < 1) return false;
+    this.#tokens--;
+    return true;
+  }
+
+  // --- Processes -------------------------------------------------------------------------------------------------------------------
+
+  /** Reads the maps of a process and looks into the files that are new. @returns false when it is gone or maps nothing */
+  #readProcess(pid: number): boolean {
+    const maps = readMaps(this.#proc, pid);
+    if (maps === undefined || maps.length === 0) {
+      this.#forget(pid);
+      return false;
+    }
+    const known = this.#processes.get(pid) ?? this.#remember(pid);
+    if (known === undefined) return false;
+    const keys = new Set<string>();
+    for (const mapping of maps) {
+      const file = this.#fileOf(pid, mapping);
+      if (file === undefined) continue;
+      keys.add(file.key);
+      file.users.add(pid);
+    }
+    for (const key of known.files) if (!keys.has(key)) this.#files.get(key)?.users.delete(pid);
+    known.files = keys;
+    known.executable = maps[0]!.key;
+    return true;
+  }
+
+  #remember(pid: number): KnownProcess | undefined {
+    const startTime = startTimeOf(this.#proc, pid);
+    const fileSystem = fileSystemOf(this.#proc, pid);
+    if (startTime === undefined || fileSystem === undefined) return undefined;
+    if (this.#processes.size >= this.#limits.probeProcesses) {
+      count(this.counts, 'probe_processes_limit');
+      const oldest = this.#processes.keys().next().value;
+      if (oldest !== undefined) this.#forget(oldest);
+    }
+    const known: KnownProcess = { startTime, fileSystem, executable: '', files: new Set() };
+    this.#processes.set(pid, known);
+    this.#fileSystems.join(fileSystem, pid);
+    return known;
+  }
+
+  #forget(pid: number): void {
+    const known = this.#processes.get(pid);
+    if (known === undefined) return;
+    this.#processes.delete(pid);
+    for (const key of known.files) this.#files.get(key)?.users.delete(pid);
+    this.#fileSystems.leave(known.fileSystem, pid);
+  }
+
+  /** The file of a mapping, looked into when its inode is new. */
+  #fileOf(pid: number, mapping: CodeMapping): KnownFile | undefined {
+    const known = this.#files.get(mapping.key);
+    // An inode number is used again when its file is gone; that of a probed file cannot be.
+    if (known !== undefined && (known.path === mapping.path || known.probe !== undefined)) return known;
+    const { path, key, deleted, range } = mapping;
+    const byRange = this.#files.examine(`${this.#proc}/${pid}/map_files/${range}`, path, key, true);
+    if (byRange !== undefined || deleted) {
+      if (byRange !== undefined && byRange.probe === undefined) byRange.path = path;
+      return byRange ?? this.#files.examine(`${this.#proc}/${pid}/exe`, path, key);
+    }
+    // map_files needs more capabilities (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE) than a name.
+    const root = `${this.#proc}/${pid}/root`;
+    const resolved = resolveInRoot(root, path);
+    const byName = resolved === undefined ? undefined : this.#files.examine(root + resolved, path, key);
+    const file = byName ?? this.#files.examine(`${this.#proc}/${pid}/exe`, path, key);
+    if (file !== undefined && file.probe === undefined) file.path = path;
+    return file;
+  }
+
+  /** Of the files of a process the one that says most: probed before known before unsupported. */
+  #tlsFileOf(pid: number): KnownFile | undefined {
+    if (!this.#processes.has(pid) && !this.#stopped) this.#readProcess(pid);
+    let best: KnownFile | undefined;
+    for (const key of this.#processes.get(pid)?.files ?? []) {
+      const file = this.#files.get(key);
+      if (file === undefined || file.judgement.verdict === 'none') continue;
+      if (file.probe !== undefined) return file;
+      if (best === undefined || file.judgement.verdict === 'probe') best = file;
+    }
+    return best;
+  }
+
+  #traceOf(pid: number): ProcessStatus {
+    const executable = this.#executableOf(pid);
+    const library = executable === undefined ? undefined : this.#files.traceOf(executable);
+    if (executable === undefined || library === undefined) return NOTHING;
+    const detail = `its strings name ${library}; it has no symbols by which to probe it`;
+    return { library: executable.path, state: 'unsupported_library', detail };
+  }
+
+  // --- Rounds ----------------------------------------------------------------------------------------------------------------------
+
+  #planRound(): void {
+    if (this.#stopped) return;
+    this.#roundTimer = setTimeout(() => this.rescan().then(() => this.#planRound()), ROUND_MS);
+    this.#roundTimer.unref();
+  }
+
+  async #runRound(): Promise<void> {
+    const pids = listProcesses(this.#proc);
+    const alive = new Set(pids);
+    for (const pid of this.#processes.keys()) if (!alive.has(pid)) this.#forget(pid);
+    await this.#inSlices(
+      pids.filter((pid) => !this.#processes.has(pid)),
+      (pid) => this.#readProcess(pid),
+    );
+    await this.#inSlices(this.#turn(pids), (pid, index) => this.#recheck(pid, index < READS_PER_ROUND));
+    await this.#inSlices(this.#fileSystems.ids(), (id) => this.#fileSystems.check(id, true));
+    if (!this.#stopped) this.#files.sweep();
+  }
+
+  /** The processes whose turn it is to be checked again. */
+  #turn(pids: number[]): number[] {
+    const start = pids.length === 0 ? 0 : this.#nextCheck % pids.length;
+    this.#nextCheck = start + READS_PER_ROUND;
+    return [...pids.slice(start), ...pids.slice(0, start)].slice(0, CHECKS_PER_ROUND);
+  }
+
+  #recheck(pid: number, read: boolean): void {
+    const known = this.#processes.get(pid);
+    if (known === undefined) return;
+    const same = startTimeOf(this.#proc, pid) === known.startTime;
+    if (!same) this.#forget(pid); // the id was used again
+    if (!same || read) this.#readProcess(pid);
+  }
+
+  async #inSlices<T>(items: readonly T[], handle: (item: T, index: number) => void): Promise<void> {
+    for (const [index, item] of items.entries()) {
+      if (this.#stopped) return;
+      handle(item, index);
+      if (index % SLICE === SLICE - 1) await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+}
