@@ -37,6 +37,9 @@ const sides: Readonly<Record<string, readonly string[]>> = {
   workload: ['capture/', 'span/resource.ts', 'telemetry/'],
 };
 
+/** What a stage may use of the sides besides types: formats of files, and the door through which secrets come. */
+const stageSides: Readonly<Record<string, string>> = { capture: 'pcapng', tls: 'secrets' };
+
 /** May import everything, with the files that lie in src/ itself: they put the parts together. */
 const compositionRoots: readonly string[] = ['cli', 'doctor'];
 
@@ -130,8 +133,7 @@ function objection({ from, to, typeOnly }: Import): string | undefined {
     if (toStage >= 0) {
       return toStage < fromStage || (typeOnly && isAmong(to, contracts)) ? undefined : 'imports a later stage';
     }
-    // Secrets and workloads reach the stages through interfaces of the stages, or as types.
-    return typeOnly || (partOf(to) === 'secrets' && partOf(from) === 'tls') ? undefined : 'imports a side input';
+    return typeOnly || stageSides[partOf(from)] === partOf(to) ? undefined : 'imports a side input';
   }
   const allowed = sides[partOf(from)];
   if (allowed === undefined) return 'is a part that this test does not know: say where it belongs';
