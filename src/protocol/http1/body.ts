@@ -1,3 +1,4 @@
+import { CHUNKED, type Framing, INVALID_FRAMING, UNTIL_CLOSE } from './framing.ts';
 import { CR, isBlank, LF } from './grammar.ts';
 
 /** States of BodyReader: one message body, by the framing that RFC 9112 sections 6 and 7 give it. */
@@ -49,22 +50,14 @@ export class BodyReader {
     this.maxFramingBytes = maxFramingBytes;
   }
 
-  beginLength(length: number): void {
+  begin(framing: Framing): void {
     this.bytes = 0;
-    this.remaining = length;
-    this.state = length === 0 ? DONE : LENGTH;
-  }
-
-  beginChunked(): void {
-    this.bytes = 0;
-    this.remaining = 0;
+    this.remaining = Math.max(framing, 0);
     this.framingBytes = 0;
-    this.state = CHUNK_SIZE_START;
-  }
-
-  beginUntilClose(): void {
-    this.bytes = 0;
-    this.state = CLOSE;
+    if (framing === CHUNKED) this.state = CHUNK_SIZE_START;
+    else if (framing === UNTIL_CLOSE) this.state = CLOSE;
+    else if (framing === INVALID_FRAMING) this.state = INVALID;
+    else this.state = framing === 0 ? DONE : LENGTH;
   }
 
   get done(): boolean {

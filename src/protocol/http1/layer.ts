@@ -28,17 +28,11 @@ import { count } from '../../telemetry/counters.ts';
 import type { LayerContext } from '../layer.ts';
 import { BodyReader } from './body.ts';
 import type { FieldTable } from './fields.ts';
-import {
-  CR,
-  LF,
-  parseContentLength,
-  parseTransferEncoding,
-  probeRequest,
-  probeResponse,
-  versionOf,
-} from './grammar.ts';
+import { INVALID_FRAMING, requestFraming, responseFraming, UNTIL_CLOSE } from './framing.ts';
+import { CR, LF, probeRequest, probeResponse, versionOf } from './grammar.ts';
 import { HEAD_INVALID, HEAD_LIMIT, HEAD_MORE, HeadReader } from './head.ts';
-import { ExchangeQueue, incompleteReason, PendingExchange } from './pending.ts';
+import { Ledger } from './ledger.ts';
+import { incompleteReason, PendingExchange } from './pending.ts';
 
 const IDLE = 0;
 const HEAD = 1;
@@ -50,9 +44,7 @@ type State = typeof IDLE | typeof HEAD | typeof BODY | typeof LOST | typeof ENDE
 
 export class Http1Layer implements Layer {
   private readonly context: LayerContext;
-  private readonly queue = new ExchangeQueue();
-  /** Responses without a request so far, in their order. */
-  private readonly orphans: PendingExchange[] = [];
+  private readonly ledger: Ledger;
 
   private clientState: State;
   private readonly requestHead: HeadReader;
@@ -74,19 +66,15 @@ export class Http1Layer implements Layer {
   private serverDataUs = 0;
   private serverResynced = false;
 
-  private requests = 0;
-  /** Requests below this number may have lost their response. */
-  private doubtBelow = 0;
-  private answeredExchanges = 0;
   /** A request was seen to be sent before the response to the one before it began. */
   private pipelines = false;
   private lastDataUs = 0;
   private parseErrors = 0;
-  private ticking = false;
   private dead = false;
 
   constructor(context: LayerContext, table: FieldTable) {
     this.context = context;
+    this.ledger = new Ledger(context);
     const { limits, connection } = context;
     this.requestHead = new HeadReader(true, table, limits.httpHeaderBytes);
     this.responseHead = new HeadReader(false, table, limits.httpHeaderBytes);
@@ -104,7 +92,7 @@ export class Http1Layer implements Layer {
 
   /** Exchanges and orphans held between calls. */
   get heldExchanges(): number {
-    return this.queue.length + this.orphans.length;
+    return this.ledger.length + this.ledger.orphanCount;
   }
 
   data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number): void {
@@ -130,20 +118,19 @@ export class Http1Layer implements Layer {
     if (this.dead) return;
     this.clientEnd(reason, timeUs);
     this.serverEnd(reason, timeUs);
-    this.giveUpAll(incompleteReason(reason), timeUs);
+    this.ledger.giveUpAll(incompleteReason(reason), timeUs);
     this.release();
   }
 
   tick(timeUs: number): void {
     if (this.dead) return;
-    const first = this.queue.at(0);
+    const first = this.ledger.at(0);
     if (first === undefined) {
-      this.ticking = false;
-      this.context.wantTicks(false);
+      this.ledger.stopTicks();
       return;
     }
     if (timeUs - this.lastDataUs <= this.context.limits.httpResponseUs) return;
-    if (!first.answered && first !== this.response) this.giveUpAll('timeout', timeUs);
+    if (!first.answered && first !== this.response) this.ledger.giveUpAll('timeout', timeUs);
   }
 
   // ---- client to server
@@ -178,6 +165,7 @@ export class Http1Layer implements Layer {
             break;
           }
           position = this.requestBody.consume(bytes, position, end);
+          this.noteRequestBody();
           if (this.requestBody.done) this.requestEnded(timeUs);
           else if (this.requestBody.invalid) {
             this.requestEnded(timeUs);
@@ -207,18 +195,14 @@ export class Http1Layer implements Layer {
     const exchange = this.newRequest(timeUs);
     if (!this.enqueue(exchange, timeUs)) return;
     this.request = exchange;
-    const coding = head.transferEncoding === undefined ? 'none' : parseTransferEncoding(head.transferEncoding);
-    const length = head.contentLength === undefined ? 0 : parseContentLength(head.contentLength);
-    // RFC 9112 section 6.3: Transfer-Encoding overrides Content-Length; a request whose length these do not tell is in error,
-    // and where the next one begins is the server's to decide.
-    if (coding === 'other' || (coding === 'none' && length < 0)) {
+    const framing = requestFraming(head);
+    if (framing === INVALID_FRAMING) {
       this.requestEnded(timeUs);
       this.loseClient();
       this.parseError(timeUs);
       return;
     }
-    if (coding === 'chunked') this.requestBody.beginChunked();
-    else this.requestBody.beginLength(length);
+    this.requestBody.begin(framing);
     if (this.requestBody.done) this.requestEnded(timeUs);
     else this.clientState = BODY;
     // What follows CONNECT is another protocol's when the server agrees (RFC 9110 section 9.3.6), else a new request.
@@ -243,47 +227,39 @@ export class Http1Layer implements Layer {
 
   /** @returns false when the connection was given up */
   private enqueue(exchange: PendingExchange, timeUs: number): boolean {
-    exchange.ordinal = this.requests++;
-    this.queue.push(exchange);
-    if (this.queue.length > this.context.limits.httpPipelineDepth) {
+    if (!this.ledger.push(exchange)) {
       this.die('limit', timeUs);
       return false;
     }
-    if (!this.ticking) {
-      this.ticking = true;
-      this.context.wantTicks(true);
-    }
-    if (this.orphans.length > 0) this.adoptOrphan(exchange, timeUs);
+    if (this.ledger.orphanCount > 0) this.adoptOrphan(exchange, timeUs);
     return true;
   }
 
   /** The response to this request may have come before it, when reassembly had to wait for a part of the request. */
   private adoptOrphan(exchange: PendingExchange, timeUs: number): void {
-    while (this.orphans.length > 0) {
-      const orphan = this.orphans[0]!;
-      if (orphan.responseStartUs < exchange.startUs) {
-        this.dropOrphan();
-        continue;
-      }
-      if (this.queue.length > 1) return;
-      this.orphans.shift();
-      exchange.adoptResponse(orphan);
-      if (orphan !== this.response) return;
-      this.response = exchange;
-      if (exchange.method === 'HEAD' && this.responseBody.bytes === 0) this.responseEnded(timeUs);
-      return;
-    }
+    const orphan = this.ledger.takeOrphan(exchange);
+    if (orphan === undefined) return;
+    exchange.adoptResponse(orphan);
+    if (orphan !== this.response) return;
+    this.response = exchange;
+    if (exchange.method === 'HEAD' && this.responseBody.bytes === 0) this.responseEnded(timeUs);
+  }
+
+  private noteRequestBody(): void {
+    const exchange = this.request;
+    if (exchange !== undefined && !exchange.requestDone) exchange.requestBodyBytes = this.requestBody.bytes;
   }
 
   private requestEnded(timeUs: number): void {
     this.clientState = IDLE;
     const exchange = this.request;
-    if (exchange === undefined) return;
     this.request = undefined;
+    // One that was given up in mid-request is no longer ours.
+    if (exchange === undefined || exchange.requestDone) return;
     exchange.requestBodyBytes = this.requestBody.bytes;
     exchange.requestEndUs = timeUs;
     exchange.requestDone = true;
-    this.finishIfWhole(exchange);
+    this.ledger.finishIfWhole(exchange);
   }
 
   /**
@@ -307,7 +283,8 @@ export class Http1Layer implements Layer {
         break;
       case BODY: {
         const behind = this.requestBody.gap(length);
-        if (behind < 0 && this.request !== undefined) this.request.damage = 'gap';
+        if (behind < 0 && this.request?.requestDone === false) this.request.damage = 'gap';
+        this.noteRequestBody();
         if (behind !== 0 || this.requestBody.done) this.requestEnded(timeUs);
         if (behind !== 0) this.loseClient();
         break;
@@ -328,7 +305,7 @@ export class Http1Layer implements Layer {
       // An orderly response makes a request whole that its client did not end.
       if (reason === 'gap' || reason === 'limit') exchange.damage = reason;
       this.enqueue(exchange, timeUs);
-      this.finishIfWhole(exchange);
+      this.ledger.finishIfWhole(exchange);
     }
     head.release();
   }
@@ -344,24 +321,17 @@ export class Http1Layer implements Layer {
     if (this.pipelines && timeUs - this.lastDataUs < this.context.limits.httpQuietUs) return;
     if (this.serverState === LOST) {
       // Nothing tells whether what waits was answered; without pipelining a new request says that it was.
-      if (!this.pipelines && this.queue.at(this.queue.length - 1)?.requestDone) this.giveUpAll('gap', timeUs);
+      if (!this.pipelines && this.ledger.last?.requestDone) this.ledger.giveUpAll('gap', timeUs);
     }
-    if (this.queue.length > 0 || (this.serverState !== IDLE && this.serverState !== LOST)) return;
+    if (this.ledger.length > 0 || (this.serverState !== IDLE && this.serverState !== LOST)) return;
     this.clientState = IDLE;
     this.clientResynced = true;
   }
 
   private clientEnd(reason: EndReason, timeUs: number): void {
     if (this.clientState === HEAD) this.cutRequestHead(incompleteReason(reason), timeUs);
-    else if (this.clientState === BODY && this.request !== undefined) {
-      // The request stays as it is; a response may still be on its way.
-      const request = this.request;
-      this.request = undefined;
-      request.requestBodyBytes = this.requestBody.bytes;
-      request.requestEndUs = timeUs;
-      request.requestDone = true;
-      this.finishIfWhole(request);
-    }
+    // The request stays as it is; a response may still be on its way.
+    else if (this.clientState === BODY) this.requestEnded(timeUs);
     this.clientState = ENDED;
   }
 
@@ -369,6 +339,7 @@ export class Http1Layer implements Layer {
 
   private serverData(bytes: Buffer, start: number, end: number, timeUs: number): void {
     this.serverDataUs = timeUs;
+    this.ledger.noteServerBytes();
     if (this.serverState === LOST) this.resyncResponses(bytes, start, end, timeUs);
     let position = start;
     while (position < end) {
@@ -422,7 +393,7 @@ export class Http1Layer implements Layer {
       return;
     }
     const request = this.takeRequest();
-    const exchange = request ?? this.newOrphan();
+    const exchange = request ?? this.ledger.newOrphan();
     exchange.statusCode = status;
     exchange.responseHeaders = head.headers;
     exchange.responseStartUs = this.responseStartUs;
@@ -432,56 +403,24 @@ export class Http1Layer implements Layer {
       this.becomeOpaque(timeUs);
       return;
     }
-    this.beginResponseBody(exchange.method, status, timeUs);
+    const framing = responseFraming(head, exchange.method);
+    this.responseBody.begin(framing === INVALID_FRAMING ? UNTIL_CLOSE : framing);
+    this.serverState = BODY;
     if (this.responseBody.done) this.responseEnded(timeUs);
-    else this.serverState = BODY;
-  }
-
-  /** The framing of a response's body: RFC 9112 section 6.3, in its order. */
-  private beginResponseBody(method: string, status: number, timeUs: number): void {
-    const { transferEncoding, contentLength } = this.responseHead;
-    const body = this.responseBody;
-    if (method === 'HEAD' || status === 204 || status === 304) {
-      body.beginLength(0);
-      return;
-    }
-    const coding = transferEncoding === undefined ? 'none' : parseTransferEncoding(transferEncoding);
-    if (coding === 'chunked') {
-      body.beginChunked();
-      return;
-    }
-    const length = coding === 'other' || contentLength === undefined ? -1 : parseContentLength(contentLength);
-    if (length >= 0) {
-      body.beginLength(length);
-      return;
-    }
-    // No length, or an invalid one, after which the client has to close the connection.
-    body.beginUntilClose();
-    if (coding === 'none' && contentLength !== undefined) this.parseError(timeUs);
+    // A client has to close the connection after an invalid length.
+    if (framing === INVALID_FRAMING) this.parseError(timeUs);
   }
 
   /** The request that the response at hand answers; `undefined` when none that was seen. */
   private takeRequest(): PendingExchange | undefined {
     const resynced = this.serverResynced;
     this.serverResynced = false;
-    const first = this.queue.at(0);
+    const first = this.ledger.at(0);
     if (first === undefined || first.answered) return undefined;
     if ((resynced || first.afterLoss) && first.startUs > this.responseStartUs) return undefined;
-    const second = this.queue.at(1);
+    const second = this.ledger.at(1);
     if (second !== undefined && second.startUs < this.responseStartUs) this.pipelines = true;
     return first;
-  }
-
-  private newOrphan(): PendingExchange {
-    if (this.orphans.length >= this.context.limits.httpOrphanResponses) this.dropOrphan();
-    const orphan = new PendingExchange(this.context.connection);
-    this.orphans.push(orphan);
-    return orphan;
-  }
-
-  private dropOrphan(): void {
-    this.orphans.shift();
-    count(this.context.counters.incomplete, 'request_not_seen');
   }
 
   private responseEnded(timeUs: number): void {
@@ -492,7 +431,7 @@ export class Http1Layer implements Layer {
     exchange.responseBodyBytes = this.responseBody.bytes;
     exchange.endUs = timeUs;
     exchange.answered = true;
-    this.finishIfWhole(exchange);
+    this.ledger.finishIfWhole(exchange);
   }
 
   private becomeOpaque(timeUs: number): void {
@@ -501,17 +440,15 @@ export class Http1Layer implements Layer {
     this.request = undefined;
     exchange.endUs = timeUs;
     exchange.answered = true;
-    if (this.queue.at(0) === exchange) this.finish(exchange, exchange.damage, timeUs);
+    if (this.ledger.at(0) === exchange) this.ledger.finish(exchange, exchange.damage, timeUs);
     // Whatever the client sent behind the request that switched protocols was no request of this one.
-    for (let n = this.queue.length; n > 0; n--) {
-      this.queue.shift();
-      count(this.context.counters.parseErrors, 'http');
-    }
+    this.ledger.discard();
     this.release();
     this.context.mute();
   }
 
   private serverGap(length: number, timeUs: number): void {
+    this.ledger.noteServerBytes();
     switch (this.serverState) {
       case IDLE:
       case HEAD:
@@ -533,9 +470,9 @@ export class Http1Layer implements Layer {
     this.cutResponse(reason, timeUs);
     this.serverState = LOST;
     this.responseHead.release();
-    this.doubtBelow = this.requests;
-    if (this.pipelines && this.queue.length > 0) {
-      this.giveUpAll('gap', timeUs);
+    this.ledger.doubtResponses();
+    if (this.pipelines && this.ledger.length > 0) {
+      this.ledger.giveUpAll('gap', timeUs);
       this.loseClient();
     }
   }
@@ -557,23 +494,24 @@ export class Http1Layer implements Layer {
       }
     }
     if (exchange === undefined) return;
-    if (this.queue.at(0) === exchange) this.finish(exchange, reason, timeUs);
+    if (this.ledger.at(0) === exchange) this.ledger.finish(exchange, reason, timeUs);
   }
 
   private resyncResponses(bytes: Buffer, start: number, end: number, timeUs: number): void {
     if (probeResponse(bytes, start, end) !== 'yes') {
-      this.doubtBelow = this.requests;
+      this.ledger.doubtResponses();
       return;
     }
     this.serverState = IDLE;
     this.serverResynced = true;
-    if (this.queue.length < 2) return;
-    if (this.pipelines || this.answeredExchanges === 0) {
-      this.giveUpAll('gap', timeUs);
+    if (this.ledger.length < 2) return;
+    if (this.pipelines || (this.ledger.whole === 0 && this.ledger.last?.sequential !== true)) {
+      this.ledger.giveUpAll('gap', timeUs);
       this.loseClient();
       return;
     }
-    while (this.queue.length > 1 && this.queue.at(1)!.startUs <= timeUs) this.finish(this.queue.at(0)!, 'gap', timeUs);
+    while (this.ledger.length > 1 && this.ledger.at(1)!.startUs <= timeUs)
+      this.ledger.finish(this.ledger.at(0)!, 'gap', timeUs);
   }
 
   private serverEnd(reason: EndReason, timeUs: number): void {
@@ -584,46 +522,12 @@ export class Http1Layer implements Layer {
     else this.cutResponse(incompleteReason(reason), timeUs);
     this.serverState = ENDED;
     this.responseHead.release();
-    for (let n = this.queue.length; n > 0 && !this.queue.at(0)!.answered; n--) {
-      this.giveUp(this.queue.at(0)!, incompleteReason(reason), timeUs);
+    for (let n = this.ledger.length; n > 0 && !this.ledger.at(0)!.answered; n--) {
+      this.ledger.giveUp(this.ledger.at(0)!, incompleteReason(reason), timeUs);
     }
   }
 
   // ---- both
-
-  private finishIfWhole(exchange: PendingExchange): void {
-    if (!exchange.answered || !exchange.requestDone || this.queue.at(0) !== exchange) return;
-    this.finish(exchange, exchange.damage, exchange.endUs);
-  }
-
-  /** Takes the first exchange off the queue and emits it. */
-  private finish(exchange: PendingExchange, incomplete: IncompleteReason | undefined, timeUs: number): void {
-    this.queue.shift();
-    const { counters } = this.context;
-    if (this.request === exchange) {
-      // Given up in mid-request: the rest of its body is still passed over.
-      exchange.requestBodyBytes = this.requestBody.bytes;
-      this.request = undefined;
-    }
-    count(counters.exchanges, 'http');
-    if (incomplete === undefined) this.answeredExchanges++;
-    else {
-      exchange.incomplete = incomplete;
-      exchange.endUs = timeUs;
-      count(counters.incomplete, incomplete);
-    }
-    this.context.emit(exchange);
-  }
-
-  /** Emits the first exchange as it is: whole when its response is, else incomplete. */
-  private giveUp(exchange: PendingExchange, reason: IncompleteReason, timeUs: number): void {
-    if (exchange.answered) this.finish(exchange, exchange.damage, exchange.endUs);
-    else this.finish(exchange, exchange.ordinal < this.doubtBelow ? 'gap' : reason, timeUs);
-  }
-
-  private giveUpAll(reason: IncompleteReason, timeUs: number): void {
-    for (let n = this.queue.length; n > 0; n--) this.giveUp(this.queue.at(0)!, reason, timeUs);
-  }
 
   private countBadLines(head: HeadReader): void {
     if (head.badLines > 0) count(this.context.counters.parseErrors, 'http', head.badLines);
@@ -636,22 +540,19 @@ export class Http1Layer implements Layer {
   }
 
   private die(reason: IncompleteReason, timeUs: number): void {
-    this.giveUpAll(reason, timeUs);
+    this.ledger.giveUpAll(reason, timeUs);
     this.release();
     this.context.mute();
   }
 
   private release(): void {
-    while (this.orphans.length > 0) this.dropOrphan();
+    this.ledger.release();
     this.dead = true;
     this.clientState = ENDED;
     this.serverState = ENDED;
-    this.queue.clear();
     this.request = undefined;
     this.response = undefined;
     this.requestHead.release();
     this.responseHead.release();
-    if (this.ticking) this.context.wantTicks(false);
-    this.ticking = false;
   }
 }

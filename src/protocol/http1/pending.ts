@@ -23,6 +23,8 @@ export class PendingExchange implements HttpExchange {
 
   /** Number of the request on its connection. */
   ordinal = 0;
+  /** The server had sent something since the request before it. */
+  sequential = true;
   expectsContinue = false;
   /** No more of the request is to come. */
   requestDone = false;

@@ -1,0 +1,134 @@
+import type { IncompleteReason } from '../../exchange/exchange.ts';
+import { count } from '../../telemetry/counters.ts';
+import type { LayerContext } from '../layer.ts';
+import { ExchangeQueue, PendingExchange } from './pending.ts';
+
+/**
+ * The exchanges of one connection that are under way, in the order of their requests, and the responses whose request was not
+ * seen (orphans). Everything that is emitted or counted as an exchange goes through here.
+ */
+export class Ledger {
+  private readonly context: LayerContext;
+  private readonly queue = new ExchangeQueue();
+  /** Responses without a request so far, in their order. */
+  private readonly orphans: PendingExchange[] = [];
+  /** Exchanges that came out whole. */
+  whole = 0;
+  private requests = 0;
+  /** Requests below this number may have lost their response. */
+  private doubtBelow = 0;
+  /** The server sent something since the last request. */
+  private serverMoved = true;
+  private ticking = false;
+
+  constructor(context: LayerContext) {
+    this.context = context;
+  }
+
+  /** Exchanges that wait. */
+  get length(): number {
+    return this.queue.length;
+  }
+
+  get orphanCount(): number {
+    return this.orphans.length;
+  }
+
+  at(index: number): PendingExchange | undefined {
+    return this.queue.at(index);
+  }
+
+  get last(): PendingExchange | undefined {
+    return this.queue.at(this.queue.length - 1);
+  }
+
+  /** @returns false when more requests wait than the limit allows */
+  push(exchange: PendingExchange): boolean {
+    exchange.ordinal = this.requests++;
+    exchange.sequential = this.serverMoved;
+    this.serverMoved = false;
+    this.queue.push(exchange);
+    if (!this.ticking) {
+      this.ticking = true;
+      this.context.wantTicks(true);
+    }
+    return this.queue.length <= this.context.limits.httpPipelineDepth;
+  }
+
+  /** The server sent bytes, seen or lost. */
+  noteServerBytes(): void {
+    this.serverMoved = true;
+  }
+
+  /** Bytes of the server went by unread: they may have been the response to any request so far. */
+  doubtResponses(): void {
+    this.doubtBelow = this.requests;
+  }
+
+  /** Emits the exchange when its request is done and its response whole, or when what it lost will not come. */
+  finishIfWhole(exchange: PendingExchange): void {
+    if (!exchange.answered || !exchange.requestDone || this.queue.at(0) !== exchange) return;
+    this.finish(exchange, exchange.damage, exchange.endUs);
+  }
+
+  /** Takes the first exchange off the queue and emits it. */
+  finish(exchange: PendingExchange, incomplete: IncompleteReason | undefined, timeUs: number): void {
+    this.queue.shift();
+    const { counters } = this.context;
+    exchange.requestDone = true;
+    count(counters.exchanges, 'http');
+    if (incomplete === undefined) this.whole++;
+    else {
+      exchange.incomplete = incomplete;
+      exchange.endUs = timeUs;
+      count(counters.incomplete, incomplete);
+    }
+    this.context.emit(exchange);
+  }
+
+  /** Emits the first exchange as it is: whole when its response is, else incomplete. */
+  giveUp(exchange: PendingExchange, reason: IncompleteReason, timeUs: number): void {
+    if (exchange.answered) this.finish(exchange, exchange.damage, exchange.endUs);
+    else this.finish(exchange, exchange.ordinal < this.doubtBelow ? 'gap' : reason, timeUs);
+  }
+
+  giveUpAll(reason: IncompleteReason, timeUs: number): void {
+    for (let n = this.queue.length; n > 0; n--) this.giveUp(this.queue.at(0)!, reason, timeUs);
+  }
+
+  /** What waits was read from bytes that were no requests: none of it was an exchange. */
+  discard(): void {
+    if (this.queue.length > 0) count(this.context.counters.parseErrors, 'http', this.queue.length);
+    this.queue.clear();
+  }
+
+  newOrphan(): PendingExchange {
+    if (this.orphans.length >= this.context.limits.httpOrphanResponses) this.dropOrphan();
+    const orphan = new PendingExchange(this.context.connection);
+    this.orphans.push(orphan);
+    return orphan;
+  }
+
+  /** The oldest response without a request that may be the one to this request; older ones are nobody's. */
+  takeOrphan(exchange: PendingExchange): PendingExchange | undefined {
+    while (this.orphans.length > 0 && this.orphans[0]!.responseStartUs < exchange.startUs) this.dropOrphan();
+    return this.queue.at(0) === exchange ? this.orphans.shift() : undefined;
+  }
+
+  private dropOrphan(): void {
+    this.orphans.shift();
+    count(this.context.counters.incomplete, 'request_not_seen');
+  }
+
+  /** No request waits: time need not pass here. */
+  stopTicks(): void {
+    if (this.ticking) this.context.wantTicks(false);
+    this.ticking = false;
+  }
+
+  release(): void {
+    while (this.orphans.length > 0) this.dropOrphan();
+    this.queue.clear();
+    this.stopTicks();
+  }
+}
