@@ -39,9 +39,16 @@ export interface HttpMessage {
 
 const HTTP_FIELDS = ['tcp.stream', 'http.request.method', 'http.request.uri', 'http.response.code'] as const;
 
-/** Every HTTP/1 request and response of a file, in tshark's order. Several in one packet are all there. */
-export async function tsharkHttp(file: string, options: readonly string[] = []): Promise<HttpMessage[]> {
-  const packets = await tsharkFields(file, 'http.request or http.response', HTTP_FIELDS, options);
+/**
+ * Every HTTP/1 request and response of a file, in tshark's order. Several in one packet are all there.
+ * @param within a display filter that the packets must pass too
+ */
+export async function tsharkHttp(
+  file: string,
+  options: readonly string[] = [],
+  within = 'tcp',
+): Promise<HttpMessage[]> {
+  const packets = await tsharkFields(file, `(http.request or http.response) and ${within}`, HTTP_FIELDS, options);
   return packets.flatMap((packet) => {
     const stream = Number(packet['tcp.stream'][0] ?? -1);
     const requests = packet['http.request.method'].map((method, index) => ({
