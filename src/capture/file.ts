@@ -1,0 +1,228 @@
+import { createReadStream } from 'node:fs';
+import { Readable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import { BLOCK_SECTION_HEADER, SECRETS_TLS_KEY_LOG } from '../pcapng/blocks.ts';
+import { ipStart, TRUNCATED_LINK_HEADER, UNKNOWN_LINK_TYPE } from '../pcapng/link.ts';
+import { isPcap, PcapReader } from '../pcapng/pcap.ts';
+import { CaptureFormatError, type FileHandler, type FormatReader, PcapngReader } from '../pcapng/reader.ts';
+import { count, type ReasonCounts } from '../telemetry/counters.ts';
+import { DIRECTION_UNKNOWN, HEADER, PACKET, RECORD_PACKET } from './records.ts';
+
+export interface ReadCaptureOptions {
+  /** Secrets that the file itself holds (NSS key log lines), in their place between the packets. Borrowed. */
+  onSecrets: (nssKeyLog: Buffer) => void;
+  /** Bytes of the largest block or packet that is believed. */
+  maxBlockBytes?: number;
+  /** Bytes of a chunk. */
+  chunkBytes?: number;
+  /** What to call the source in errors, when it is not a path. */
+  name?: string;
+}
+
+export interface ReadCaptureResult {
+  format: 'pcap' | 'pcapng';
+  /** Frames in the file. */
+  packets: number;
+  /** Of these, frames without an IP packet, by reason. */
+  ignored: ReasonCounts;
+  /** Bytes read, uncompressed. */
+  bytes: number;
+}
+
+const DEFAULT_CHUNK_BYTES = 512 * 1024;
+const DEFAULT_MAX_BLOCK_BYTES = 64 * 1024 * 1024;
+const FILE_READ_BYTES = 1024 * 1024;
+/** RFC 1952 2.3.1 */
+const GZIP_MAGIC = 0x8b1f;
+
+/**
+ * Reads a capture file, pcap or pcapng, maybe compressed by gzip (told by its content), as chunks of packet records: the same
+ * layout as the kernel's, with cookie 0, direction unknown and Unix time. Memory stays bounded whatever the file's size.
+ *
+ * @param source a path, or the bytes
+ * @param onChunk gets chunk[0..length), valid during the call only
+ * @throws an Error that names the file, the byte offset (uncompressed) and what is wrong, after all before it was delivered
+ */
+export async function readCaptureFile(
+  source: AsyncIterable<Buffer> | string,
+  onChunk: (chunk: Buffer, length: number) => void,
+  options: ReadCaptureOptions,
+): Promise<ReadCaptureResult> {
+  const name = options.name ?? (typeof source === 'string' ? source : 'standard input');
+  const bytes = typeof source === 'string' ? createReadStream(source, { highWaterMark: FILE_READ_BYTES }) : source;
+  const file = new CaptureFile(onChunk, options);
+  try {
+    for await (const part of decompressed(bytes)) file.push(part);
+    return file.finish();
+  } catch (error) {
+    throw new Error(`${name}: ${describe(error, file.offset)}`, { cause: error });
+  } finally {
+    file.flush();
+  }
+}
+
+function describe(error: unknown, offset: number): string {
+  if (error instanceof CaptureFormatError) return error.message;
+  if (!(error instanceof Error)) return String(error);
+  const code = 'code' in error ? String(error.code) : '';
+  return code.startsWith('Z_') ? `after byte ${offset}: damaged gzip data (${error.message})` : error.message;
+}
+
+/** Uncompresses what begins like gzip. */
+async function* decompressed(source: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
+  const iterator = source[Symbol.asyncIterator]();
+  let head = Buffer.alloc(0);
+  let done = false;
+  while (head.length < 2 && !done) {
+    const result = await iterator.next();
+    if (result.done === true) done = true;
+    else head = Buffer.concat([head, result.value]);
+  }
+  async function* whole(): AsyncIterable<Buffer> {
+    try {
+      if (head.length > 0) yield head;
+      for (let result = await iterator.next(); result.done !== true; result = await iterator.next()) yield result.value;
+    } finally {
+      await iterator.return?.();
+    }
+  }
+  if (head.length < 2 || head.readUInt16LE(0) !== GZIP_MAGIC) {
+    yield* whole();
+    return;
+  }
+  const input = Readable.from(whole(), { objectMode: false });
+  const gunzip = createGunzip({ chunkSize: FILE_READ_BYTES });
+  input.on('error', (error) => gunzip.destroy(error));
+  yield* input.pipe(gunzip) as AsyncIterable<Buffer>;
+}
+
+/** Cuts the bytes into what the format's reader wants, and its packets into records. */
+class CaptureFile implements FileHandler {
+  /** Bytes of the file used so far. */
+  offset = 0;
+  private readonly options: ReadCaptureOptions;
+  private readonly chunks: RecordChunks;
+  private readonly ignored: ReasonCounts = {};
+  private reader: FormatReader | undefined = undefined;
+  private waiting: Buffer[] = [];
+  private waitingBytes = 0;
+  private packets = 0;
+  private lastUs = 0;
+
+  constructor(onChunk: (chunk: Buffer, length: number) => void, options: ReadCaptureOptions) {
+    this.options = options;
+    this.chunks = new RecordChunks(onChunk, options.chunkBytes ?? DEFAULT_CHUNK_BYTES);
+  }
+
+  push(part: Buffer): void {
+    this.waiting.push(part);
+    this.waitingBytes += part.length;
+    if (this.waitingBytes < (this.reader?.wanted ?? 12)) return;
+    const bytes = this.waiting.length === 1 ? part : Buffer.concat(this.waiting);
+    this.reader ??= this.recognise(bytes);
+    const used = this.reader.read(bytes, this.offset, this);
+    this.offset += used;
+    this.waitingBytes = bytes.length - used;
+    this.waiting = this.waitingBytes === 0 ? [] : [bytes.subarray(used)];
+  }
+
+  finish(): ReadCaptureResult {
+    if (this.reader === undefined) {
+      throw new CaptureFormatError(0, this.waitingBytes === 0 ? 'the file is empty' : 'the file is too short');
+    }
+    // A file whose header is all there and which holds nothing is whole.
+    if (this.waitingBytes > 0) {
+      const { unit, wanted } = this.reader;
+      throw new CaptureFormatError(
+        this.offset,
+        `the file ends inside a ${unit}: ${this.waitingBytes} of at least ${wanted} bytes are there`,
+      );
+    }
+    const format = this.reader instanceof PcapReader ? 'pcap' : 'pcapng';
+    return { format, packets: this.packets, ignored: this.ignored, bytes: this.offset };
+  }
+
+  flush(): void {
+    this.chunks.flush();
+  }
+
+  frame(linkType: number, timeUs: number, bytes: Buffer, start: number, end: number, originalLength: number): void {
+    this.packets++;
+    if (!Number.isNaN(timeUs)) this.lastUs = timeUs;
+    const ip = ipStart(linkType, bytes, start, end);
+    if (ip < 0) {
+      count(this.ignored, ignoredReason(ip));
+      return;
+    }
+    this.chunks.add(this.lastUs, bytes, ip, end, originalLength - (ip - start));
+  }
+
+  secrets(type: number, bytes: Buffer): void {
+    if (type !== SECRETS_TLS_KEY_LOG) return;
+    this.chunks.flush();
+    this.options.onSecrets(bytes);
+  }
+
+  private recognise(bytes: Buffer): FormatReader {
+    const max = this.options.maxBlockBytes ?? DEFAULT_MAX_BLOCK_BYTES;
+    if (bytes.readUInt32LE(0) === BLOCK_SECTION_HEADER) return new PcapngReader(max);
+    if (isPcap(bytes)) return new PcapReader(max);
+    throw new CaptureFormatError(0, `neither pcap nor pcapng: the file begins with ${bytes.toString('hex', 0, 4)}`);
+  }
+}
+
+function ignoredReason(code: number): string {
+  if (code === UNKNOWN_LINK_TYPE) return 'link_type';
+  return code === TRUNCATED_LINK_HEADER ? 'truncated_headers' : 'not_ip';
+}
+
+/** Packet records in a reused buffer. */
+class RecordChunks {
+  private readonly onChunk: (chunk: Buffer, length: number) => void;
+  private readonly chunkBytes: number;
+  private chunk: Buffer;
+  private length = 0;
+
+  constructor(onChunk: (chunk: Buffer, length: number) => void, chunkBytes: number) {
+    this.onChunk = onChunk;
+    this.chunkBytes = chunkBytes;
+    this.chunk = Buffer.allocUnsafeSlow(chunkBytes);
+  }
+
+  add(timeUs: number, bytes: Buffer, start: number, end: number, packetLength: number): void {
+    const captured = end - start;
+    const recordLength = (PACKET.size + captured + 7) & ~7;
+    if (recordLength > this.chunk.length - this.length) {
+      this.flush();
+      if (recordLength > this.chunk.length) this.chunk = Buffer.allocUnsafeSlow(recordLength);
+    }
+    const { chunk } = this;
+    const at = this.length;
+    chunk.fill(0, at, at + PACKET.size);
+    chunk.writeUInt32LE(recordLength, at + HEADER.length);
+    chunk.writeUInt16LE(RECORD_PACKET, at + HEADER.type);
+    writeTime(chunk, at + HEADER.timeNs, timeUs);
+    chunk.writeUInt32LE(packetLength >>> 0, at + PACKET.packetLength);
+    chunk.writeUInt32LE(captured, at + PACKET.captured);
+    chunk[at + PACKET.direction] = DIRECTION_UNKNOWN;
+    bytes.copy(chunk, at + PACKET.size, start, end);
+    this.length += recordLength;
+  }
+
+  flush(): void {
+    const { length } = this;
+    this.length = 0;
+    if (length > 0) this.onChunk(this.chunk, length);
+    if (this.chunk.length > this.chunkBytes) this.chunk = Buffer.allocUnsafeSlow(this.chunkBytes);
+  }
+}
+
+/** 64 bits of nanoseconds, in two halves that are both exact: microseconds are below 2^53. */
+function writeTime(chunk: Buffer, at: number, timeUs: number): void {
+  const wholeUs = Math.min(Math.max(0, Math.floor(timeUs)), Number.MAX_SAFE_INTEGER);
+  const restNs = wholeUs === Number.MAX_SAFE_INTEGER ? 0 : Math.max(0, Math.round((timeUs - wholeUs) * 1000));
+  const high = Math.floor(wholeUs / 0x1_0000_0000);
+  const low = (wholeUs % 0x1_0000_0000) * 1000 + restNs;
+  chunk.writeUInt32LE((low % 0x1_0000_0000) >>> 0, at);
+  chunk.writeUInt32LE(high * 1000 + Math.floor(low / 0x1_0000_0000), at + 4);
+}
