@@ -47,6 +47,13 @@ export interface Limits {
   /** Secrets kept for connections that were not seen yet, and for how long. */
   secrets: number;
   secretUs: number;
+  /** The packet file: its packets wait so long to be put in the order of time. */
+  pcapngReorderUs: number;
+  /** Packets of a connection that lacks its secret wait so long for it, and so many bytes of them in all. */
+  pcapngPendingUs: number;
+  pcapngPendingBytes: number;
+  /** Bytes of the packet file that wait for the disk. */
+  pcapngQueueBytes: number;
   /** Processes whose identity is remembered; the one heard of least recently makes room. */
   workloadProcesses: number;
   /** Sockets whose owner is remembered; the oldest makes room. */
@@ -85,6 +92,10 @@ export const defaultLimits: Limits = {
   httpQuietUs: 1_000_000,
   secrets: 16_384,
   secretUs: 60_000_000,
+  pcapngReorderUs: 10_000,
+  pcapngPendingUs: 6_000_000,
+  pcapngPendingBytes: 64 * 1024 * 1024,
+  pcapngQueueBytes: 64 * 1024 * 1024,
   workloadProcesses: 16_384,
   workloadSockets: 262_144,
   probeFiles: 16_384,
@@ -93,6 +104,17 @@ export const defaultLimits: Limits = {
   probeQueue: 16_384,
   probeReadsPerSecond: 1000,
 };
+
+/** Caps of the live capture: how much the kernel holds for a reader that is late, and how much the reader holds for the pipeline. */
+export const captureLimits = {
+  /** The kernel's packet ring. What does not fit is counted as packet_ring_full. */
+  packetRingBytes: 32 * 1024 * 1024,
+  /** Chunks that hold records for the pipeline: size, at least twice the largest record, and number. */
+  chunkBytes: 1024 * 1024,
+  chunks: 16,
+  /** How often the rings are read while there is traffic. */
+  pollMs: 3,
+} as const;
 
 export function assertLimits(limits: Limits): void {
   const holds: [boolean, string][] = [
@@ -105,6 +127,7 @@ export function assertLimits(limits: Limits): void {
     [limits.lingeringConnections <= limits.connections, 'lingeringConnections <= connections'],
     [limits.tlsPendingBytesPerConnection <= limits.tlsPendingBytes, 'tlsPendingBytesPerConnection <= tlsPendingBytes'],
     [limits.tlsPendingUs <= limits.secretUs, 'tlsPendingUs <= secretUs'],
+    [limits.tlsPendingUs <= limits.pcapngPendingUs, 'tlsPendingUs <= pcapngPendingUs'],
     [limits.httpResponseUs <= limits.idleUs, 'httpResponseUs <= idleUs'],
     [limits.connections <= limits.workloadSockets, 'connections <= workloadSockets'],
   ];
