@@ -3,15 +3,25 @@
 #include <napi.h>
 
 #include <linux/types.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include <cstddef>
-#include <utility>
-#include <memory>
 #include <cstdint>
+#include <memory>
+#include <ctime>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "bpf/events.h"
 #include "native/aead.h"
+#include "native/bpf_loader.h"
+#include "native/bpf_log.h"
+#include "native/features.h"
 #include "native/probes.h"
+#include "native/ring_reader.h"
+#include "native/socket_scan.h"
 
 namespace {
 
@@ -83,7 +93,229 @@ void ExportLayout(Napi::Env env, Napi::Object exports) {
 
 // --- Capture: programs, rings, sockets, features ---------------------------------------------------------------------------------------
 
-void ExportCapture(Napi::Env, Napi::Object) {}
+std::string TextOf(const Napi::Object& options, const char* key) { return options.Get(key).As<Napi::String>().Utf8Value(); }
+
+// Runs native code that reports failure by an exception of its own, and makes it one of JavaScript.
+template <typename Body>
+auto Guarded(Napi::Env env, Body&& body) {
+  try {
+    return body();
+  } catch (const wirespan::BpfError& error) {
+    Napi::Error thrown = Napi::Error::New(env, error.what());
+    thrown.Set("errno", Napi::Number::New(env, error.error()));
+    throw thrown;
+  }
+}
+
+// One capture: the programs in the kernel and the thread that reads their rings. Wrapped by src/capture/live.ts, which documents it.
+class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
+ public:
+  static Napi::Function Define(Napi::Env env) {
+    return DefineClass(env, "CaptureSession",
+                       {
+                           InstanceMethod<&CaptureSession::Attach>("attach"),
+                           InstanceMethod<&CaptureSession::Start>("start"),
+                           InstanceMethod<&CaptureSession::Stop>("stop"),
+                           InstanceMethod<&CaptureSession::Close>("close"),
+                           InstanceMethod<&CaptureSession::Mute>("mute"),
+                           InstanceMethod<&CaptureSession::Losses>("losses"),
+                           InstanceMethod<&CaptureSession::Programs>("programs"),
+                           InstanceMethod<&CaptureSession::EnableStats>("enableStats"),
+                           InstanceMethod<&CaptureSession::Scan>("scan"),
+                           InstanceAccessor<&CaptureSession::ControlRingFd>("controlRingFd"),
+                           InstanceAccessor<&CaptureSession::AgentPid>("agentPid"),
+                       });
+  }
+
+  explicit CaptureSession(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CaptureSession>(info) {
+    Napi::Object given = info[0].As<Napi::Object>();
+    wirespan::CaptureOptions options;
+    options.object_path = TextOf(given, "objectPath");
+    options.cgroup_path = TextOf(given, "cgroupPath");
+    options.whole_tree = given.Get("wholeTree").ToBoolean();
+    options.packet_ring_bytes = given.Get("packetRingBytes").As<Napi::Number>().Uint32Value();
+    Napi::Array ports = given.Get("excludedPorts").As<Napi::Array>();
+    for (uint32_t i = 0; i < ports.Length(); i++) {
+      options.excluded_ports.push_back(static_cast<uint16_t>(ports.Get(i).As<Napi::Number>().Uint32Value()));
+    }
+    Guarded(info.Env(), [&] { object_.Load(options); });
+  }
+
+  ~CaptureSession() override { Shut(); }
+
+ private:
+  static void OnReady(Napi::Env env, Napi::Function on_chunk, CaptureSession* session, void*) {
+    if (env != nullptr) session->Deliver(env, on_chunk);
+  }
+  using Notifier = Napi::TypedThreadSafeFunction<CaptureSession, void, OnReady>;
+
+  // Hands chunks to JavaScript in turns, so that timers and sockets have theirs under load.
+  void Deliver(Napi::Env env, const Napi::Function& on_chunk) {
+    constexpr int kChunksPerTurn = 8;
+    Napi::HandleScope scope(env);
+    for (int i = 0; i < kChunksPerTurn && reader_; i++) {
+      size_t length = 0;
+      int index = reader_->TakeReady(&length);
+      if (index < 0) {
+        if (reader_->finished()) Finish();
+        return;
+      }
+      struct Return {
+        CaptureSession* session;
+        int index;
+        ~Return() {
+          if (session->reader_) session->reader_->GiveBack(index);
+        }
+      } give_back{this, index};
+      on_chunk.Call({Napi::Number::New(env, index), Napi::Number::New(env, static_cast<double>(length))});
+    }
+    if (reader_) notifier_.NonBlockingCall();
+  }
+
+  // The reader is done and everything was delivered.
+  void Finish() {
+    Napi::FunctionReference on_finished = std::move(on_finished_);
+    Shut();
+    if (!on_finished.IsEmpty()) on_finished.Call({});
+  }
+
+  // Leaves nothing behind in the kernel. Idempotent.
+  void Shut() {
+    object_.Detach();
+    if (reader_) {
+      reader_.reset();
+      notifier_.Release();
+      napi_remove_env_cleanup_hook(Env(), OnEnvironmentEnd, this);
+      on_finished_.Reset();
+      chunks_.Reset();
+      Unref();
+    }
+    object_.Close();
+    if (stats_fd_ >= 0) close(stats_fd_);
+    stats_fd_ = -1;
+  }
+
+  static void OnEnvironmentEnd(void* session) { static_cast<CaptureSession*>(session)->Shut(); }
+
+  void Attach(const Napi::CallbackInfo& info) {
+    Guarded(info.Env(), [&] { object_.Attach(); });
+  }
+
+  // start(chunks: Buffer[], pollMs, onChunk(index, length), onFinished())
+  void Start(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (reader_) throw Napi::Error::New(env, "the capture has been started already");
+    Napi::Array chunks = info[0].As<Napi::Array>();
+    std::vector<wirespan::Chunk> pool;
+    for (uint32_t i = 0; i < chunks.Length(); i++) {
+      auto buffer = chunks.Get(i).As<Napi::Buffer<uint8_t>>();
+      pool.push_back({buffer.Data(), buffer.Length(), 0});
+    }
+    chunks_ = Napi::Persistent(chunks.As<Napi::Object>());
+    on_finished_ = Napi::Persistent(info[3].As<Napi::Function>());
+    notifier_ = Notifier::New(env, info[2].As<Napi::Function>(), "wirespan capture", 0, 1, this);
+    napi_add_env_cleanup_hook(env, OnEnvironmentEnd, this);
+    Ref();  // the thread refers to it
+    Guarded(env, [&] {
+      reader_ = std::make_unique<wirespan::RingReader>(object_.control_ring_fd(), object_.packet_ring_fd(), std::move(pool),
+                                                       info[1].As<Napi::Number>().Int32Value(), [this] { notifier_.NonBlockingCall(); });
+    });
+  }
+
+  void Stop(const Napi::CallbackInfo&) {
+    object_.Detach();
+    if (reader_) reader_->Stop();
+  }
+
+  void Close(const Napi::CallbackInfo&) { Shut(); }
+
+  Napi::Value Mute(const Napi::CallbackInfo& info) {
+    int error = object_.Mute(static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value()));
+    return Napi::Number::New(info.Env(), error);
+  }
+
+  Napi::Value Losses(const Napi::CallbackInfo& info) {
+    Napi::Array counts = Napi::Array::New(info.Env());
+    uint32_t reason = 0;
+    for (uint64_t count : object_.Losses()) counts.Set(reason++, Napi::Number::New(info.Env(), static_cast<double>(count)));
+    return counts;
+  }
+
+  Napi::Value Programs(const Napi::CallbackInfo& info) {
+    Napi::Array all = Napi::Array::New(info.Env());
+    uint32_t index = 0;
+    for (const wirespan::ProgramStats& program : object_.Programs()) {
+      Napi::Object entry = Napi::Object::New(info.Env());
+      entry.Set("name", program.name);
+      entry.Set("id", program.id);
+      entry.Set("runCount", static_cast<double>(program.run_count));
+      entry.Set("runTimeNs", static_cast<double>(program.run_time_ns));
+      all.Set(index++, entry);
+    }
+    return all;
+  }
+
+  void EnableStats(const Napi::CallbackInfo& info) {
+    if (stats_fd_ < 0) stats_fd_ = Guarded(info.Env(), [] { return wirespan::EnableBpfStats(); });
+  }
+
+  // scan(objectPath: string | undefined): Buffer of socket_records; without a path not by the iterator but by descriptors.
+  Napi::Value Scan(const Napi::CallbackInfo& info) {
+    std::vector<socket_record> found = Guarded(info.Env(), [&] {
+      if (!info[0].IsString()) return wirespan::ScanByDescriptors(object_.socket_states_fd(), object_.agent_tgid());
+      return wirespan::ScanByIterator(info[0].As<Napi::String>().Utf8Value(), object_.socket_states_fd(), object_.agent_tgid());
+    });
+    return Napi::Buffer<uint8_t>::Copy(info.Env(), reinterpret_cast<uint8_t*>(found.data()), found.size() * sizeof(socket_record));
+  }
+
+  Napi::Value ControlRingFd(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), object_.control_ring_fd()); }
+  Napi::Value AgentPid(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), object_.agent_tgid()); }
+
+  wirespan::CaptureObject object_;
+  std::unique_ptr<wirespan::RingReader> reader_;
+  Notifier notifier_;
+  Napi::ObjectReference chunks_;
+  Napi::FunctionReference on_finished_;
+  int stats_fd_ = -1;
+};
+
+// Microseconds to add to CLOCK_BOOTTIME for CLOCK_REALTIME, from the tightest of a few pairs of readings.
+Napi::Value ClockOffsetUs(const Napi::CallbackInfo& info) {
+  auto read = [](clockid_t clock) {
+    timespec now;
+    clock_gettime(clock, &now);
+    return static_cast<int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+  };
+  int64_t best_width = INT64_MAX;
+  int64_t offset = 0;
+  for (int i = 0; i < 3; i++) {
+    int64_t before = read(CLOCK_BOOTTIME);
+    int64_t real = read(CLOCK_REALTIME);
+    int64_t after = read(CLOCK_BOOTTIME);
+    if (after - before >= best_width) continue;
+    best_width = after - before;
+    offset = real - before - best_width / 2;
+  }
+  return Napi::Number::New(info.Env(), static_cast<double>(offset) / 1000);
+}
+
+// setDumpable(false): no core dump of this process, whose memory holds keys. Its files in /proc then belong to root.
+Napi::Value SetDumpable(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), prctl(PR_SET_DUMPABLE, info[0].ToBoolean() ? 1 : 0) == 0);
+}
+
+// probeFeature(name, cgroupPath): undefined when it works here, else why not.
+Napi::Value ProbeFeature(const Napi::CallbackInfo& info) {
+  std::string why = wirespan::ProbeFeature(info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::String>().Utf8Value());
+  return why.empty() ? info.Env().Undefined() : Napi::String::New(info.Env(), why);
+}
+
+void ExportCapture(Napi::Env env, Napi::Object exports) {
+  exports.Set("CaptureSession", CaptureSession::Define(env));
+  exports.Set("clockOffsetUs", Napi::Function::New(env, ClockOffsetUs, "clockOffsetUs"));
+  exports.Set("setDumpable", Napi::Function::New(env, SetDumpable, "setDumpable"));
+  exports.Set("probeFeature", Napi::Function::New(env, ProbeFeature, "probeFeature"));
+}
 
 // --- Decryption ------------------------------------------------------------------------------------------------------------------------
 

@@ -139,7 +139,14 @@ async function buildAddon() {
   if (!compiled.includes(true) && isFresh(output, stamp)) return [];
   await produce(output, `${stamp}`, async (temporary) => {
     const { folders, libraries } = staticLibraries();
-    const link = ['-shared', '-static-libstdc++', '-static-libgcc', '-Wl,--exclude-libs,ALL', '-Wl,-z,relro,-z,now', '-Wl,--wrap=stderr'];
+    const link = [
+      '-shared',
+      '-static-libstdc++',
+      '-static-libgcc',
+      '-Wl,--exclude-libs,ALL',
+      '-Wl,-z,relro,-z,now',
+      '-Wl,--wrap=stderr',
+    ];
     await run('g++', [...link, '-o', temporary, ...objects, ...folders, '-Wl,-Bstatic', ...libraries, '-Wl,-Bdynamic']);
   });
   return [output];

@@ -1,0 +1,160 @@
+#include "native/bpf_loader.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "native/bpf_log.h"
+
+namespace wirespan {
+
+void RaiseMemoryLimit() {
+  rlimit unlimited{RLIM_INFINITY, RLIM_INFINITY};
+  setrlimit(RLIMIT_MEMLOCK, &unlimited);  // where it fails and matters, making the maps fails and says so
+  libbpf_set_memlock_rlim(0);             // libbpf need not try again
+}
+
+int EnableBpfStats() {
+  int fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
+  if (fd < 0) throw BpfError("cannot switch on the kernel's BPF statistics", fd);
+  return fd;
+}
+
+int CaptureObject::MapFd(const char* name) const {
+  int fd = bpf_object__find_map_fd_by_name(object_, name);
+  if (fd < 0) throw BpfError(std::string("the BPF object has no map ") + name, fd);
+  return fd;
+}
+
+void CaptureObject::Load(const CaptureOptions& options) {
+  CaptureBpfLog();
+  RaiseMemoryLimit();
+  cgroup_path_ = options.cgroup_path;
+  object_ = bpf_object__open_file(options.object_path.c_str(), nullptr);
+  if (object_ == nullptr) throw BpfError("cannot open " + options.object_path, errno);
+
+  bpf_map* packet_ring = bpf_object__find_map_by_name(object_, "packet_ring");
+  int error = packet_ring == nullptr ? -ENOENT : bpf_map__set_max_entries(packet_ring, options.packet_ring_bytes);
+  if (error != 0) throw BpfError("cannot set the size of the packet ring", error);
+
+  bpf_map* map;
+  bpf_map* variables = nullptr;
+  bpf_object__for_each_map(map, object_) {
+    const char* name = bpf_map__name(map);
+    if (strstr(name, ".bss") != nullptr) variables = map;
+    if (strstr(name, ".rodata") == nullptr) continue;
+    // In the order of their definition: whole_tree, has_excluded_ports.
+    uint8_t constants[2] = {options.whole_tree, !options.excluded_ports.empty()};
+    error = bpf_map__set_initial_value(map, constants, sizeof constants);
+    if (error != 0) throw BpfError("cannot set the constants of the capture programs", error);
+  }
+
+  error = bpf_object__load(object_);
+  if (error != 0) throw BpfError("cannot load the capture programs into the kernel", error);
+
+  if (variables == nullptr) throw BpfError("the BPF object has no variables", ENOENT);
+  void* mapped = mmap(nullptr, sizeof *globals_, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(variables), 0);
+  if (mapped == MAP_FAILED) throw BpfError("cannot map the variables of the capture programs", errno);
+  globals_ = static_cast<capture_globals*>(mapped);
+  packet_ring_fd_ = MapFd("packet_ring");
+  control_ring_fd_ = MapFd("control_ring");
+  socket_states_fd_ = MapFd("socket_states");
+  muted_fd_ = MapFd("muted");
+  losses_fd_ = MapFd("losses");
+
+  if (!options.excluded_ports.empty()) {
+    uint64_t words[1024] = {};
+    for (uint16_t port : options.excluded_ports) words[port >> 6] |= uint64_t{1} << (port & 63);
+    uint32_t zero = 0;
+    error = bpf_map_update_elem(MapFd("excluded_ports"), &zero, words, BPF_ANY);
+    if (error != 0) throw BpfError("cannot set the excluded ports", error);
+  }
+  IdentifyAgent();
+}
+
+// Asks the kernel which process this is: inside a pid namespace getpid() is another number than the programs see.
+void CaptureObject::IdentifyAgent() {
+  bpf_program* program = bpf_object__find_program_by_name(object_, "identify_agent");
+  LIBBPF_OPTS(bpf_test_run_opts, run);
+  int error = program == nullptr ? -ENOENT : bpf_prog_test_run_opts(bpf_program__fd(program), &run);
+  if (error != 0 || globals_->agent_tgid == 0) throw BpfError("cannot tell the agent's own process to the kernel", error);
+}
+
+void CaptureObject::Attach() {
+  int cgroup = open(cgroup_path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (cgroup < 0) throw BpfError("cannot open the cgroup " + cgroup_path_, errno);
+  // The packet programs last: by then the owners of new sockets are known.
+  const char* const names[] = {"process_exec", "socket_create", "packet_ingress", "packet_egress"};
+  for (const char* name : names) {
+    bpf_program* program = bpf_object__find_program_by_name(object_, name);
+    errno = ENOENT;
+    bpf_link* link = nullptr;
+    if (program != nullptr) {
+      link = bpf_program__type(program) == BPF_PROG_TYPE_RAW_TRACEPOINT ? bpf_program__attach(program)
+                                                                        : bpf_program__attach_cgroup(program, cgroup);
+    }
+    if (link == nullptr) {
+      int error = errno;
+      close(cgroup);
+      throw BpfError(std::string("cannot attach the program ") + name + " to " + cgroup_path_, error);
+    }
+    links_.push_back(link);
+  }
+  close(cgroup);
+}
+
+void CaptureObject::Detach() {
+  for (auto link = links_.rbegin(); link != links_.rend(); ++link) bpf_link__destroy(*link);
+  links_.clear();
+}
+
+void CaptureObject::Close() {
+  Detach();
+  bpf_object__close(object_);
+  object_ = nullptr;
+  if (globals_ != nullptr) munmap(globals_, sizeof *globals_);
+  globals_ = nullptr;
+  packet_ring_fd_ = control_ring_fd_ = socket_states_fd_ = muted_fd_ = losses_fd_ = -1;
+}
+
+int CaptureObject::Mute(uint64_t cookie) {
+  if (globals_ == nullptr) return EBADF;
+  uint8_t one = 1;
+  if (bpf_map_update_elem(muted_fd_, &cookie, &one, BPF_ANY) != 0) return errno;
+  __atomic_fetch_add(&globals_->mute_generation, 1, __ATOMIC_RELEASE);  // sockets look only now
+  return 0;
+}
+
+std::vector<uint64_t> CaptureObject::Losses() const {
+  std::vector<uint64_t> totals(LOSS_COUNT);
+  if (losses_fd_ < 0) return totals;
+  std::vector<uint64_t> by_cpu(static_cast<size_t>(libbpf_num_possible_cpus()));
+  for (uint32_t reason = 0; reason < LOSS_COUNT; reason++) {
+    if (bpf_map_lookup_elem(losses_fd_, &reason, by_cpu.data()) != 0) continue;
+    for (uint64_t count : by_cpu) totals[reason] += count;
+  }
+  return totals;
+}
+
+std::vector<ProgramStats> CaptureObject::Programs() const {
+  std::vector<ProgramStats> all;
+  if (object_ == nullptr) return all;
+  bpf_program* program;
+  bpf_object__for_each_program(program, object_) {
+    bpf_prog_info info{};
+    uint32_t length = sizeof info;
+    if (bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &length) != 0) continue;
+    all.push_back({bpf_program__name(program), info.id, info.run_cnt, info.run_time_ns});
+  }
+  return all;
+}
+
+uint32_t CaptureObject::agent_tgid() const { return globals_ == nullptr ? 0 : globals_->agent_tgid; }
+
+}  // namespace wirespan

@@ -1,0 +1,79 @@
+// Loads and attaches the capture programs. Everything it makes in the kernel hangs on file descriptors of this process: links, maps and
+// programs vanish with them, or with the process however it ends.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "native/bpf_types.h"
+
+struct bpf_object;
+struct bpf_link;
+
+namespace wirespan {
+
+struct CaptureOptions {
+  std::string object_path;  // capture.bpf.o
+  std::string cgroup_path;
+  bool whole_tree = true;              // cgroup_path is the root of the hierarchy
+  uint32_t packet_ring_bytes = 0;      // a power of two, at least a page
+  std::vector<uint16_t> excluded_ports;
+};
+
+struct ProgramStats {
+  std::string name;
+  uint32_t id = 0;
+  uint64_t run_count = 0;
+  uint64_t run_time_ns = 0;
+};
+
+class CaptureObject {
+ public:
+  CaptureObject() = default;
+  ~CaptureObject() { Close(); }
+  CaptureObject(const CaptureObject&) = delete;
+  CaptureObject& operator=(const CaptureObject&) = delete;
+
+  // Loads the programs into the kernel; nothing runs yet. Throws BpfError.
+  void Load(const CaptureOptions& options);
+  // Attaches them. Throws BpfError; what was attached until then goes with Close().
+  void Attach();
+  void Detach();
+  void Close();
+
+  // The socket's data is not wanted any more. Returns 0 or an errno.
+  int Mute(uint64_t cookie);
+  // By LOSS_* of bpf/socket_state.h.
+  std::vector<uint64_t> Losses() const;
+  std::vector<ProgramStats> Programs() const;
+
+  int packet_ring_fd() const { return packet_ring_fd_; }
+  int control_ring_fd() const { return control_ring_fd_; }
+  int socket_states_fd() const { return socket_states_fd_; }
+  uint32_t agent_tgid() const;
+
+ private:
+  int MapFd(const char* name) const;
+  void IdentifyAgent();
+
+  bpf_object* object_ = nullptr;
+  capture_globals* globals_ = nullptr;
+  std::string cgroup_path_;
+  int packet_ring_fd_ = -1;
+  int control_ring_fd_ = -1;
+  int socket_states_fd_ = -1;
+  int muted_fd_ = -1;
+  int losses_fd_ = -1;
+  std::vector<bpf_link*> links_;
+};
+
+// Lets BPF maps lock as much memory as they need: kernels before 5.11 count them against RLIMIT_MEMLOCK. Needs CAP_SYS_RESOURCE there.
+void RaiseMemoryLimit();
+
+// Switches the kernel's accounting of BPF run time on for as long as the descriptor is open. Throws BpfError.
+int EnableBpfStats();
+
+}  // namespace wirespan

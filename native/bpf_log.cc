@@ -1,0 +1,60 @@
+#include "native/bpf_log.h"
+
+#include <bpf/libbpf.h>
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+
+namespace wirespan {
+namespace {
+
+constexpr size_t kLogBytes = 16 * 1024;
+constexpr size_t kTailBytes = 800;
+
+std::mutex log_mutex;
+std::string& Log() {
+  static std::string log;
+  return log;
+}
+
+int Print(libbpf_print_level level, const char* format, va_list arguments) {
+  if (level == LIBBPF_DEBUG) return 0;
+  char line[4096];
+  vsnprintf(line, sizeof line, format, arguments);
+  std::lock_guard lock(log_mutex);
+  std::string& log = Log();
+  log += line;
+  if (log.size() > kLogBytes) log.erase(0, log.size() - kLogBytes);
+  return 0;
+}
+
+std::string Describe(const std::string& what, int error) {
+  char buffer[128];
+  std::string text = what + ": " + strerror_r(std::abs(error), buffer, sizeof buffer);
+  std::string log = TakeBpfLogTail();
+  if (!log.empty()) text += "\n" + log;
+  return text;
+}
+
+}  // namespace
+
+void CaptureBpfLog() { libbpf_set_print(Print); }
+
+std::string TakeBpfLogTail() {
+  std::lock_guard lock(log_mutex);
+  std::string log;
+  log.swap(Log());
+  if (log.size() > kTailBytes) {
+    size_t line = log.find('\n', log.size() - kTailBytes);
+    log.erase(0, line == std::string::npos ? log.size() - kTailBytes : line + 1);
+  }
+  while (!log.empty() && log.back() == '\n') log.pop_back();
+  return log;
+}
+
+BpfError::BpfError(const std::string& what, int error) : std::runtime_error(Describe(what, error)), error_(std::abs(error)) {}
+
+}  // namespace wirespan

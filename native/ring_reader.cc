@@ -1,0 +1,244 @@
+#include "native/ring_reader.h"
+
+#include <bpf/bpf.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+
+#include "native/bpf_log.h"
+#include "native/bpf_types.h"
+
+namespace wirespan {
+namespace {
+
+// After this time without a record the reader sleeps until it is woken.
+constexpr int kBusyMs = 50;
+// Then it looks nevertheless now and then: the record of a socket wakes nobody, its packets do.
+constexpr int kIdleTimeoutMs = 1000;
+
+// Room that any record fits into (PIECE_HEADERS + PIECE_PAYLOAD of capture.bpf.c and its header).
+constexpr size_t kReuseBytes = 128 * 1024;
+
+uint64_t LoadAcquire(const void* address) { return __atomic_load_n(static_cast<const uint64_t*>(address), __ATOMIC_ACQUIRE); }
+
+void Watch(int epoll, int fd, uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.fd = fd;
+  if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) throw BpfError("cannot wait for a BPF ring", errno);
+}
+
+}  // namespace
+
+Ring::Ring(int map_fd) : page_size_(static_cast<size_t>(sysconf(_SC_PAGESIZE))) {
+  bpf_map_info info{};
+  uint32_t length = sizeof info;
+  if (bpf_obj_get_info_by_fd(map_fd, &info, &length) != 0) throw BpfError("cannot read the size of a BPF ring", errno);
+  size_ = info.max_entries;
+  void* consumer = mmap(nullptr, page_size_, PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
+  if (consumer == MAP_FAILED) throw BpfError("cannot map a BPF ring", errno);
+  // The data is mapped twice in a row, so that a record never wraps.
+  void* producer = mmap(nullptr, page_size_ + 2 * size_, PROT_READ, MAP_SHARED, map_fd, static_cast<off_t>(page_size_));
+  if (producer == MAP_FAILED) {
+    int error = errno;
+    munmap(consumer, page_size_);
+    throw BpfError("cannot map a BPF ring", error);
+  }
+  consumer_ = static_cast<uint64_t*>(consumer);
+  producer_ = static_cast<const uint8_t*>(producer);
+}
+
+Ring::~Ring() {
+  munmap(consumer_, page_size_);
+  munmap(const_cast<uint8_t*>(producer_), page_size_ + 2 * size_);
+}
+
+uint64_t Ring::ProducerPosition() const { return LoadAcquire(producer_); }
+
+bool Ring::IsEmpty() const { return *consumer_ == ProducerPosition(); }
+
+template <typename Take>
+Ring::Result Ring::Drain(uint64_t limit, Take&& take) {
+  const uint8_t* data = producer_ + page_size_;
+  uint64_t position = *consumer_;  // written by this thread only
+  Result result = Result::kDone;
+  while (position < limit) {
+    const uint8_t* header = data + (position & (size_ - 1));
+    uint32_t word = __atomic_load_n(reinterpret_cast<const uint32_t*>(header), __ATOMIC_ACQUIRE);
+    if (word & BPF_RINGBUF_BUSY_BIT) {
+      result = Result::kBusy;
+      break;
+    }
+    uint32_t length = word & ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT);
+    if (!(word & BPF_RINGBUF_DISCARD_BIT) && !take(header + BPF_RINGBUF_HDR_SZ, length)) {
+      result = Result::kFull;
+      break;
+    }
+    position += (BPF_RINGBUF_HDR_SZ + length + 7) & ~uint64_t{7};
+  }
+  // Before the next look at the producers: a record that comes after it finds the ring read up to itself, and wakes the reader.
+  __atomic_store_n(consumer_, position, __ATOMIC_SEQ_CST);
+  return result;
+}
+
+RingReader::RingReader(int control_fd, int packet_fd, std::vector<Chunk> pool, int poll_ms, std::function<void()> notify)
+    : control_(control_fd), packets_(packet_fd), poll_ms_(poll_ms), notify_(std::move(notify)), pool_(std::move(pool)) {
+  for (size_t i = pool_.size(); i > 0; i--) free_.push_back(static_cast<int>(i - 1));
+  stop_event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  busy_epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  idle_epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  if (stop_event_ < 0 || busy_epoll_ < 0 || idle_epoll_ < 0) throw BpfError("cannot make descriptors to wait on", errno);
+  // Edge-triggered: what stays in a ring while the pool is empty must not wake the reader again and again.
+  Watch(busy_epoll_, control_fd, EPOLLIN | EPOLLET);
+  Watch(busy_epoll_, stop_event_, EPOLLIN);
+  Watch(idle_epoll_, control_fd, EPOLLIN | EPOLLET);
+  Watch(idle_epoll_, packet_fd, EPOLLIN | EPOLLET);
+  Watch(idle_epoll_, stop_event_, EPOLLIN);
+  // Signals belong to the main thread.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  thread_ = std::thread([this] { Run(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  pthread_setname_np(thread_.native_handle(), "ring-reader");
+}
+
+RingReader::~RingReader() {
+  Stop();
+  {
+    std::lock_guard lock(mutex_);
+    abandoned_ = true;
+    returned_.notify_all();
+  }
+  if (thread_.joinable()) thread_.join();
+  for (int fd : {stop_event_, busy_epoll_, idle_epoll_}) {
+    if (fd >= 0) close(fd);
+  }
+}
+
+void RingReader::Stop() {
+  stopping_ = true;
+  uint64_t one = 1;
+  if (write(stop_event_, &one, sizeof one) < 0) return;  // already signalled
+}
+
+void RingReader::Run() {
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point last_record = Clock::now();
+  for (;;) {
+    bool stopping = stopping_;  // before the drain, so that a last one follows the stop
+    bool any = DrainOnce();
+    if (any) last_record = Clock::now();
+    {
+      std::lock_guard lock(mutex_);
+      if (abandoned_) break;
+    }
+    if (stopping && !any && control_.IsEmpty() && packets_.IsEmpty()) break;
+    if (stopping) {
+      // The programs are detached: what is left is bounded. A record that stays busy belongs to a program that still runs.
+      if (Clock::now() - last_record > std::chrono::seconds(1)) break;
+      usleep(200);
+      continue;
+    }
+    Wait(Clock::now() - last_record > std::chrono::milliseconds(kBusyMs));
+  }
+  {
+    std::lock_guard lock(mutex_);
+    finished_ = true;
+  }
+  notify_();
+}
+
+void RingReader::Wait(bool idle) {
+  epoll_event events[3];
+  epoll_wait(idle ? idle_epoll_ : busy_epoll_, events, 3, idle ? kIdleTimeoutMs : poll_ms_);
+}
+
+// One round: what was reserved when it began. Control records before the packets that they precede. Returns whether there was anything.
+bool RingReader::DrainOnce() {
+  // In this order: a record that explains a packet was in the control ring before the packet was in its ring.
+  uint64_t packet_limit = packets_.ProducerPosition();
+  uint64_t control_limit = control_.ProducerPosition();
+  bool any = false;
+  auto take_control = [&](const uint8_t* record, uint32_t length) {
+    any = true;
+    return Append(record, length);
+  };
+  auto take_packet = [&](const uint8_t* record, uint32_t) {
+    any = true;
+    const auto* packet = reinterpret_cast<const packet_record*>(record);
+    return Append(packet, packet->header.length);
+  };
+  Ring::Result result = control_.Drain(control_limit, take_control);
+  // A control record that is still being written may explain packets of this round: they wait for the next one.
+  if (result == Ring::Result::kDone) packets_.Drain(packet_limit, take_packet);
+  HandOver();
+  return any || result == Ring::Result::kBusy;
+}
+
+bool RingReader::Append(const void* record, size_t length) {
+  if (current_ >= 0 && pool_[static_cast<size_t>(current_)].capacity - pool_[static_cast<size_t>(current_)].length < length) HandOver();
+  if (current_ < 0 && !NextChunk()) return false;
+  Chunk& chunk = pool_[static_cast<size_t>(current_)];
+  memcpy(chunk.data + chunk.length, record, length);
+  chunk.length += length;
+  return true;
+}
+
+// Waits for room: the kernel's ring is the queue behind this one. Returns false when nobody will give any back.
+bool RingReader::NextChunk() {
+  std::unique_lock lock(mutex_);
+  if (!ready_.empty()) {
+    // The receiver has not taken the last one yet: go on filling it, instead of handing over many that are nearly empty.
+    const Chunk& last = pool_[static_cast<size_t>(ready_.back())];
+    if (last.capacity - last.length >= kReuseBytes) {
+      current_ = ready_.back();
+      ready_.pop_back();
+      return true;
+    }
+  }
+  returned_.wait(lock, [this] { return !free_.empty() || abandoned_; });
+  if (abandoned_) return false;
+  current_ = free_.back();
+  free_.pop_back();
+  pool_[static_cast<size_t>(current_)].length = 0;
+  return true;
+}
+
+void RingReader::HandOver() {
+  if (current_ < 0) return;
+  std::unique_lock lock(mutex_);
+  ready_.push_back(current_);
+  current_ = -1;
+  if (notified_) return;
+  notified_ = true;
+  lock.unlock();
+  notify_();
+}
+
+int RingReader::TakeReady(size_t* length) {
+  std::lock_guard lock(mutex_);
+  if (ready_.empty()) {
+    notified_ = false;
+    return -1;
+  }
+  int index = ready_.front();
+  ready_.pop_front();
+  *length = pool_[static_cast<size_t>(index)].length;
+  return index;
+}
+
+void RingReader::GiveBack(int index) {
+  std::lock_guard lock(mutex_);
+  free_.push_back(index);
+  returned_.notify_one();
+}
+
+}  // namespace wirespan

@@ -1,0 +1,96 @@
+// Reads the control ring and the packet ring in a thread of its own and hands their records over in large chunks.
+//
+// The chunks come from a bounded pool that the receiver owns; a record is copied into them with its actual length, while the ring holds
+// size classes. When the receiver is behind, the pool is empty, the reader waits, the ring fills, and the kernel counts what it loses.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace wirespan {
+
+struct Chunk {
+  uint8_t* data = nullptr;
+  size_t capacity = 0;
+  size_t length = 0;
+};
+
+// The consumer's side of a BPF_MAP_TYPE_RINGBUF. Kernel: Documentation/bpf/ringbuf.rst.
+class Ring {
+ public:
+  explicit Ring(int map_fd);  // throws BpfError
+  ~Ring();
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+
+  // Where the producers are now; what lies before was reserved, but need not be written yet.
+  uint64_t ProducerPosition() const;
+
+  enum class Result { kDone, kBusy, kFull };
+  // Takes records up to `limit`, each by `take(record, length)`, which returns false when it has no room: then the record stays.
+  // kBusy: a record is still being written. The ring's space is given back once, at the end.
+  template <typename Take>
+  Result Drain(uint64_t limit, Take&& take);
+  bool IsEmpty() const;
+
+ private:
+  size_t page_size_ = 0;
+  size_t size_ = 0;
+  uint64_t* consumer_ = nullptr;
+  const uint8_t* producer_ = nullptr;
+};
+
+class RingReader {
+ public:
+  // `notify` is called in the reader's thread when chunks are ready and the last notification was answered, and at the very end.
+  RingReader(int control_fd, int packet_fd, std::vector<Chunk> pool, int poll_ms, std::function<void()> notify);
+  ~RingReader();
+  RingReader(const RingReader&) = delete;
+  RingReader& operator=(const RingReader&) = delete;
+
+  // Destroying it without that leaves unread what is in the rings.
+  // Ends the thread once it has handed over what is in the rings. Returns at once; `finished()` tells.
+  void Stop();
+  bool finished() const { return finished_; }
+
+  // The receiver's side. Answers the notification: the index of the next chunk, or -1 when there is none.
+  int TakeReady(size_t* length);
+  void GiveBack(int index);
+
+ private:
+  void Run();
+  bool DrainOnce();
+  bool Append(const void* record, size_t length);
+  bool NextChunk();
+  void HandOver();
+  void Wait(bool idle);
+
+  Ring control_;
+  Ring packets_;
+  int poll_ms_;
+  std::function<void()> notify_;
+  std::vector<Chunk> pool_;
+  int current_ = -1;  // the chunk that is being filled, the thread's own
+
+  std::mutex mutex_;
+  std::condition_variable returned_;
+  std::vector<int> free_;
+  std::deque<int> ready_;
+  bool notified_ = false;
+
+  std::atomic<bool> stopping_{false};
+  std::atomic<bool> finished_{false};
+  bool abandoned_ = false;  // the receiver takes nothing more
+  int stop_event_ = -1;
+  int busy_epoll_ = -1;
+  int idle_epoll_ = -1;
+  std::thread thread_;
+};
+
+}  // namespace wirespan
