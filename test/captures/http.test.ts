@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { readCaptureFile } from '../../src/capture/file.ts';
+import { HEADER, PACKET, type PacketRecord, RECORD_PACKET } from '../../src/capture/records.ts';
+import { defaultLimits } from '../../src/config/limits.ts';
+import type { Exchange } from '../../src/exchange/exchange.ts';
+import { FlowTable } from '../../src/flow/table.ts';
+import { createDetectLayer } from '../../src/protocol/detect.ts';
+import type { LayerContext, Protocol } from '../../src/protocol/layer.ts';
+import { createProtocols } from '../../src/protocol/registry.ts';
+import { SecretStore } from '../../src/secrets/store.ts';
+import { type Counters, newCounters } from '../../src/telemetry/counters.ts';
+import { createTlsLayer, detectTls } from '../../src/tls/layer.ts';
+import { CAPTURES, type CaptureFacts, readFacts, type StreamFacts } from './expected.ts';
+
+const facts = readFacts().captures;
+
+interface Replayed {
+  exchanges: Exchange[];
+  counters: Counters;
+}
+
+/** A capture through every stage up to the exchanges. */
+async function replay(name: string): Promise<Replayed> {
+  const path = fileURLToPath(new URL(`data/${name}`, import.meta.url));
+  const counters = newCounters();
+  const exchanges: Exchange[] = [];
+  const secrets = new SecretStore(defaultLimits, counters);
+  if (existsSync(`${path}.keylog`)) secrets.addKeyLogText(readFileSync(`${path}.keylog`));
+  const protocols = createProtocols({ keepHeaders: new Set(['host', 'user-agent', 'content-type']) });
+  const next = (context: LayerContext) => createDetectLayer(context, protocols);
+  const tls: Protocol = {
+    name: 'tls',
+    detect: detectTls,
+    create: (context) => createTlsLayer(context, { secrets, next }),
+  };
+  const table = new FlowTable({
+    limits: defaultLimits,
+    counters,
+    open: (connection, control) =>
+      createDetectLayer(
+        {
+          connection,
+          limits: defaultLimits,
+          counters,
+          emit: (exchange) => exchanges.push(exchange),
+          mute: () => control.mute(),
+          wantTicks: (wanted) => control.wantTicks(wanted),
+        },
+        [tls, ...protocols],
+      ),
+  });
+  let lastUs = 0;
+  const walk = (chunk: Buffer, length: number): void => {
+    for (const record of packets(chunk, length)) {
+      lastUs = record.timeUs;
+      table.tick(lastUs);
+      table.packet(record);
+    }
+  };
+  await readCaptureFile(path, walk, { onSecrets: (lines) => secrets.addKeyLogText(lines) });
+  table.closeAll('shutdown', lastUs);
+  return { exchanges, counters };
+}
+
+function* packets(bytes: Buffer, length: number): Generator<PacketRecord> {
+  for (let at = 0; at < length; at += (bytes.readUInt32LE(at + HEADER.length) + 7) & ~7) {
+    assert.equal(bytes.readUInt16LE(at + HEADER.type), RECORD_PACKET);
+    const start = at + PACKET.size;
+    yield {
+      timeUs: Number(bytes.readBigUInt64LE(at + HEADER.timeNs)) / 1000,
+      cookie: 0,
+      netns: 0,
+      ifindex: 0,
+      direction: 2,
+      packetLength: bytes.readUInt32LE(at + PACKET.packetLength),
+      payloadSkip: bytes.readUInt32LE(at + PACKET.payloadSkip),
+      bytes,
+      start,
+      end: start + bytes.readUInt32LE(at + PACKET.captured),
+    };
+  }
+}
+
+/** The exchanges in the form of tshark's facts: by connection, requests and statuses in their order. */
+function asFacts(exchanges: readonly Exchange[]): CaptureFacts {
+  const streams = new Map<number, { firstUs: number; facts: StreamFacts }>();
+  for (const exchange of [...exchanges].sort((a, b) => a.streamOffset - b.streamOffset)) {
+    const { id } = exchange.connection;
+    const stream = streams.get(id) ?? { firstUs: exchange.startUs, facts: { requests: [], statuses: [] } };
+    streams.set(id, stream);
+    stream.facts.requests.push([exchange.method, exchange.target]);
+    if (exchange.statusCode !== 0) stream.facts.statuses.push(exchange.statusCode);
+  }
+  return { streams: [...streams.values()].sort((a, b) => a.firstUs - b.firstUs).map((stream) => stream.facts) };
+}
+
+for (const name of CAPTURES) {
+  test(`${name}: every request and status that tshark sees`, async () => {
+    const { exchanges, counters } = await replay(name);
+    assert.deepEqual(asFacts(exchanges), facts[name], JSON.stringify(counters));
+    assert.deepEqual(counters.parseErrors, {});
+    for (const e of exchanges) {
+      if (e.incomplete !== undefined) continue;
+      assert.ok(
+        e.startUs > 0 && e.startUs <= e.requestEndUs && e.responseStartUs <= e.endUs,
+        `${e.method} ${e.target}`,
+      );
+    }
+    if (name.includes('one-dropped')) {
+      // The segment that was lost held the head of the first response.
+      assert.deepEqual(counters.incomplete, { gap: 1 });
+      assert.deepEqual([exchanges[0]?.statusCode, exchanges[0]?.incomplete], [0, 'gap']);
+    } else assert.deepEqual(counters.incomplete, {});
+  });
+}
+
+test('a switch of protocols ends the exchange, and its connection is opaque from there', async () => {
+  const { exchanges } = await replay('http__docker-http-upgrade.pcap');
+  const upgrade = exchanges.find((e) => e.statusCode === 101);
+  assert.equal(upgrade?.incomplete, undefined);
+  assert.equal(exchanges.filter((e) => e.connection === upgrade?.connection).length, 1);
+});
+
+test('interim responses are not exchanges', async () => {
+  const { exchanges } = await replay('http-multiple100.pcap');
+  assert.equal(exchanges.length, 1);
+  assert.equal(exchanges[0]?.statusCode, 200);
+  assert.ok((exchanges[0]?.requestBodyBytes ?? 0) > 30_000);
+});
+
+test('HTTP/2 is told from HTTP/1', async () => {
+  const { exchanges, counters } = await replay('http2-continuation.pcap');
+  assert.equal(exchanges.length, 0);
+  assert.deepEqual(counters.connections.unrecognised, { http2: 1 });
+});
