@@ -34,6 +34,22 @@ export function run(command, args, options = {}) {
   return status === 0;
 }
 
+/**
+ * Runs a talkative program to its end and keeps what it says.
+ * @returns {{ok: boolean, output: string}}
+ */
+export function runQuietly(command, args, options = {}) {
+  const { status, error, stdout, stderr } = spawnSync(command, args, {
+    cwd: root,
+    maxBuffer: 1 << 26,
+    encoding: 'utf8',
+    ...options,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  if (error) throw new SetupError(`cannot run ${command}: ${error.message}`);
+  return { ok: status === 0, output: `${stdout}${stderr}` };
+}
+
 /** The full path of a program, looked up in PATH and in the folders of system programs, or undefined. */
 export function findCommand(name) {
   for (const folder of [...(process.env.PATH ?? '').split(delimiter), '/usr/local/sbin', '/usr/sbin', '/sbin']) {

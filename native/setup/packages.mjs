@@ -1,6 +1,6 @@
 /** System packages: what is looked for, and which Debian or Ubuntu package brings it. */
 import { existsSync } from 'node:fs';
-import { findCommand, run, SetupError, say } from './common.mjs';
+import { findCommand, runQuietly, SetupError, say } from './common.mjs';
 
 /** @typedef {{package: string, command?: string, file?: string}} Need */
 
@@ -61,9 +61,15 @@ export function ensurePackages(needs, purpose) {
   say(`installing with apt-get, to ${purpose}: ${list}`);
   // RUNLEVEL=1 keeps invoke-rc.d from starting a freshly installed server.
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
-  const install = () => run(apt, ['install', '-y', '-qq', '--no-install-recommends', ...packages], { env });
-  // The second try is for package lists that are empty or old.
-  if (!install() && !(run(apt, ['update', '-qq'], { env }) && install())) {
+  const install = () => runQuietly(apt, ['install', '-y', '-qq', '--no-install-recommends', ...packages], { env });
+  let result = install();
+  if (!result.ok) {
+    // The second try is for package lists that are empty or old.
+    const update = runQuietly(apt, ['update', '-qq'], { env });
+    result = update.ok ? install() : update;
+  }
+  if (!result.ok) {
+    process.stderr.write(result.output);
     throw new SetupError(`apt-get could not install: ${list}`);
   }
   const left = missing(needs);
