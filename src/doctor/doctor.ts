@@ -25,7 +25,7 @@ async function examine(): Promise<Report> {
   const built = files.every((check) => check.state === 'ok');
   return {
     version: packageVersion(),
-    checks: [...system, ...files, ...(await checkCgroup()), ...(built ? await checkFeatures() : [])],
+    checks: [...system, ...files, ...(built ? await checkFeatures() : [])],
     processes: checkProcesses(),
   };
 }
@@ -53,22 +53,10 @@ async function checkFiles(): Promise<Check[]> {
   return checks;
 }
 
-async function checkCgroup(): Promise<Check[]> {
-  const group = 'Kernel';
-  const name = 'cgroup v2';
-  try {
-    const { findCgroupRoot } = await import('../capture/cgroup.ts');
-    return [{ group, name, state: 'ok', detail: `mounted at ${findCgroupRoot()}` }];
-  } catch (error) {
-    const remedy =
-      'mount the cgroup v2 hierarchy: mount -t cgroup2 none /sys/fs/cgroup (or, beside version 1, below it)';
-    return [{ group, name, state: 'no', detail: (error as Error).message, remedy }];
-  }
-}
-
-/** Kernel features, by trying them. */
+/** Only with the addon at hand: it is what tries the kernel's features. */
 async function checkFeatures(): Promise<Check[]> {
-  return [];
+  const { checkKernel } = await import('./kernel.ts');
+  return checkKernel();
 }
 
 function wantsColour(): boolean {

@@ -58,9 +58,10 @@ export function toText(report: Report, colour: boolean): string {
   const lines = [`wirespan ${report.version}`];
   for (const group of new Set(report.checks.map((check) => check.group))) {
     lines.push('', group);
-    for (const check of report.checks.filter((each) => each.group === group))
-      lines.push(line(check.state, check.name, check.detail));
-  }
+    for (const check of report.checks.filter((each) => each.group === group)) {
+      // The rest of a long reason, such as the verifier's words, is for --json.
+      lines.push(line(check.state, check.name, check.detail.split('\n')[0]!));
+    }
   lines.push('', 'Processes that use TLS', ...processLines(report, line));
   lines.push('', ...verdict(report, paint));
   return `${lines.join('\n')}\n`;
@@ -87,9 +88,9 @@ function processLines(report: Report, line: Line): string[] {
       ),
     );
   }
-  lines.push(
-    line('info', `${count('no_tls_library')} more`, 'no TLS library was recognised; their plain traffic is seen'),
-  );
+  if (count('no_tls_library') > 0) {
+    lines.push(line('info', `${count('no_tls_library')} more`, 'no TLS library was recognised; their plain traffic is seen'));
+  }
   if (count('unreadable') > 0) lines.push(line('limited', `${count('unreadable')} more`, 'could not be looked into'));
   return lines;
 }

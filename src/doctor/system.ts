@@ -1,4 +1,4 @@
-import { accessSync, constants, readFileSync, readlinkSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 import { arch, release } from 'node:os';
 import { capabilityRemedy, checkCapabilities } from './capabilities.ts';
 import type { Check } from './report.ts';
@@ -6,7 +6,6 @@ import type { Check } from './report.ts';
 /** proc_ns_inum of the first namespaces (include/linux/proc_ns.h): the same on every kernel. */
 const INITIAL_PID_NAMESPACE = 'pid:[4026531836]';
 
-const BTF_PATH = '/sys/kernel/btf/vmlinux';
 const LOCKDOWN_PATH = '/sys/kernel/security/lockdown';
 
 /** What the machine and this process's rights are, without loading anything. */
@@ -15,7 +14,6 @@ export function checkSystem(): Check[] {
     { group: 'System', name: 'kernel', state: 'info', detail: `Linux ${release()} ${arch()}` },
     { group: 'System', name: 'Node', state: 'info', detail: `${process.version} ${process.execPath}` },
     checkPidNamespace(),
-    checkBtf(),
     ...checkLockdown(),
     ...checkRights(),
   ];
@@ -39,22 +37,6 @@ function checkPidNamespace(): Check {
     detail: 'in a pid namespace of its own: processes outside of it cannot be named or probed',
     remedy: 'give the container the pid namespace of the host (hostPID: true, --pid=host)',
   };
-}
-
-function checkBtf(): Check {
-  const group = 'System';
-  try {
-    accessSync(BTF_PATH, constants.R_OK);
-    return { group, name: 'BTF', state: 'ok', detail: BTF_PATH };
-  } catch (error) {
-    return {
-      group,
-      name: 'BTF',
-      state: 'no',
-      detail: `${BTF_PATH} cannot be read (${(error as NodeJS.ErrnoException).code})`,
-      remedy: 'use a kernel that is built with CONFIG_DEBUG_INFO_BTF, and mount /sys',
-    };
-  }
 }
 
 /** kernel_lockdown(7): in the mode `confidentiality` BPF programs may not read memory. */

@@ -9,7 +9,7 @@ const missing: Check = {
   group: 'Rights',
   name: 'CAP_BPF',
   state: 'no',
-  detail: 'missing: cannot load',
+  detail: 'missing: cannot load\nand more',
   remedy: 'run it as root',
 };
 const lesser: Check = { group: 'Rights', name: 'CAP_SYS_PTRACE', state: 'limited', detail: 'missing' };
@@ -103,9 +103,21 @@ test('capabilities are read from the effective set', () => {
   );
 });
 
+test('a feature of the kernel, in words', () => {
+  assert.deepEqual(describeFeature({ name: 'cgroup_skb', ok: true, detail: 'works' }), {
+    group: 'Kernel',
+    name: 'packets of sockets',
+    state: 'ok',
+    detail: 'works',
+  });
+  assert.equal(describeFeature({ name: 'socket_iterator', ok: false, detail: 'x' }).state, 'limited');
+  assert.equal(describeFeature({ name: 'capture_programs', ok: false, detail: 'x' }).state, 'no');
+  assert.equal(describeFeature({ name: 'something_new', ok: false, detail: 'x' }).state, 'limited');
+});
+
 test('this machine', () => {
   const checks = checkSystem();
-  for (const name of ['kernel', 'Node', 'process ids', 'BTF', 'CAP_BPF']) {
+  for (const name of ['kernel', 'Node', 'process ids', 'CAP_BPF']) {
     assert.equal(checks.filter((check) => check.name === name).length, 1, name);
   }
   for (const check of checks) if (check.state === 'no') assert.ok(check.remedy, `${check.name} says what to do`);
