@@ -62,6 +62,7 @@ export function toText(report: Report, colour: boolean): string {
       // The rest of a long reason, such as the verifier's words, is for --json.
       lines.push(line(check.state, check.name, check.detail.split('\n')[0]!));
     }
+  }
   lines.push('', 'Processes that use TLS', ...processLines(report, line));
   lines.push('', ...verdict(report, paint));
   return `${lines.join('\n')}\n`;
@@ -89,7 +90,9 @@ function processLines(report: Report, line: Line): string[] {
     );
   }
   if (count('no_tls_library') > 0) {
-    lines.push(line('info', `${count('no_tls_library')} more`, 'no TLS library was recognised; their plain traffic is seen'));
+    lines.push(
+      line('info', `${count('no_tls_library')} more`, 'no TLS library was recognised; their plain traffic is seen'),
+    );
   }
   if (count('unreadable') > 0) lines.push(line('limited', `${count('unreadable')} more`, 'could not be looked into'));
   return lines;
