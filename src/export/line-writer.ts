@@ -49,6 +49,7 @@ export class LineWriter {
   private busy = false;
   private broken = false;
   private ended = false;
+  private closed = false;
   private readonly waiting: (() => void)[] = [];
   private idle: (() => void) | undefined;
 
@@ -72,7 +73,7 @@ export class LineWriter {
   /** @param text whole lines, each with its line feed */
   write(text: string, spans: number): void {
     if (this.broken || this.ended) {
-      this.drop(this.broken ? 'write_failed' : 'shutdown', spans);
+      this.drop(this.ended ? 'shutdown' : 'write_failed', spans);
       return;
     }
     // At most three bytes for each UTF-16 unit; nearly always one.
@@ -184,7 +185,8 @@ export class LineWriter {
 
   private close(): void {
     this.broken = true;
-    if (this.closes) closeSync(this.fd);
+    if (this.closes && !this.closed) closeSync(this.fd);
+    this.closed = true;
   }
 
   private drop(reason: string, spans: number): void {

@@ -1,0 +1,117 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { stripVTControlCharacters } from 'node:util';
+import type { HttpExchange } from '../../../src/exchange/exchange.ts';
+import {
+  type ConsoleStyle,
+  consoleStyle,
+  formatBytes,
+  formatDuration,
+  formatExchange,
+} from '../../../src/export/console.ts';
+import { defaultOutputs } from '../../../src/export/create.ts';
+import { builder, connection, exchange, tls } from '../span/fixtures.ts';
+
+const piped: ConsoleStyle = { color: false, columns: () => undefined };
+const terminal = (columns: number): ConsoleStyle => ({ color: false, columns: () => columns });
+
+function line(changes: Partial<HttpExchange>, style = piped): string {
+  const each = exchange(changes);
+  const text = formatExchange(each, builder().build(each), style);
+  // The time is local: its form is looked at elsewhere.
+  return text.replace(/^\d\d:\d\d:\d\d\.\d{3} {2}/, '');
+}
+
+describe('console', () => {
+  it('writes one aligned line per exchange', () => {
+    const secure = connection({ tls: tls() });
+    assert.equal(
+      line({ connection: secure, endUs: 1_700_000_000_003_100.5 }),
+      'curl -> nginx            GET /orders/17                        200   3.1 ms    1.2 kB   h1 TLS1.3',
+    );
+    assert.equal(
+      line({ statusCode: 0, incomplete: 'connection_reset', responseBodyBytes: 0 }),
+      'curl -> nginx            GET /orders/17                          -   250 us       0 B   h1  connection_reset',
+    );
+    assert.match(formatExchange(exchange(), builder().build(exchange()), piped), /^\d\d:\d\d:\d\d\.\d{3} {2}curl/);
+  });
+
+  it('calls an end that no span stands for by its address', () => {
+    const far = connection({ server: { socket: 0, address: '2001:db8::2', port: 8080 } });
+    assert.match(line({ connection: far }), /^curl -> \[2001:db8::2\]:8080 /);
+    const caller = connection({ client: { socket: 0 } });
+    assert.match(line({ connection: caller }), /^192\.0\.2\.1 -> nginx /);
+  });
+
+  it('shows a status error once, and what is not whole', () => {
+    assert.doesNotMatch(line({ statusCode: 503 }), /503.*503/);
+    assert.match(line({ incomplete: 'gap' }), / 200 .* gap$/);
+    assert.match(line({ statusCode: 200, incomplete: 'connection_closed' }), / 200 .* connection_closed$/);
+  });
+
+  it('lets no control character through, and redacts', () => {
+    const text = line({
+      method: 'GE\x1bT',
+      target: '/\x1b]0;x\x07\x9b31m?sig=s3cret',
+      connection: connection({ client: { socket: 0, address: 'a\u202eb\x1b[2J\n' } }),
+    });
+    assert.doesNotMatch(text, /[\p{Cc}\u202e]/u);
+    assert.doesNotMatch(text, /s3cret/);
+    assert.ok(text.includes('a\\x202eb\\x1b[2J\\x0a'));
+  });
+
+  it('cuts a long target on a terminal only', () => {
+    const target = `/${'x'.repeat(300)}`;
+    assert.ok(line({ target }).includes(target));
+    const cut = line({ target }, terminal(100));
+    assert.ok(cut.includes('x…  '), cut);
+    assert.equal(cut.length + '00:00:00.000  '.length, 100);
+    // Narrower than the rest: the target keeps a little.
+    assert.ok(line({ target }, terminal(20)).includes('GET /xxxxxxxxxxxxxx…'));
+  });
+
+  it('colours on request only', () => {
+    const each = exchange({ statusCode: 500 });
+    const coloured = formatExchange(each, builder().build(each), { color: true, columns: () => undefined });
+    assert.ok(coloured.includes('\x1b[31m500\x1b[0m'));
+    assert.equal(stripVTControlCharacters(coloured), formatExchange(each, builder().build(each), piped));
+    const stream = (isTTY: boolean, colors: boolean) =>
+      consoleStyle({ isTTY, columns: 90, hasColors: () => colors } as unknown as NodeJS.WriteStream);
+    assert.equal(stream(false, true).color, false);
+    assert.equal(stream(true, false).color, false);
+    assert.equal(stream(true, true).color, true);
+    assert.equal(stream(false, true).columns(), undefined);
+    assert.equal(stream(true, true).columns(), 90);
+  });
+
+  it('writes durations and sizes for people', () => {
+    const durations: [number, string][] = [
+      [0, '0 us'],
+      [999, '999 us'],
+      [999.6, '1.0 ms'],
+      [99_949, '99.9 ms'],
+      [99_951, '100 ms'],
+      [1_250_000, '1.25 s'],
+      [125_000_000, '2 m 05 s'],
+    ];
+    for (const [us, text] of durations) assert.equal(formatDuration(us), text);
+    const sizes: [number, string][] = [
+      [0, '0 B'],
+      [999, '999 B'],
+      [1200, '1.2 kB'],
+      [999_960, '1.0 MB'],
+      [50_000_000, '50.0 MB'],
+      [3e9, '3.0 GB'],
+    ];
+    for (const [bytes, text] of sizes) assert.equal(formatBytes(bytes), text);
+  });
+});
+
+describe('default output', () => {
+  it('is otlp when the environment names a backend, else the console', () => {
+    assert.deepEqual(defaultOutputs({}), ['console']);
+    assert.deepEqual(defaultOutputs({ OTEL_EXPORTER_OTLP_ENDPOINT: ' ' }), ['console']);
+    assert.deepEqual(defaultOutputs({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4317' }), ['otlp']);
+    assert.deepEqual(defaultOutputs({ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://c:4317' }), ['otlp']);
+  });
+});

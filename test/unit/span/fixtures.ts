@@ -1,0 +1,81 @@
+import type { HttpExchange } from '../../../src/exchange/exchange.ts';
+import type { Connection } from '../../../src/flow/connection.ts';
+import { defaultHttpSpanOptions, SpanBuilder, type SpanBuilderOptions } from '../../../src/span/builder.ts';
+import type { Resource } from '../../../src/span/resource.ts';
+import { identityClock } from '../../../src/telemetry/clock.ts';
+import { newCounters } from '../../../src/telemetry/counters.ts';
+
+export const CLIENT_SOCKET = 11;
+export const SERVER_SOCKET = 22;
+export const curl: Resource = { name: 'curl', attributes: { 'service.name': 'curl', 'process.pid': 7 } };
+export const nginx: Resource = { name: 'nginx', attributes: { 'service.name': 'nginx', 'process.pid': 8 } };
+
+export interface ConnectionShape extends Partial<Omit<Connection, 'client' | 'server'>> {
+  client?: Partial<Connection['client']>;
+  server?: Partial<Connection['server']>;
+}
+
+/** A plain connection of 192.0.2.1:40000 to 198.51.100.2:80, both sockets known. */
+export function connection(shape: ConnectionShape = {}): Connection {
+  return {
+    id: 1,
+    startSeen: true,
+    initialSequence: [1000, 2000],
+    startUs: 5,
+    tls: undefined,
+    awaitingSecret: false,
+    ...shape,
+    client: { address: '192.0.2.1', port: 40000, socket: CLIENT_SOCKET, ...shape.client },
+    server: { address: '198.51.100.2', port: 80, socket: SERVER_SOCKET, ...shape.server },
+  };
+}
+
+export function tls(fill = 1): NonNullable<Connection['tls']> {
+  return {
+    version: '1.3',
+    cipherSuite: 'TLS_AES_128_GCM_SHA256',
+    serverName: undefined,
+    alpn: undefined,
+    clientRandom: Buffer.alloc(32, fill),
+  };
+}
+
+export function headers(fields: Readonly<Record<string, string | readonly string[]>>): Map<string, readonly string[]> {
+  return new Map(Object.entries(fields).map(([name, value]) => [name, typeof value === 'string' ? [value] : value]));
+}
+
+/** GET /orders/17 answered by 200. */
+export function exchange(changes: Partial<HttpExchange> = {}): HttpExchange {
+  return {
+    protocol: 'http',
+    connection: connection(),
+    version: '1.1',
+    method: 'GET',
+    target: '/orders/17',
+    statusCode: 200,
+    requestHeaders: headers({ host: 'shop.example' }),
+    responseHeaders: new Map(),
+    startUs: 1_700_000_000_000_000.5,
+    requestEndUs: 1_700_000_000_000_010,
+    responseStartUs: 1_700_000_000_000_100.5,
+    endUs: 1_700_000_000_000_250.5,
+    requestBodyBytes: 0,
+    responseBodyBytes: 1200,
+    streamOffset: 0,
+    incomplete: undefined,
+    ...changes,
+  };
+}
+
+export function builder(options: Partial<SpanBuilderOptions> = {}): SpanBuilder {
+  return new SpanBuilder({
+    perspective: 'auto',
+    resources: {
+      resourceOf: (cookie) => (cookie === CLIENT_SOCKET ? curl : cookie === SERVER_SOCKET ? nginx : undefined),
+    },
+    clock: identityClock,
+    counters: newCounters(),
+    http: defaultHttpSpanOptions,
+    ...options,
+  });
+}
