@@ -18,6 +18,7 @@ export function requestFraming(head: HeadReader): Framing {
   const coding = transferEncoding === undefined ? 'none' : parseTransferEncoding(transferEncoding);
   if (coding === 'chunked') return CHUNKED;
   if (coding === 'other') return INVALID_FRAMING;
+  if (head.plainLength >= 0) return head.plainLength;
   if (contentLength === undefined) return 0;
   const length = parseContentLength(contentLength);
   return length < 0 ? INVALID_FRAMING : length;
@@ -33,7 +34,9 @@ export function responseFraming(head: HeadReader, method: string): Framing {
   if (method === 'HEAD' || statusCode === 204 || statusCode === 304) return 0;
   const coding = transferEncoding === undefined ? 'none' : parseTransferEncoding(transferEncoding);
   if (coding === 'chunked') return CHUNKED;
-  if (coding === 'other' || contentLength === undefined) return UNTIL_CLOSE;
+  if (coding === 'other') return UNTIL_CLOSE;
+  if (head.plainLength >= 0) return head.plainLength;
+  if (contentLength === undefined) return UNTIL_CLOSE;
   const length = parseContentLength(contentLength);
   return length < 0 ? INVALID_FRAMING : length;
 }

@@ -28,6 +28,8 @@ const NO_BYTES = Buffer.alloc(0);
 const CARRY_BYTES = 512;
 /** A start line that is cut is looked at again with each piece until it has this many bytes. */
 const START_PROBED_BYTES = 512;
+/** 10^15 - 1 is below 2^53. */
+const PLAIN_DIGITS = 15;
 /** A carry that grew beyond this is not kept for the next message. */
 const CARRY_KEPT_BYTES = 4096;
 
@@ -48,7 +50,9 @@ export class HeadReader {
   minorVersion = 1;
   statusCode = 0;
   headers: ReadonlyMap<string, readonly string[]> = NO_HEADERS;
-  /** Values as they stand, several fields joined by commas; `undefined` without such a field. */
+  /** Content-Length when it is one field of plain digits, else -1. */
+  plainLength = -1;
+  /** Values as they stand, several fields joined by commas; `undefined` without such a field, and beside a plain length. */
   contentLength: string | undefined;
   transferEncoding: string | undefined;
   expectsContinue = false;
@@ -80,6 +84,7 @@ export class HeadReader {
     this.started = false;
     this.statusCode = 0;
     this.headers = NO_HEADERS;
+    this.plainLength = -1;
     this.contentLength = undefined;
     this.transferEncoding = undefined;
     this.expectsContinue = false;
@@ -221,6 +226,7 @@ export class HeadReader {
     const field = this.table.find(bytes, start, nameEnd);
     this.lastField = field;
     if (field === undefined) return;
+    if (field.framing === FRAMING_CONTENT_LENGTH && this.takePlainLength(field, bytes, colon + 1, lineEnd)) return;
     const value = trimmed(bytes, colon + 1, lineEnd);
     if (field.framing !== 0) this.framingField(field, value, ', ');
     if (!field.keep) return;
@@ -228,6 +234,22 @@ export class HeadReader {
     const values = this.kept.get(field.name);
     if (values === undefined) this.kept.set(field.name, [value]);
     else values.push(value);
+  }
+
+  /** The usual Content-Length, without a string. */
+  private takePlainLength(field: KnownField, bytes: Buffer, start: number, end: number): boolean {
+    if (field.keep || this.plainLength >= 0 || this.contentLength !== undefined) return false;
+    let from = start;
+    while (from < end && isBlank(bytes[from])) from++;
+    if (from === end || end - from > PLAIN_DIGITS) return false;
+    let length = 0;
+    for (let i = from; i < end; i++) {
+      const digit = bytes[i]! - 0x30;
+      if (digit < 0 || digit > 9) return false;
+      length = length * 10 + digit;
+    }
+    this.plainLength = length;
+    return true;
   }
 
   /** obs-fold (RFC 9112 section 5.2): a line that begins with a blank continues the value before it, as if by one space. */
@@ -245,6 +267,8 @@ export class HeadReader {
   private framingField(field: KnownField, value: string, separator: string): void {
     switch (field.framing) {
       case FRAMING_CONTENT_LENGTH:
+        if (this.plainLength >= 0) this.contentLength = String(this.plainLength);
+        this.plainLength = -1;
         this.contentLength = this.contentLength === undefined ? value : this.contentLength + separator + value;
         break;
       case FRAMING_TRANSFER_ENCODING:
