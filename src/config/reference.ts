@@ -38,5 +38,3 @@ function describeDefault(node: SchemaNode): string {
   if (Array.isArray(value)) return value.length === 0 ? 'none' : value.map((entry) => `\`${entry}\``).join(' ');
   return `\`${String(value)}\``;
 }
-
-if (import.meta.main) process.stdout.write(configReference());

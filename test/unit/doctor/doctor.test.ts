@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { capabilityRemedy, checkCapabilities } from '../../../src/doctor/capabilities.ts';
+import { describeFeature } from '../../../src/doctor/kernel.ts';
 import { type Check, canRun, type Report, toJson, toText } from '../../../src/doctor/report.ts';
 import { checkSystem } from '../../../src/doctor/system.ts';
 
