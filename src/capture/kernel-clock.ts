@@ -25,4 +25,9 @@ export class KernelClock implements Clock {
     }
     return timeUs + this.offsetUs;
   }
+
+  /** @returns the time of events, now, to a millisecond */
+  nowUs(): number {
+    return Date.now() * 1000 - this.readOffsetUs();
+  }
 }

@@ -1,0 +1,171 @@
+/** The composition root of `wirespan agent`: the kernel as the source, processes as the owners, timers and signals. */
+import { randomBytes } from 'node:crypto';
+import { type Assembly, assemble, createLog, packageVersion, shutdownOutputs } from './assembly.ts';
+import { findCgroupRoot } from './capture/cgroup.ts';
+import { KernelClock } from './capture/kernel-clock.ts';
+import { LiveCapture } from './capture/live.ts';
+import { walkChunk } from './capture/walk.ts';
+import type { AgentOptions } from './cli/options.ts';
+import type { Connection } from './flow/connection.ts';
+import { openPcapng, type PcapngFile } from './pcapng/file.ts';
+import { KeyLogFile } from './secrets/keylog-file.ts';
+import { identifyMapped, type NativeProbes, openProbes } from './secrets/native-probes.ts';
+import { ProbeManager } from './secrets/probes.ts';
+import { newCounters, type ReasonCounts } from './telemetry/counters.ts';
+import { toStats, writeStats } from './telemetry/stats.ts';
+import { readHost } from './workload/host.ts';
+import { Workloads } from './workload/workloads.ts';
+
+const TICK_MS = 50;
+
+/** Everything that runs while the agent does. */
+interface Parts extends Assembly {
+  readonly clock: KernelClock;
+  readonly capture: LiveCapture;
+  readonly nativeProbes: NativeProbes;
+  readonly probes: ProbeManager;
+  readonly pcapng: PcapngFile | undefined;
+  readonly keylog: KeyLogFile | undefined;
+}
+
+/** @returns the exit code; @throws Error for people when the agent cannot run here */
+export async function runAgent(options: AgentOptions): Promise<number> {
+  const stop = new StopRequest();
+  const parts = build(options, () => stop.request());
+  const timer = await begin(parts);
+  announce(parts, options);
+  await stop.requested;
+  clearInterval(timer);
+  await end(parts, options);
+  return 0;
+}
+
+function build(options: AgentOptions, onBroken: () => void): Parts {
+  const { config } = options;
+  const { limits } = config;
+  const log = createLog(options);
+  const counters = newCounters();
+  const clock = new KernelClock();
+  const workloads = new Workloads({ host: readHost(), agentVersion: packageVersion(), limits });
+  const capture = LiveCapture.open({
+    cgroupPath: config.capture.cgroup ?? findCgroupRoot(),
+    packetRingBytes: config.capture.ringMib * 1024 * 1024,
+    excludedPorts: config.capture.excludePorts,
+    pollMs: config.capture.pollMs,
+  });
+  const nativeProbes = openProbes({ controlRingFd: capture.controlRingFd });
+  const probes = new ProbeManager({
+    attach: (path, offset, cookie) => nativeProbes.attach(path, offset, cookie),
+    detach: (id) => nativeProbes.detach(id),
+    identify: identifyMapped,
+    limits,
+    notify: (notice) => {
+      if (notice.event === 'failed') log.warn('a TLS library cannot be probed', { ...notice });
+      else log.debug(`probe ${notice.event}`, { ...notice });
+    },
+  });
+  const pcapng = openPcapng(options.pcapngFile, { limits, clock, log });
+  const assembly = assemble(options, {
+    limits,
+    log,
+    counters,
+    perspective: options.perspective ?? 'auto',
+    onBroken,
+    spans: { resources: workloads, clock, idSalt: randomBytes(16), unknownNames: 'unknown_service' },
+    pipeline: {
+      pcapng: pcapng?.sink,
+      observers: [workloads, { process: (record) => probes.processEvent(record) }],
+      mute: (cookie) => capture.mute(cookie),
+      explainMissingSecret: (connection) => explainMissingSecret(connection, workloads, probes),
+    },
+  });
+  const { keylogFile } = options;
+  const keylog =
+    keylogFile === undefined
+      ? undefined
+      : new KeyLogFile(keylogFile, (line) => assembly.secrets.addKeyLogLine(line, clock.nowUs()));
+  return { ...assembly, clock, capture, nativeProbes, probes, pcapng, keylog };
+}
+
+/** Probes first, then packets: a connection whose first packet is seen shall not lack its secret. */
+async function begin(parts: Parts): Promise<NodeJS.Timeout> {
+  const { capture, clock, keylog, pipeline, probes } = parts;
+  keylog?.poll();
+  await probes.start();
+  capture.start((chunk, length) => walkChunk(chunk, length, pipeline));
+  for (const socket of capture.scanSockets()) pipeline.socket(socket);
+  return setInterval(() => {
+    keylog?.poll();
+    pipeline.tick(clock.nowUs());
+  }, TICK_MS);
+}
+
+function announce(parts: Parts, options: AgentOptions): void {
+  const { log, probes } = parts;
+  const probed = probes.list().filter((file) => file.probed);
+  const where = options.config.capture.cgroup ?? 'every process of this machine';
+  log.plain(`ready: watching ${where}; TLS secrets from ${probed.length} ${probed.length === 1 ? 'file' : 'files'}`);
+  for (const file of probed) log.debug('probed', { path: file.path, library: file.library, version: file.version });
+}
+
+/** What was answered becomes spans, and all that was sent arrives, within the deadline. Nothing of ours stays in the kernel. */
+async function end(parts: Parts, options: AgentOptions): Promise<void> {
+  const { capture, clock, counters, keylog, log, nativeProbes, outputs, pcapng, pipeline, probes } = parts;
+  await capture.stop();
+  addCounts(counters.packets.lost, capture.lost());
+  addCounts(counters.packets.lost, nativeProbes.info().lost);
+  keylog?.close();
+  pipeline.finish('shutdown', clock.nowUs());
+  await probes.stop();
+  nativeProbes.close();
+  await pcapng?.finish(total(capture.lost()));
+  await shutdownOutputs(outputs, options.config.export.flushDeadlineMs);
+  const { lost } = counters.packets;
+  const { dropped } = counters.spans;
+  if (total(lost) > 0) log.warn('packets were lost between kernel and agent; a larger capture.ring_mib may help', lost);
+  if (total(dropped) > 0) log.warn('spans were not exported', dropped);
+  if (options.statsTarget !== undefined) {
+    await writeStats(options.statsTarget, toStats(counters, { probes: probes.counts }));
+  }
+  log.flush();
+}
+
+function addCounts(to: ReasonCounts, from: ReasonCounts): void {
+  for (const [reason, n] of Object.entries(from)) to[reason] = (to[reason] ?? 0) + n;
+}
+
+function total(counts: ReasonCounts): number {
+  return Object.values(counts).reduce((sum, n) => sum + n, 0);
+}
+
+/**
+ * Why no secret came, from what the owners of the sockets have loaded.
+ * @returns a reason that names the library, or undefined when a probe should have seen it
+ */
+function explainMissingSecret(connection: Connection, workloads: Workloads, probes: ProbeManager): string | undefined {
+  for (const { socket } of [connection.client, connection.server]) {
+    const pid = socket === 0 ? undefined : workloads.pidOf(socket);
+    const library = pid === undefined ? undefined : probes.libraryOf(pid);
+    if (library !== undefined && !library.probed) return `no_probe: ${library.name}`;
+  }
+  return undefined;
+}
+
+/** SIGINT and SIGTERM: the first asks for an orderly end, a second one ends the process at once. */
+class StopRequest {
+  readonly requested: Promise<void>;
+  readonly request: () => void;
+
+  constructor() {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.requested = promise;
+    let asked = false;
+    this.request = resolve;
+    const onSignal = (): void => {
+      if (asked) process.exit(1);
+      asked = true;
+      resolve();
+    };
+    process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  }
+}

@@ -1,0 +1,79 @@
+/** What the agent and replay build alike: everything between a source of records and the outputs. */
+import { readFileSync } from 'node:fs';
+import type { CommonOptions } from './cli/options.ts';
+import type { Limits } from './config/limits.ts';
+import { createOutputs } from './export/create.ts';
+import type { Output } from './export/output.ts';
+import { Pipeline, type PipelineOptions } from './pipeline.ts';
+import { createProtocols } from './protocol/registry.ts';
+import { SecretStore } from './secrets/store.ts';
+import { keptHeaders, type Perspective, SpanBuilder, type SpanBuilderOptions } from './span/builder.ts';
+import { samplingFromEnvironment } from './span/sampling.ts';
+import { type Counters, newCounters } from './telemetry/counters.ts';
+import { Log } from './telemetry/log.ts';
+
+export interface Assembly {
+  readonly log: Log;
+  readonly counters: Counters;
+  readonly secrets: SecretStore;
+  readonly outputs: readonly Output[];
+  readonly pipeline: Pipeline;
+}
+
+export interface AssemblyParts {
+  readonly limits: Limits;
+  readonly perspective: Perspective;
+  readonly log: Log;
+  readonly counters?: Counters;
+  /** An output that cannot go on, such as a pipe without reader. */
+  readonly onBroken: () => void;
+  readonly spans: Pick<SpanBuilderOptions, 'resources' | 'clock' | 'idSalt' | 'unknownNames'>;
+  readonly pipeline: Pick<PipelineOptions, 'observers' | 'pcapng' | 'mute' | 'explainMissingSecret'>;
+}
+
+export function createLog(options: CommonOptions): Log {
+  return new Log({ level: options.config.log.level, format: options.config.log.format });
+}
+
+/** @throws Error that says which output cannot be opened */
+export function assemble(options: CommonOptions, parts: AssemblyParts): Assembly {
+  const { config } = options;
+  const { log, limits } = parts;
+  const counters = parts.counters ?? newCounters();
+  const secrets = new SecretStore(limits, counters);
+  const outputs = createOutputs(config.outputs, {
+    counters,
+    log,
+    version: packageVersion(),
+    environment: process.env,
+    limits: config.export,
+    onBroken: parts.onBroken,
+  });
+  const kept = keptHeaders(config.http);
+  const pipeline = new Pipeline({
+    ...parts.pipeline,
+    limits,
+    counters,
+    secrets,
+    outputs,
+    protocols: createProtocols({ keepHeaders: new Set([...kept.request, ...kept.response]) }),
+    spans: new SpanBuilder({
+      ...parts.spans,
+      perspective: parts.perspective,
+      counters,
+      http: config.http,
+      sampling: samplingFromEnvironment(process.env, (message) => log.warn(message)),
+    }),
+  });
+  return { log, counters, secrets, outputs, pipeline };
+}
+
+/** Ends every output within the deadline, all at once. */
+export async function shutdownOutputs(outputs: readonly Output[], deadlineMs: number): Promise<void> {
+  await Promise.all(outputs.map((output) => output.shutdown(deadlineMs)));
+}
+
+export function packageVersion(): string {
+  const description: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+  return String((description as { version?: unknown }).version);
+}

@@ -1,0 +1,130 @@
+/**
+ * The stages in their order, from a capture source's records to the outputs:
+ *
+ *     packet -> flow -> detect -> (tls -> detect ->) protocol -> exchange -> span -> outputs
+ *
+ * One pipeline serves the live agent and replay; they differ only in the source of the records and in the clock.
+ */
+import type { CaptureSink, PacketRecord, ProcessRecord, SecretRecord, SocketRecord } from './capture/records.ts';
+import type { Limits } from './config/limits.ts';
+import type { Exchange } from './exchange/exchange.ts';
+import type { Output } from './export/output.ts';
+import type { Connection, EndReason, Layer } from './flow/connection.ts';
+import { type FlowControl, FlowTable } from './flow/table.ts';
+import type { PcapngSink } from './pcapng/sink.ts';
+import { createDetectLayer } from './protocol/detect.ts';
+import type { LayerContext, Protocol } from './protocol/layer.ts';
+import type { SecretStore } from './secrets/store.ts';
+import type { SpanBuilder } from './span/builder.ts';
+import type { Counters } from './telemetry/counters.ts';
+import { createTlsLayer, detectTls } from './tls/layer.ts';
+
+/** Who wants to know of sockets and processes: the owners of sockets, the uprobes. */
+export interface ProcessObserver {
+  socket?(record: SocketRecord): void;
+  process?(record: ProcessRecord): void;
+  /** No connection uses these sockets any more. */
+  forgetSocket?(cookie: number): void;
+}
+
+export interface PipelineOptions {
+  readonly limits: Limits;
+  readonly counters: Counters;
+  readonly secrets: SecretStore;
+  /** The protocols looked for, in plain text and inside TLS. */
+  readonly protocols: readonly Protocol[];
+  readonly spans: SpanBuilder;
+  readonly outputs: readonly Output[];
+  readonly observers?: readonly ProcessObserver[];
+  readonly pcapng?: PcapngSink | undefined;
+  /** The kernel need not send packets of this socket any more. */
+  readonly mute?: (socketCookie: number) => void;
+  /** Why a connection's secret cannot be had, as far as the owner of its sockets tells; a reason for `undecryptable`. */
+  readonly explainMissingSecret?: (connection: Connection) => string | undefined;
+}
+
+export class Pipeline implements CaptureSink {
+  readonly #options: PipelineOptions;
+  readonly #flows: FlowTable;
+  readonly #tls: Protocol;
+
+  constructor(options: PipelineOptions) {
+    this.#options = options;
+    this.#tls = { name: 'tls', detect: detectTls, create: (context) => this.#createTls(context) };
+    const candidates = [this.#tls, ...options.protocols];
+    this.#flows = new FlowTable({
+      limits: options.limits,
+      counters: options.counters,
+      open: (connection, control) => createDetectLayer(this.#context(connection, control), candidates),
+      ...(options.mute === undefined ? {} : { mute: options.mute }),
+      onConnectionEnd: (connection) => this.#forget(connection),
+    });
+  }
+
+  packet(record: PacketRecord): void {
+    const verdict = this.#flows.packet(record);
+    const { pcapng } = this.#options;
+    // After the stages: secrets that this very packet brought to light stand ahead of it in the file.
+    if (pcapng !== undefined && !verdict.duplicateView) pcapng.packet(record, verdict.connection);
+  }
+
+  socket(record: SocketRecord): void {
+    for (const observer of this.#options.observers ?? []) observer.socket?.(record);
+    this.#flows.socket(record);
+  }
+
+  process(record: ProcessRecord): void {
+    for (const observer of this.#options.observers ?? []) observer.process?.(record);
+  }
+
+  secret(record: SecretRecord): void {
+    this.#options.secrets.addKernelSecret(record);
+  }
+
+  /** Time passes; to be called several times a second (live), or as packets' time advances (replay). */
+  tick(timeUs: number): void {
+    this.#flows.tick(timeUs);
+    this.#options.pcapng?.tick(timeUs);
+  }
+
+  /** The capture ended: everything in flight ends with it. */
+  finish(reason: EndReason, timeUs: number): void {
+    this.#flows.closeAll(reason, timeUs);
+  }
+
+  #createTls(context: LayerContext): Layer {
+    const { secrets, protocols, pcapng, explainMissingSecret } = this.#options;
+    return createTlsLayer(context, {
+      secrets,
+      next: (inner) => createDetectLayer(inner, protocols),
+      ...(pcapng === undefined ? {} : { onKeyLog: (connection, line) => pcapng.secrets(connection, line) }),
+      ...(explainMissingSecret === undefined ? {} : { explainMissingSecret }),
+    });
+  }
+
+  #context(connection: Connection, control: FlowControl): LayerContext {
+    const { limits, counters } = this.#options;
+    return {
+      connection,
+      limits,
+      counters,
+      emit: (exchange) => this.#emit(exchange),
+      mute: () => control.mute(),
+      wantTicks: (wanted) => control.wantTicks(wanted),
+    };
+  }
+
+  #emit(exchange: Exchange): void {
+    const spans = this.#options.spans.build(exchange);
+    if (spans.length === 0) return;
+    for (const output of this.#options.outputs) output.exchange(exchange, spans);
+  }
+
+  #forget(connection: Connection): void {
+    for (const observer of this.#options.observers ?? []) {
+      if (observer.forgetSocket === undefined) return;
+      if (connection.client.socket !== 0) observer.forgetSocket(connection.client.socket);
+      if (connection.server.socket !== 0) observer.forgetSocket(connection.server.socket);
+    }
+  }
+}

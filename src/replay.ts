@@ -1,0 +1,108 @@
+/** The composition root of `wirespan replay`: capture files through the same pipeline as the agent's. */
+import { createReadStream, readFileSync } from 'node:fs';
+import { assemble, createLog, shutdownOutputs } from './assembly.ts';
+import { readCaptureFile } from './capture/file.ts';
+import type { CaptureSink, PacketRecord } from './capture/records.ts';
+import { walkChunk } from './capture/walk.ts';
+import type { ReplayOptions } from './cli/options.ts';
+import type { Output } from './export/output.ts';
+import { openPcapng, type PcapngFile } from './pcapng/file.ts';
+import type { Pipeline } from './pipeline.ts';
+import { identityClock } from './telemetry/clock.ts';
+import { count, newCounters } from './telemetry/counters.ts';
+import { toStats, writeStats } from './telemetry/stats.ts';
+
+const READ_BYTES = 256 * 1024;
+const TICK_INTERVAL_US = 100_000;
+/** A capture file may bring all its secrets at once, and its key log does: they are no burden beside the file itself. */
+const REPLAY_SECRETS = 1_000_000;
+
+/** @returns the exit code: 0, or 1 when a file could not be read to its end */
+export async function runReplay(options: ReplayOptions): Promise<number> {
+  const { config } = options;
+  const log = createLog(options);
+  const counters = newCounters();
+  let stopped = false;
+  const stop = (): void => {
+    if (stopped) process.exit(1);
+    stopped = true;
+  };
+  const limits = { ...config.limits, secrets: Math.max(config.limits.secrets, REPLAY_SECRETS) };
+  const pcapng = openPcapng(options.pcapngFile, { limits, clock: identityClock, log });
+  const { pipeline, secrets, outputs } = assemble(options, {
+    limits,
+    log,
+    counters,
+    perspective: options.perspective ?? 'server',
+    onBroken: stop,
+    spans: { resources: { resourceOf: () => undefined }, clock: identityClock, unknownNames: 'address' },
+    pipeline: { pcapng: pcapng?.sink },
+  });
+  if (options.keylogFile !== undefined) secrets.addKeyLogText(readFileSync(options.keylogFile));
+  process.on('SIGINT', stop).on('SIGTERM', stop);
+
+  const sink = new ReplaySink(pipeline);
+  let failed = false;
+  for (const file of options.files) {
+    try {
+      const result = await readCaptureFile(
+        paced(file, outputs, pcapng, () => stopped),
+        (chunk, length) => walkChunk(chunk, length, sink),
+        { onSecrets: (lines) => secrets.addKeyLogText(lines), name: file === '-' ? 'standard input' : file },
+      );
+      for (const [reason, n] of Object.entries(result.ignored)) count(counters.packets.ignored, reason, n);
+    } catch (error) {
+      if (!stopped) {
+        log.error(`cannot read ${(error as Error).message}`);
+        failed = true;
+      }
+    }
+  }
+  pipeline.finish('shutdown', sink.lastUs);
+  await pcapng?.finish(0);
+  await shutdownOutputs(outputs, config.export.flushDeadlineMs);
+  if (options.statsTarget !== undefined) await writeStats(options.statsTarget, toStats(counters));
+  log.flush();
+  return failed ? 1 : 0;
+}
+
+/** Time advances with the packets. */
+class ReplaySink implements CaptureSink {
+  lastUs = 0;
+  readonly #pipeline: Pipeline;
+  #tickedUs = 0;
+
+  constructor(pipeline: Pipeline) {
+    this.#pipeline = pipeline;
+  }
+
+  packet(record: PacketRecord): void {
+    this.lastUs = record.timeUs;
+    if (Math.abs(record.timeUs - this.#tickedUs) > TICK_INTERVAL_US) {
+      this.#tickedUs = record.timeUs;
+      this.#pipeline.tick(record.timeUs);
+    }
+    this.#pipeline.packet(record);
+  }
+
+  // A file holds packets and secrets only.
+  socket(): void {}
+  process(): void {}
+  secret(): void {}
+}
+
+/** The bytes of a file, no faster than the outputs can take what comes of them. */
+async function* paced(
+  path: string,
+  outputs: readonly Output[],
+  pcapng: PcapngFile | undefined,
+  stopped: () => boolean,
+): AsyncIterable<Buffer> {
+  const source = path === '-' ? process.stdin : createReadStream(path, { highWaterMark: READ_BYTES });
+  for await (const bytes of source) {
+    if (stopped()) return;
+    yield bytes as Buffer;
+    for (const output of outputs) await output.ready();
+    await pcapng?.ready();
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * Follows an NSS key log on disk as programs append to it (SSLKEYLOGFILE): reads what is new, hands on whole lines.
+ * A file that is missing is waited for; one that shrinks or is replaced is read from its start again.
+ */
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+
+const CHUNK_BYTES = 64 * 1024;
+/** A key log line has at most a label, a 32-byte and a 64-byte value in hexadecimal: far below this. */
+const MAX_LINE_BYTES = 4096;
+
+export class KeyLogFile {
+  readonly #path: string;
+  readonly #onLine: (line: string) => void;
+  readonly #chunk = Buffer.alloc(CHUNK_BYTES);
+  #fd = -1;
+  #inode = 0;
+  #position = 0;
+  #rest = '';
+
+  /** @param onLine takes one line without its line feed */
+  constructor(path: string, onLine: (line: string) => void) {
+    this.#path = path;
+    this.#onLine = onLine;
+  }
+
+  /**
+   * Reads all that was appended since the last call.
+   * @returns whether the file is there and readable
+   */
+  poll(): boolean {
+    try {
+      if (!this.#open()) return false;
+      for (;;) {
+        const length = readSync(this.#fd, this.#chunk, 0, CHUNK_BYTES, this.#position);
+        if (length === 0) return true;
+        this.#position += length;
+        this.#lines(this.#chunk.toString('latin1', 0, length));
+      }
+    } catch {
+      this.#close();
+      return false;
+    } finally {
+      this.#chunk.fill(0);
+    }
+  }
+
+  /** Reads what is left, a last line without a line feed included, and closes the file. */
+  close(): void {
+    this.poll();
+    if (this.#rest !== '') this.#onLine(this.#rest);
+    this.#rest = '';
+    this.#close();
+  }
+
+  #open(): boolean {
+    const current = statSync(this.#path, { throwIfNoEntry: false });
+    if (this.#fd >= 0) {
+      const replaced = current !== undefined && current.ino !== this.#inode;
+      if (!replaced && fstatSync(this.#fd).size >= this.#position) return true;
+      this.#close();
+    }
+    if (current === undefined) return false;
+    this.#fd = openSync(this.#path, 'r');
+    this.#inode = fstatSync(this.#fd).ino;
+    this.#position = 0;
+    this.#rest = '';
+    return true;
+  }
+
+  #lines(text: string): void {
+    const lines = (this.#rest + text).split('\n');
+    this.#rest = lines.pop() ?? '';
+    if (this.#rest.length > MAX_LINE_BYTES) this.#rest = '';
+    for (const line of lines) this.#onLine(line);
+  }
+
+  #close(): void {
+    if (this.#fd >= 0) closeSync(this.#fd);
+    this.#fd = -1;
+  }
+}

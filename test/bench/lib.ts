@@ -1,0 +1,106 @@
+/** What the benchmarks share: processor time of processes, load generators, medians. */
+import { execFile, spawn } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+const TICKS_PER_SECOND = 100; // USER_HZ, fixed at 100 on Linux x86-64
+
+/** User and system time of one process in seconds; 0 when it is gone. */
+export function cpuSeconds(pid: number): number {
+  return statSeconds(`/proc/${pid}/stat`);
+}
+
+function statSeconds(path: string): number {
+  try {
+    const fields = readFileSync(path, 'latin1')
+      .replace(/^.*\) /s, '')
+      .split(' ');
+    return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+  } catch {
+    return 0;
+  }
+}
+
+/** Processor seconds of every thread of a process, by thread name. */
+export function threadSeconds(pid: number): Record<string, number> {
+  const seconds: Record<string, number> = {};
+  for (const tid of readdirSync(`/proc/${pid}/task`)) {
+    try {
+      const name = readFileSync(`/proc/${pid}/task/${tid}/comm`, 'latin1').trim();
+      seconds[name] = (seconds[name] ?? 0) + statSeconds(`/proc/${pid}/task/${tid}/stat`);
+    } catch {
+      // the thread is gone
+    }
+  }
+  return seconds;
+}
+
+/** Process ids of the children of `pid`. */
+export function childrenOf(pid: number): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ').filter(Boolean).map(Number);
+  } catch {
+    return [];
+  }
+}
+
+export interface LoadResult {
+  requests: number;
+  seconds: number;
+  requestsPerSecond: number;
+  /** Processor time of the load generator itself. */
+  cpuSeconds: number;
+  errors: number;
+}
+
+/** One run of wrk against `url` on two threads. `close` asks for a new connection for every request. */
+export async function wrk(url: string, seconds: number, connections: number, close = false): Promise<LoadResult> {
+  const args = ['-t2', `-c${connections}`, `-d${seconds}s`, '--timeout', '5s'];
+  if (close) args.push('-H', 'Connection: close');
+  const child = spawn('wrk', [...args, url], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let cpu = 0;
+  const poll = setInterval(() => {
+    cpu = Math.max(cpu, cpuSeconds(child.pid!));
+  }, 50);
+  let text = '';
+  child.stdout.on('data', (data) => (text += data));
+  const code = await new Promise((resolve) => child.on('close', resolve));
+  clearInterval(poll);
+  const requests = Number(/(\d+) requests in/.exec(text)?.[1] ?? Number.NaN);
+  const requestsPerSecond = Number(/Requests\/sec:\s+([\d.]+)/.exec(text)?.[1] ?? Number.NaN);
+  if (code !== 0 || !Number.isFinite(requests)) throw new Error(`wrk failed (${code}): ${text}`);
+  const socketErrors = [...text.matchAll(/(connect|read|write|timeout) (\d+)/g)].reduce(
+    (sum, m) => sum + Number(m[2]),
+    0,
+  );
+  const statusErrors = Number(/Non-2xx or 3xx responses: (\d+)/.exec(text)?.[1] ?? 0);
+  return { requests, seconds, requestsPerSecond, cpuSeconds: cpu, errors: socketErrors + statusErrors };
+}
+
+/** A fixed number of HTTP/1.1 requests at a fixed total rate by h2load (package nghttp2-client). */
+export async function h2load(
+  url: string,
+  requests: number,
+  clients: number,
+  requestsPerSecond: number,
+): Promise<number> {
+  const args = ['--h1', '-t1', `-n${requests}`, `-c${clients}`];
+  if (requestsPerSecond > 0) args.push(`--rps=${Math.max(1, Math.round(requestsPerSecond / clients))}`);
+  const { stdout } = await run('h2load', [...args, url], { maxBuffer: 1 << 24 });
+  const succeeded = Number(/(\d+) succeeded/.exec(stdout)?.[1] ?? Number.NaN);
+  if (succeeded !== requests) throw new Error(`h2load: ${succeeded} of ${requests} requests succeeded:\n${stdout}`);
+  return succeeded;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+export function percent(value: number): string {
+  return `${(value * 100).toFixed(1)} %`;
+}
+
+export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,0 +1,34 @@
+/** `npm run bench -- [live] [replay] [--rounds N] [--seconds N] [--exchanges N] [--json]` */
+import { parseArgs } from 'node:util';
+import { liveBench, printLive } from './live.ts';
+import { printReplay, replayBench } from './replay.ts';
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '6' },
+    exchanges: { type: 'string', default: '200000' },
+    json: { type: 'boolean', default: false },
+  },
+});
+
+const wanted = positionals.length === 0 ? ['live', 'replay'] : positionals;
+const unknown = wanted.filter((name) => name !== 'live' && name !== 'replay');
+if (unknown.length > 0) {
+  console.error(`bench: ${unknown.join(', ')}: expected live, replay or nothing for both`);
+  process.exit(2);
+}
+const rounds = Number(values.rounds);
+const result: Record<string, unknown> = {};
+if (wanted.includes('live')) {
+  const live = await liveBench({ rounds, seconds: Number(values.seconds) });
+  result.live = live;
+  if (!values.json) printLive(live);
+}
+if (wanted.includes('replay')) {
+  const replay = await replayBench({ rounds, exchanges: Number(values.exchanges) });
+  result.replay = replay;
+  if (!values.json) printReplay(replay);
+}
+if (values.json) console.log(JSON.stringify(result));
