@@ -14,6 +14,8 @@ export interface Segment {
   srcAddressStart: number;
   dstAddressStart: number;
   addressLength: number;
+  /** Offset of the TCP header. */
+  tcpStart: number;
   srcPort: number;
   dstPort: number;
   /** Of the first payload byte of this record (of the SYN itself when SYN is set): record.payloadSkip is already added. */
@@ -52,6 +54,7 @@ export function newSegment(): Segment {
     srcAddressStart: 0,
     dstAddressStart: 0,
     addressLength: 4,
+    tcpStart: 0,
     srcPort: 0,
     dstPort: 0,
     seq: 0,
@@ -165,6 +168,7 @@ function decodeTcp(record: PacketRecord, tcpStart: number, ipEnd: number, out: S
   const headerLength = (bytes[tcpStart + 12]! >> 4) * 4;
   const payloadStart = tcpStart + headerLength;
   if (headerLength < 20 || payloadStart > ipEnd) return 'malformed_tcp';
+  out.tcpStart = tcpStart;
   out.srcPort = u16(bytes, tcpStart);
   out.dstPort = u16(bytes, tcpStart + 2);
   out.ack = u32(bytes, tcpStart + 8);

@@ -52,12 +52,16 @@ export interface FormatReader {
 interface Interface {
   readonly linkType: number;
   readonly snapLength: number;
-  /** Microseconds of one unit of time. */
-  readonly unitUs: number;
+  /** Units of time in a microsecond, a fraction below 1 when the unit is longer. */
+  readonly unitsPerUs: number;
+  /** The upper half of a timestamp counts 2^32 units: so many whole microseconds, and so many units more. */
+  readonly upperUs: number;
+  readonly upperUnits: number;
   readonly offsetUs: number;
 }
 
 const MIN_BLOCK_LENGTH = 12;
+const UPPER = 0x1_0000_0000;
 
 /**
  * PcapNG (draft-ietf-opsawg-pcapng): sections of either byte order, any number of interfaces in each; blocks that hold neither
@@ -150,7 +154,7 @@ export class PcapngReader implements FormatReader {
   /** 4.2 */
   private interfaceDescription(bytes: Buffer, start: number, end: number, offset: number): void {
     if (end - start < 8) throw new CaptureFormatError(offset, 'an interface description is too short');
-    let unitUs = 1;
+    let unitsPerUs = 1;
     let offsetUs = 0;
     let position = start + 8;
     while (position + 4 <= end) {
@@ -158,12 +162,16 @@ export class PcapngReader implements FormatReader {
       const length = this.u16(bytes, position + 2);
       const value = position + 4;
       if (code === OPTION_END || value + length > end) break;
-      if (code === IF_TSRESOL && length >= 1) unitUs = resolutionUs(bytes[value]!);
+      if (code === IF_TSRESOL && length >= 1) unitsPerUs = resolution(bytes[value]!);
       if (code === IF_TSOFFSET && length >= 8) offsetUs = this.i64(bytes, value) * 1_000_000;
       position = value + length + (-length & 3);
     }
     const linkType = this.u16(bytes, start);
-    this.interfaces.push({ linkType, snapLength: this.u32(bytes, start + 4), unitUs, offsetUs });
+    const snapLength = this.u32(bytes, start + 4);
+    // Nanoseconds since 1970 do not fit a double; split so, nothing is rounded before the last step.
+    const upperUs = Number.isInteger(unitsPerUs) ? Math.floor(UPPER / unitsPerUs) : UPPER / unitsPerUs;
+    const upperUnits = Number.isInteger(unitsPerUs) ? UPPER % unitsPerUs : 0;
+    this.interfaces.push({ linkType, snapLength, unitsPerUs, upperUs, upperUnits, offsetUs });
   }
 
   /** 4.3, and the obsolete Packet Block, whose interface id is shorter. */
@@ -181,8 +189,9 @@ export class PcapngReader implements FormatReader {
     if (captured > end - start - 20) {
       throw new CaptureFormatError(offset, `a packet of ${captured} bytes is longer than its block`);
     }
-    const units = this.u32(bytes, start + 4) * 0x1_0000_0000 + this.u32(bytes, start + 8);
-    const timeUs = units * described.unitUs + described.offsetUs;
+    const upper = this.u32(bytes, start + 4);
+    const units = upper * described.upperUnits + this.u32(bytes, start + 8);
+    const timeUs = upper * described.upperUs + units / described.unitsPerUs + described.offsetUs;
     handler.frame(described.linkType, timeUs, bytes, start + 20, start + 20 + captured, Math.max(captured, original));
   }
 
@@ -225,8 +234,8 @@ export class PcapngReader implements FormatReader {
   }
 }
 
-/** 4.2 if_tsresol: the negative power of 10, or of 2 when the highest bit is set. */
-function resolutionUs(resolution: number): number {
-  const exponent = resolution & 0x7f;
-  return (resolution & 0x80) === 0 ? 10 ** (6 - exponent) : 1_000_000 * 2 ** -exponent;
+/** 4.2 if_tsresol: the negative power of 10, or of 2 when the highest bit is set. @returns units per microsecond */
+function resolution(option: number): number {
+  const exponent = option & 0x7f;
+  return (option & 0x80) === 0 ? 10 ** (exponent - 6) : 2 ** exponent / 1_000_000;
 }

@@ -11,8 +11,9 @@ export function packetsOf(chunk: Buffer, length: number): PacketRecord[] {
     if (recordLength % 8 !== 0 || at + recordLength > length) throw new Error(`bad record length ${recordLength}`);
     const captured = chunk.readUInt32LE(at + PACKET.captured);
     const start = at + PACKET.size;
+    const timeNs = chunk.readBigUInt64LE(at + HEADER.timeNs);
     packets.push({
-      timeUs: Number(chunk.readBigUInt64LE(at + HEADER.timeNs)) / 1000,
+      timeUs: Number(timeNs / 1000n) + Number(timeNs % 1000n) / 1000,
       cookie: Number(chunk.readBigUInt64LE(at + PACKET.cookie)),
       netns: chunk.readUInt32LE(at + PACKET.netns),
       ifindex: chunk.readUInt32LE(at + PACKET.ifindex),
