@@ -297,8 +297,8 @@ class TlsLayer implements Layer, RecordSink {
     if (this.#busy) return;
     while (!this.#ended) {
       const [client, server] = this.#sides;
-      const direction = this.#pending.next([client.stream.waiting, server.stream.waiting]);
-      if (direction === undefined) break;
+      const direction = this.#pending.next([this.#holdsBack(client), this.#holdsBack(server)]);
+      if (direction === undefined || this.#sides[direction].stream.waiting) break;
       const before = this.#pending.bytes;
       const event = this.#pending.shift(direction)!;
       this.#options.secrets.releasePending(before - this.#pending.bytes);
@@ -308,6 +308,18 @@ class TlsLayer implements Layer, RecordSink {
       else this.#takeHeldData(this.#sides[direction], event);
     }
     this.#announceWaiting();
+  }
+
+  /**
+   * Whether the side stands aside while the other goes on: it waits for what the other direction will bring. A side that waits for a
+   * secret keeps its place in the order, so that no response overtakes its request.
+   */
+  #holdsBack(side: Side): boolean {
+    if (!side.stream.waiting) return false;
+    if (side.need === 'hello' || side.need === 'early_decision') return true;
+    return (
+      side.need === 'application' && side.direction === FROM_CLIENT && this.#sides[FROM_SERVER].phase !== 'application'
+    );
   }
 
   #takeHeldData(side: Side, event: PendingEvent & { kind: 'data' }): void {

@@ -16,6 +16,7 @@ export const HANDSHAKE = 22;
 export const APPLICATION_DATA = 23;
 
 export const RECORD_HEADER_LENGTH = 5;
+const CHANGE_CIPHER_SPEC_RECORD_LENGTH = 6;
 /** RFC 5246 6.2.3; RFC 8446 5.2 allows 2^14 + 256. */
 export const MAX_FRAGMENT_LENGTH = 2 ** 14 + 2048;
 const MAX_RECORD_LENGTH = RECORD_HEADER_LENGTH + MAX_FRAGMENT_LENGTH;
@@ -212,6 +213,7 @@ export class RecordStream {
 
   /** The length at which the partial buffer holds a whole record, or its header. */
   #partialTarget(): number {
+    if (this.#findsChangeCipherSpec) return Math.max(this.#partialLength, CHANGE_CIPHER_SPEC_RECORD_LENGTH);
     if (this.#partialLength < RECORD_HEADER_LENGTH) return RECORD_HEADER_LENGTH;
     return RECORD_HEADER_LENGTH + this.#partial!.readUInt16BE(3);
   }
@@ -403,14 +405,14 @@ export class RecordStream {
 
   /** RFC 5246 7.1: a record of its own with one byte of value 1. */
   #toChangeCipherSpec(bytes: Buffer, start: number, end: number): number {
-    for (let at = start; at + 6 <= end; at++) {
+    for (let at = start; at + CHANGE_CIPHER_SPEC_RECORD_LENGTH <= end; at++) {
       if (bytes[at] !== CHANGE_CIPHER_SPEC || bytes[at + 1] !== 3) continue;
       if (bytes[at + 2]! <= 3 && bytes.readUInt16BE(at + 3) === 1 && bytes[at + 5] === 1) {
         this.#findsChangeCipherSpec = false;
         return at;
       }
     }
-    return Math.max(start, end - 5);
+    return Math.max(start, end - CHANGE_CIPHER_SPEC_RECORD_LENGTH + 1);
   }
 
   #fail(reason: UndecryptableReason, position: number): number {
