@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { root, timeScale } from './paths.ts';
@@ -12,8 +12,10 @@ interface KernelObject {
   id: number;
   type?: string;
   name?: string;
+  /** Of a link. */
   prog_id?: number;
-  pids?: { pid: number; comm: string }[];
+  /** Of a program. */
+  map_ids?: number[];
 }
 
 /** Names of the programs and maps that the BPF sources define, as the kernel shows them. */
@@ -37,20 +39,47 @@ async function bpftool(...args: string[]): Promise<KernelObject[]> {
   return Array.isArray(value) ? (value as KernelObject[]) : [];
 }
 
-/** What of ours is in the kernel and is held by no living process. */
+/** Ids of what living processes hold by a file descriptor, from /proc/PID/fdinfo. A link's holder holds its program too. */
+function heldIds(): { prog_id: Set<number>; map_id: Set<number>; link_id: Set<number> } {
+  const held = { prog_id: new Set<number>(), map_id: new Set<number>(), link_id: new Set<number>() };
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+        if (!readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith('anon_inode:bpf')) continue;
+        const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8');
+        for (const match of info.matchAll(/^(prog_id|map_id|link_id):\s*(\d+)$/gm)) {
+          held[match[1] as keyof typeof held].add(Number(match[2]));
+        }
+      }
+    } catch {
+      // The process or the descriptor is gone.
+    }
+  }
+  return held;
+}
+
+/** What of ours is in the kernel and is held by no living process: another agent that runs beside the tests leaves nothing behind. */
 async function leftovers(): Promise<string[]> {
   const names = ourNames();
-  // An object that another running agent holds is not one that was left behind.
-  const held = (object: KernelObject) => (object.pids ?? []).some(({ pid }) => existsSync(`/proc/${pid}`));
   const programs = await bpftool('prog', 'show');
-  const ours = programs.filter((program) => names.has(program.name ?? '') && !held(program));
-  const ids = new Set(ours.map((program) => program.id));
-  const maps = (await bpftool('map', 'show')).filter((map) => names.has(map.name ?? '') && !held(map));
-  const links = (await bpftool('link', 'show')).filter((link) => ids.has(link.prog_id ?? -1) && !held(link));
+  const maps = await bpftool('map', 'show');
+  const links = await bpftool('link', 'show');
+  // After the lists: what has come meanwhile is in neither, and what has gone meanwhile is looked at once more by the caller.
+  const held = heldIds();
+  const left = programs.filter((program) => names.has(program.name ?? '') && !held.prog_id.has(program.id));
+  const ids = new Set(left.map((program) => program.id));
+  const heldMaps = new Set([
+    ...held.map_id,
+    ...programs.filter(({ id }) => held.prog_id.has(id)).flatMap(({ map_ids }) => map_ids ?? []),
+  ]);
   return [
-    ...ours.map((program) => `program ${program.id} ${program.type} ${program.name}`),
-    ...maps.map((map) => `map ${map.id} ${map.type} ${map.name}`),
-    ...links.map((link) => `link ${link.id} ${link.type} of program ${link.prog_id}`),
+    ...left.map((program) => `program ${program.id} ${program.type} ${program.name}`),
+    ...maps
+      .filter((map) => names.has(map.name ?? '') && !heldMaps.has(map.id))
+      .map((map) => `map ${map.id} ${map.type} ${map.name}`),
+    ...links
+      .filter((link) => ids.has(link.prog_id ?? -1))
+      .map((link) => `link ${link.id} ${link.type} of program ${link.prog_id}`),
   ];
 }
 
