@@ -1,0 +1,239 @@
+import type { IncompleteReason } from '../../exchange/exchange.ts';
+import type { EndReason } from '../../flow/connection.ts';
+import { count } from '../../telemetry/counters.ts';
+import { BodyReader } from './body.ts';
+import type { Dialogue } from './dialogue.ts';
+import type { FieldTable } from './fields.ts';
+import { INVALID_FRAMING, requestFraming } from './framing.ts';
+import { CR, LF, probeRequest, versionOf } from './grammar.ts';
+import { HEAD_INVALID, HEAD_LIMIT, HEAD_MORE, HeadReader } from './head.ts';
+import { incompleteReason, PendingExchange } from './pending.ts';
+import { BODY, ENDED, HEAD, IDLE, LOST, type State } from './states.ts';
+
+/** The client's direction: requests, one after the other, into the ledger. */
+export class RequestReader {
+  readonly head: HeadReader;
+  private readonly dialogue: Dialogue;
+  private readonly body: BodyReader;
+  private state: State;
+  /** The exchange whose request body is being read. */
+  private exchange: PendingExchange | undefined;
+  private startUs = 0;
+  private offset = 0;
+  /** Bytes of the stream so far, lost ones included. */
+  private streamBytes = 0;
+  private resynced = false;
+
+  constructor(dialogue: Dialogue, table: FieldTable) {
+    const { limits, connection } = dialogue.context;
+    this.dialogue = dialogue;
+    this.head = new HeadReader(true, table, limits.httpHeaderBytes);
+    this.body = new BodyReader(limits.httpHeaderBytes);
+    this.state = connection.startSeen ? IDLE : LOST;
+  }
+
+  data(bytes: Buffer, start: number, end: number, timeUs: number): void {
+    const base = this.streamBytes - start;
+    this.streamBytes += end - start;
+    if (this.state === LOST) this.resync(bytes, start, end, timeUs);
+    let position = start;
+    while (position < end) {
+      switch (this.state) {
+        case IDLE: {
+          // RFC 9112 section 2.2: empty lines before a request line are ignored.
+          const c = bytes[position]!;
+          if (c === CR || c === LF) {
+            position++;
+            break;
+          }
+          this.head.begin();
+          this.startUs = timeUs;
+          this.offset = base + position;
+          this.state = HEAD;
+          break;
+        }
+        case HEAD:
+          position = this.head.consume(bytes, position, end);
+          this.headRead(timeUs);
+          break;
+        case BODY:
+          if (this.bodyWasLeftOut(bytes, position, end)) {
+            this.ended(timeUs);
+            break;
+          }
+          position = this.body.consume(bytes, position, end);
+          this.noteBody();
+          if (this.body.done) this.ended(timeUs);
+          else if (this.body.invalid) {
+            this.ended(timeUs);
+            this.lose();
+            this.dialogue.parseError(timeUs);
+          }
+          break;
+        default:
+          return;
+      }
+    }
+  }
+
+  private headRead(timeUs: number): void {
+    const head = this.head;
+    if (head.outcome === HEAD_MORE) return;
+    this.dialogue.countBadLines(head);
+    if (head.outcome === HEAD_INVALID) {
+      this.lose();
+      this.dialogue.parseError(timeUs);
+    } else if (head.outcome === HEAD_LIMIT) this.cutHead('limit', timeUs);
+    else this.headDone(timeUs);
+  }
+
+  private headDone(timeUs: number): void {
+    const head = this.head;
+    const exchange = this.newRequest(timeUs);
+    if (!this.enqueue(exchange, timeUs)) return;
+    this.exchange = exchange;
+    const framing = requestFraming(head);
+    if (framing === INVALID_FRAMING) {
+      this.ended(timeUs);
+      this.lose();
+      this.dialogue.parseError(timeUs);
+      return;
+    }
+    this.body.begin(framing);
+    if (this.body.done) this.ended(timeUs);
+    else this.state = BODY;
+    // What follows CONNECT is another protocol's when the server agrees (RFC 9110 section 9.3.6), else a new request.
+    if (exchange.method === 'CONNECT' && this.state === IDLE) this.state = LOST;
+  }
+
+  private newRequest(timeUs: number): PendingExchange {
+    const head = this.head;
+    const exchange = new PendingExchange(this.dialogue.context.connection);
+    exchange.version = versionOf(head.minorVersion);
+    exchange.method = head.method;
+    exchange.target = head.target;
+    exchange.requestHeaders = head.headers;
+    exchange.expectsContinue = head.expectsContinue;
+    exchange.startUs = this.startUs;
+    exchange.requestEndUs = timeUs;
+    exchange.streamOffset = this.offset;
+    exchange.afterLoss = this.resynced;
+    this.resynced = false;
+    return exchange;
+  }
+
+  /** @returns false when the connection was given up */
+  private enqueue(exchange: PendingExchange, timeUs: number): boolean {
+    if (!this.dialogue.ledger.push(exchange)) {
+      this.dialogue.die('limit', timeUs);
+      return false;
+    }
+    if (this.dialogue.ledger.orphanCount > 0) this.adoptOrphan(exchange, timeUs);
+    return true;
+  }
+
+  /** The response to this request may have come before it, when reassembly had to wait for a part of the request. */
+  private adoptOrphan(exchange: PendingExchange, timeUs: number): void {
+    const orphan = this.dialogue.ledger.takeOrphan(exchange);
+    if (orphan === undefined) return;
+    exchange.adoptResponse(orphan);
+    this.dialogue.responses.adopted(orphan, exchange, timeUs);
+  }
+
+  private noteBody(): void {
+    const exchange = this.exchange;
+    if (exchange !== undefined && !exchange.requestDone) exchange.requestBodyBytes = this.body.bytes;
+  }
+
+  private ended(timeUs: number): void {
+    this.state = IDLE;
+    const exchange = this.exchange;
+    this.exchange = undefined;
+    // One that was given up in mid-request is no longer ours.
+    if (exchange === undefined || exchange.requestDone) return;
+    exchange.requestBodyBytes = this.body.bytes;
+    exchange.requestEndUs = timeUs;
+    exchange.requestDone = true;
+    this.dialogue.ledger.finishIfWhole(exchange);
+  }
+
+  /**
+   * RFC 9110 section 10.1.1: a client that sent `Expect: 100-continue` and got a final status instead may leave the body out,
+   * though its length was announced.
+   */
+  private bodyWasLeftOut(bytes: Buffer, position: number, end: number): boolean {
+    const request = this.exchange;
+    if (request === undefined || !request.expectsContinue || this.body.bytes > 0) return false;
+    return request.statusCode >= 200 && probeRequest(bytes, position, end, true) === 'yes';
+  }
+
+  gap(length: number, timeUs: number): void {
+    this.streamBytes += length;
+    switch (this.state) {
+      case IDLE:
+        this.lose();
+        break;
+      case HEAD:
+        this.cutHead('gap', timeUs);
+        break;
+      case BODY: {
+        const behind = this.body.gap(length);
+        if (behind < 0 && this.exchange?.requestDone === false) this.exchange.damage = 'gap';
+        this.noteBody();
+        if (behind !== 0 || this.body.done) this.ended(timeUs);
+        if (behind !== 0) this.lose();
+        break;
+      }
+      default:
+    }
+  }
+
+  /** The rest of a request's head will not be seen; with its request line the exchange is known, without it nothing is. */
+  private cutHead(reason: IncompleteReason, timeUs: number): void {
+    const head = this.head;
+    const started = head.started;
+    this.state = LOST;
+    if (!started) count(this.dialogue.context.counters.incomplete, reason);
+    else {
+      const exchange = this.newRequest(timeUs);
+      exchange.requestDone = true;
+      // An orderly response makes a request whole that its client did not end.
+      if (reason === 'gap' || reason === 'limit') exchange.damage = reason;
+      this.enqueue(exchange, timeUs);
+      this.dialogue.ledger.finishIfWhole(exchange);
+    }
+    head.release();
+  }
+
+  lose(): void {
+    this.state = LOST;
+    this.head.release();
+    this.exchange = undefined;
+  }
+
+  private resync(bytes: Buffer, start: number, end: number, timeUs: number): void {
+    if (probeRequest(bytes, start, end, true) !== 'yes') return;
+    if (this.dialogue.pipelines && timeUs - this.dialogue.lastDataUs < this.dialogue.context.limits.httpQuietUs) return;
+    if (this.dialogue.responses.lost) {
+      // Nothing tells whether what waits was answered; without pipelining a new request says that it was.
+      if (!this.dialogue.pipelines && this.dialogue.ledger.last?.requestDone)
+        this.dialogue.ledger.giveUpAll('gap', timeUs);
+    }
+    if (this.dialogue.ledger.length > 0 || !(this.dialogue.responses.idle || this.dialogue.responses.lost)) return;
+    this.state = IDLE;
+    this.resynced = true;
+  }
+
+  end(reason: EndReason, timeUs: number): void {
+    if (this.state === HEAD) this.cutHead(incompleteReason(reason), timeUs);
+    // The request stays as it is; a response may still be on its way.
+    else if (this.state === BODY) this.ended(timeUs);
+    this.state = ENDED;
+  }
+
+  release(): void {
+    this.state = ENDED;
+    this.exchange = undefined;
+    this.head.release();
+  }
+}

@@ -1,0 +1,248 @@
+import type { IncompleteReason } from '../../exchange/exchange.ts';
+import type { EndReason } from '../../flow/connection.ts';
+import { BodyReader } from './body.ts';
+import type { Dialogue } from './dialogue.ts';
+import type { FieldTable } from './fields.ts';
+import { INVALID_FRAMING, responseFraming, UNTIL_CLOSE } from './framing.ts';
+import { CR, LF, probeResponse } from './grammar.ts';
+import { HEAD_INVALID, HEAD_LIMIT, HEAD_MORE, HeadReader } from './head.ts';
+import { incompleteReason, type PendingExchange } from './pending.ts';
+import { BODY, ENDED, HEAD, IDLE, LOST, type State } from './states.ts';
+
+/** The server's direction: responses, each for the first exchange of the ledger that has none. */
+export class ResponseReader {
+  readonly head: HeadReader;
+  private readonly dialogue: Dialogue;
+  private readonly body: BodyReader;
+  private state: State;
+  /** The exchange, or the orphan, whose response body is being read. */
+  private exchange: PendingExchange | undefined;
+  private startUs = 0;
+  /** Time of the last bytes of this direction. */
+  private lastUs = 0;
+  private resynced = false;
+
+  constructor(dialogue: Dialogue, table: FieldTable) {
+    const { limits, connection } = dialogue.context;
+    this.dialogue = dialogue;
+    this.head = new HeadReader(false, table, limits.httpHeaderBytes);
+    this.body = new BodyReader(limits.httpHeaderBytes);
+    this.state = connection.startSeen ? IDLE : LOST;
+  }
+
+  get lost(): boolean {
+    return this.state === LOST;
+  }
+
+  get idle(): boolean {
+    return this.state === IDLE;
+  }
+
+  /** Whether the response of this exchange has begun. */
+  isReading(exchange: PendingExchange): boolean {
+    return this.exchange === exchange;
+  }
+
+  /** The response taken for an orphan is the one to this request. */
+  adopted(orphan: PendingExchange, request: PendingExchange, timeUs: number): void {
+    if (orphan !== this.exchange) return;
+    this.exchange = request;
+    if (request.method === 'HEAD' && this.body.bytes === 0) this.ended(timeUs);
+  }
+
+  data(bytes: Buffer, start: number, end: number, timeUs: number): void {
+    this.lastUs = timeUs;
+    this.dialogue.ledger.noteServerBytes();
+    if (this.state === LOST) this.resync(bytes, start, end, timeUs);
+    let position = start;
+    while (position < end) {
+      switch (this.state) {
+        case IDLE: {
+          const c = bytes[position]!;
+          if (c === CR || c === LF) {
+            position++;
+            break;
+          }
+          this.head.begin();
+          this.startUs = timeUs;
+          this.state = HEAD;
+          break;
+        }
+        case HEAD:
+          position = this.head.consume(bytes, position, end);
+          this.headRead(timeUs);
+          break;
+        case BODY:
+          position = this.body.consume(bytes, position, end);
+          if (this.body.done) this.ended(timeUs);
+          else if (this.body.invalid) {
+            this.lose('protocol_error', timeUs);
+            this.dialogue.parseError(timeUs);
+          }
+          break;
+        default:
+          return;
+      }
+    }
+  }
+
+  private headRead(timeUs: number): void {
+    const head = this.head;
+    if (head.outcome === HEAD_MORE) return;
+    this.dialogue.countBadLines(head);
+    if (head.outcome === HEAD_INVALID) {
+      this.lose('protocol_error', timeUs);
+      this.dialogue.parseError(timeUs);
+    } else if (head.outcome === HEAD_LIMIT) this.lose('limit', timeUs);
+    else this.headDone(timeUs);
+  }
+
+  private headDone(timeUs: number): void {
+    const head = this.head;
+    const status = head.statusCode;
+    // RFC 9110 section 15.2: any number of interim responses come before the final one.
+    if (status < 200 && status !== 101) {
+      this.state = IDLE;
+      return;
+    }
+    const request = this.takeRequest();
+    const exchange = request ?? this.dialogue.ledger.newOrphan();
+    exchange.statusCode = status;
+    exchange.responseHeaders = head.headers;
+    exchange.responseStartUs = this.startUs;
+    this.exchange = exchange;
+    // RFC 9110 section 7.8 (Upgrade) and section 9.3.6 (CONNECT): what follows is another protocol's.
+    if (status === 101 || (exchange.method === 'CONNECT' && status < 300)) {
+      this.becomeOpaque(timeUs);
+      return;
+    }
+    const framing = responseFraming(head, exchange.method);
+    this.body.begin(framing === INVALID_FRAMING ? UNTIL_CLOSE : framing);
+    this.state = BODY;
+    if (this.body.done) this.ended(timeUs);
+    // A client has to close the connection after an invalid length.
+    if (framing === INVALID_FRAMING) this.dialogue.parseError(timeUs);
+  }
+
+  /** The request that the response at hand answers; `undefined` when none that was seen. */
+  private takeRequest(): PendingExchange | undefined {
+    const resynced = this.resynced;
+    this.resynced = false;
+    const first = this.dialogue.ledger.at(0);
+    if (first === undefined || first.answered) return undefined;
+    if ((resynced || first.afterLoss) && first.startUs > this.startUs) return undefined;
+    const second = this.dialogue.ledger.at(1);
+    if (second !== undefined && second.startUs < this.startUs) this.dialogue.pipelines = true;
+    return first;
+  }
+
+  private ended(timeUs: number): void {
+    this.state = IDLE;
+    const exchange = this.exchange;
+    if (exchange === undefined) return;
+    this.exchange = undefined;
+    exchange.responseBodyBytes = this.body.bytes;
+    exchange.endUs = timeUs;
+    exchange.answered = true;
+    this.dialogue.ledger.finishIfWhole(exchange);
+  }
+
+  private becomeOpaque(timeUs: number): void {
+    const exchange = this.exchange!;
+    this.exchange = undefined;
+    exchange.endUs = timeUs;
+    exchange.answered = true;
+    if (this.dialogue.ledger.at(0) === exchange) this.dialogue.ledger.finish(exchange, exchange.damage, timeUs);
+    // Whatever the client sent behind the request that switched protocols was no request of this one.
+    this.dialogue.ledger.discard();
+    this.dialogue.leave();
+  }
+
+  gap(length: number, timeUs: number): void {
+    this.dialogue.ledger.noteServerBytes();
+    switch (this.state) {
+      case IDLE:
+      case HEAD:
+      case LOST:
+        this.lose('gap', timeUs);
+        break;
+      case BODY: {
+        const behind = this.body.gap(length);
+        if (this.body.done) this.ended(timeUs);
+        if (behind !== 0) this.lose('gap', timeUs);
+        break;
+      }
+      default:
+    }
+  }
+
+  /** The place in the server's stream is lost, and with it the response that was being read. */
+  private lose(reason: IncompleteReason, timeUs: number): void {
+    this.cut(reason, timeUs);
+    this.state = LOST;
+    this.head.release();
+    this.dialogue.ledger.doubtResponses();
+    if (this.dialogue.pipelines && this.dialogue.ledger.length > 0) {
+      this.dialogue.ledger.giveUpAll('gap', timeUs);
+      this.dialogue.requests.lose();
+    }
+  }
+
+  /** The response that is being read will not become whole. */
+  cut(reason: IncompleteReason, timeUs: number): void {
+    let exchange: PendingExchange | undefined;
+    if (this.state === BODY) {
+      exchange = this.exchange;
+      this.exchange = undefined;
+      if (exchange !== undefined) exchange.responseBodyBytes = this.body.bytes;
+    } else if (this.state === HEAD) {
+      const head = this.head;
+      if (head.started && head.statusCode < 200) return;
+      exchange = this.takeRequest();
+      if (exchange !== undefined) {
+        exchange.responseStartUs = this.startUs;
+        if (head.started) exchange.statusCode = head.statusCode;
+      }
+    }
+    if (exchange === undefined) return;
+    if (this.dialogue.ledger.at(0) === exchange) this.dialogue.ledger.finish(exchange, reason, timeUs);
+  }
+
+  private resync(bytes: Buffer, start: number, end: number, timeUs: number): void {
+    if (probeResponse(bytes, start, end) !== 'yes') {
+      this.dialogue.ledger.doubtResponses();
+      return;
+    }
+    this.state = IDLE;
+    this.resynced = true;
+    if (this.dialogue.ledger.length < 2) return;
+    if (
+      this.dialogue.pipelines ||
+      (this.dialogue.ledger.whole === 0 && this.dialogue.ledger.last?.sequential !== true)
+    ) {
+      this.dialogue.ledger.giveUpAll('gap', timeUs);
+      this.dialogue.requests.lose();
+      return;
+    }
+    while (this.dialogue.ledger.length > 1 && this.dialogue.ledger.at(1)!.startUs <= timeUs)
+      this.dialogue.ledger.finish(this.dialogue.ledger.at(0)!, 'gap', timeUs);
+  }
+
+  end(reason: EndReason, timeUs: number): void {
+    if (this.state === ENDED) return;
+    // RFC 9112 section 6.3: a body without a length ends with the connection, if that was closed in order.
+    if (this.state === BODY && this.body.untilClose && reason === 'fin') this.ended(this.lastUs);
+    else this.cut(incompleteReason(reason), timeUs);
+    this.state = ENDED;
+    this.head.release();
+    for (let n = this.dialogue.ledger.length; n > 0 && !this.dialogue.ledger.at(0)!.answered; n--) {
+      this.dialogue.ledger.giveUp(this.dialogue.ledger.at(0)!, incompleteReason(reason), timeUs);
+    }
+  }
+
+  release(): void {
+    this.state = ENDED;
+    this.exchange = undefined;
+    this.head.release();
+  }
+}
