@@ -181,12 +181,15 @@ class RecordChunks {
   private readonly onChunk: (chunk: Buffer, length: number) => void;
   private readonly chunkBytes: number;
   private chunk: Buffer;
+  /** The same memory: records begin at multiples of 8. */
+  private words: Uint32Array;
   private length = 0;
 
   constructor(onChunk: (chunk: Buffer, length: number) => void, chunkBytes: number) {
     this.onChunk = onChunk;
     this.chunkBytes = chunkBytes;
-    this.chunk = Buffer.allocUnsafeSlow(chunkBytes);
+    this.chunk = Buffer.allocUnsafeSlow(chunkBytes & ~7);
+    this.words = wordsOf(this.chunk);
   }
 
   add(timeUs: number, bytes: Buffer, start: number, end: number, packetLength: number): void {
@@ -194,18 +197,18 @@ class RecordChunks {
     const recordLength = (PACKET.size + captured + 7) & ~7;
     if (recordLength > this.chunk.length - this.length) {
       this.flush();
-      if (recordLength > this.chunk.length) this.chunk = Buffer.allocUnsafeSlow(recordLength);
+      if (recordLength > this.chunk.length) this.allocate(recordLength);
     }
-    const { chunk } = this;
-    const at = this.length;
-    chunk.fill(0, at, at + PACKET.size);
-    chunk.writeUInt32LE(recordLength, at + HEADER.length);
-    chunk.writeUInt16LE(RECORD_PACKET, at + HEADER.type);
-    writeTime(chunk, at + HEADER.timeNs, timeUs);
-    chunk.writeUInt32LE(packetLength >>> 0, at + PACKET.packetLength);
-    chunk.writeUInt32LE(captured, at + PACKET.captured);
-    chunk[at + PACKET.direction] = DIRECTION_UNKNOWN;
-    bytes.copy(chunk, at + PACKET.size, start, end);
+    const { words } = this;
+    const word = this.length >> 2;
+    words.fill(0, word, word + PACKET.size / 4);
+    words[word + HEADER.length / 4] = recordLength;
+    words[word + HEADER.type / 4] = RECORD_PACKET; // its flags, the upper half, are 0
+    writeTime(words, word + HEADER.timeNs / 4, timeUs);
+    words[word + PACKET.packetLength / 4] = packetLength;
+    words[word + PACKET.captured / 4] = captured;
+    words[word + PACKET.direction / 4] = DIRECTION_UNKNOWN;
+    bytes.copy(this.chunk, this.length + PACKET.size, start, end);
     this.length += recordLength;
   }
 
@@ -213,16 +216,25 @@ class RecordChunks {
     const { length } = this;
     this.length = 0;
     if (length > 0) this.onChunk(this.chunk, length);
-    if (this.chunk.length > this.chunkBytes) this.chunk = Buffer.allocUnsafeSlow(this.chunkBytes);
+    if (this.chunk.length > this.chunkBytes) this.allocate(this.chunkBytes & ~7);
+  }
+
+  private allocate(bytes: number): void {
+    this.chunk = Buffer.allocUnsafeSlow(bytes);
+    this.words = wordsOf(this.chunk);
   }
 }
 
-/** 64 bits of nanoseconds, in two halves that are both exact: microseconds are below 2^53. */
-function writeTime(chunk: Buffer, at: number, timeUs: number): void {
+function wordsOf(chunk: Buffer): Uint32Array {
+  return new Uint32Array(chunk.buffer, chunk.byteOffset, chunk.length >> 2);
+}
+
+/** 64 bits of nanoseconds, in two halves that are both exact: microseconds are below 2^53. Little-endian, as is the machine. */
+function writeTime(words: Uint32Array, at: number, timeUs: number): void {
   const wholeUs = Math.min(Math.max(0, Math.floor(timeUs)), Number.MAX_SAFE_INTEGER);
   const restNs = wholeUs === Number.MAX_SAFE_INTEGER ? 0 : Math.max(0, Math.round((timeUs - wholeUs) * 1000));
   const high = Math.floor(wholeUs / 0x1_0000_0000);
   const low = (wholeUs % 0x1_0000_0000) * 1000 + restNs;
-  chunk.writeUInt32LE((low % 0x1_0000_0000) >>> 0, at);
-  chunk.writeUInt32LE(high * 1000 + Math.floor(low / 0x1_0000_0000), at + 4);
+  words[at] = low % 0x1_0000_0000;
+  words[at + 1] = high * 1000 + Math.floor(low / 0x1_0000_0000);
 }

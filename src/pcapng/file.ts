@@ -1,5 +1,4 @@
 /** The file behind --pcapng: the sink's bytes on disk, without ever holding up the pipeline. */
-import { once } from 'node:events';
 import { createWriteStream, openSync, type WriteStream } from 'node:fs';
 import type { Limits } from '../config/limits.ts';
 import type { Clock } from '../telemetry/clock.ts';
@@ -35,7 +34,7 @@ export class PcapngFile {
       },
       limits: options.limits,
       clock: options.clock,
-      isBehind: () => this.#stream.writableLength > options.limits.pcapngPendingBytes,
+      isBehind: () => this.#stream.writableLength > options.limits.pcapngQueueBytes,
     });
   }
 
@@ -46,8 +45,15 @@ export class PcapngFile {
 
   /** For a source that can wait: resolves when the disk has caught up. */
   async ready(): Promise<void> {
-    if (this.#stream.writableNeedDrain && !this.#broken)
-      await Promise.race([once(this.#stream, 'drain'), this.#closed()]);
+    if (!this.#stream.writableNeedDrain || this.#broken) return;
+    const stream = this.#stream;
+    await new Promise<void>((resolve) => {
+      const settle = (): void => {
+        stream.off('drain', settle).off('close', settle);
+        resolve();
+      };
+      stream.on('drain', settle).on('close', settle);
+    });
   }
 
   /** Writes what waits and the drop counts, and closes the file. @param lost packets that the capture lost */

@@ -1,26 +1,27 @@
 import { DIRECTION_UNKNOWN, type PacketRecord } from '../capture/records.ts';
 import { decodePacket, FIN, newSegment, SYN } from '../packet/decode.ts';
 
-const NO_HEADERS = Buffer.alloc(0);
+export const NO_HEADERS = Buffer.alloc(0);
 /** Payload bytes of one packet made here: what fits the 16-bit lengths with all headers. */
 const MAX_PAYLOAD_BYTES = 65_000;
+
+/** Whether a record can be written as it is: most can. Else standalonePackets. */
+export function isStandalone(record: PacketRecord): boolean {
+  return record.direction === DIRECTION_UNKNOWN || !needsHeaders(record);
+}
 
 /** Takes one packet of the file: `headers`, then record.bytes[start..end). */
 export type PacketPart = (headers: Buffer, start: number, end: number, originalLength: number) => void;
 
 /**
- * Gives a record as packets that can stand alone in a file.
+ * Gives a record that cannot stand alone in a file as packets that can.
  *
- * Most are given as they are. A live packet whose length field is 0 (left to segmentation offload), or of which this record is a
+ * A live packet whose length field is 0 (left to segmentation offload), or of which this record is a
  * piece, or which is larger than 64 KiB, is given as one or more packets with lengths and sequence numbers of their own, as the
  * network would have cut it.
  */
 export function standalonePackets(record: PacketRecord, part: PacketPart): void {
   const { bytes, start, end } = record;
-  if (record.direction === DIRECTION_UNKNOWN || !needsHeaders(record)) {
-    part(NO_HEADERS, start, end, Math.max(record.packetLength, end - start));
-    return;
-  }
   if (decodePacket(record, segment) !== 'ok') {
     part(NO_HEADERS, start, end, end - start);
     return;

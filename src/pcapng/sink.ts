@@ -3,7 +3,7 @@ import type { Limits } from '../config/limits.ts';
 import type { Connection } from '../flow/connection.ts';
 import type { Clock } from '../telemetry/clock.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
-import { standalonePackets } from './packet.ts';
+import { isStandalone, NO_HEADERS, standalonePackets } from './packet.ts';
 import { decryptionSecrets, enhancedPacket, fileHeader, interfaceStatistics } from './writer.ts';
 
 export interface PcapngSinkOptions {
@@ -78,15 +78,16 @@ export class PcapngSink {
     if (timeUs > this.newestUs) this.newestUs = timeUs;
     const unixUs = this.options.clock.unixUs(timeUs);
     const waiting = connection === undefined ? undefined : this.waitingOf(connection, timeUs);
-    standalonePackets(record, (headers, start, end, originalLength) => {
-      const block = enhancedPacket(unixUs, record.direction, headers, record.bytes, start, end, originalLength);
-      if (waiting === undefined) {
-        this.enqueue({ timeUs, block });
-      } else {
-        waiting.entries.push({ timeUs, block });
-        this.waitingBytes += block.length;
-      }
-    });
+    const { bytes, direction, start, end } = record;
+    if (isStandalone(record)) {
+      const originalLength = Math.max(record.packetLength, end - start);
+      this.take(timeUs, enhancedPacket(unixUs, direction, NO_HEADERS, bytes, start, end, originalLength), waiting);
+    } else {
+      standalonePackets(record, (headers, partStart, partEnd, originalLength) => {
+        const block = enhancedPacket(unixUs, direction, headers, bytes, partStart, partEnd, originalLength);
+        this.take(timeUs, block, waiting);
+      });
+    }
     while (this.waitingBytes > this.options.limits.pcapngPendingBytes) this.releaseOldest();
     this.writeUntil(this.newestUs - this.options.limits.pcapngReorderUs);
   }
@@ -142,6 +143,15 @@ export class PcapngSink {
     this.waitingBytes = 0;
     this.output.fill(0);
     this.outputLength = 0;
+  }
+
+  private take(timeUs: number, block: Buffer, waiting: Waiting | undefined): void {
+    if (waiting === undefined) {
+      this.enqueue({ timeUs, block });
+    } else {
+      waiting.entries.push({ timeUs, block });
+      this.waitingBytes += block.length;
+    }
   }
 
   /** Where the packets of a connection wait, if they have to. */
