@@ -1,8 +1,8 @@
 /**
  * A passive parser of both directions of one HTTP/1.1 connection (RFC 9112).
  *
- * Theory of operation. Each direction is a state machine of its own (request.ts, response.ts); what joins them is a queue of exchanges, in the order of
- * the requests. A response answers the first request of the queue that has no answer (RFC 9112 section 9.3.2).
+ * Theory of operation. Each direction is a state machine of its own (request.ts, response.ts); what joins them is a queue of
+ * exchanges (ledger.ts), in the order of the requests. A response answers the first request of the queue that has no answer (RFC 9112 section 9.3.2).
  *
  *     state    client                                          server
  *     IDLE     between messages; first byte -> HEAD            the same
@@ -15,8 +15,8 @@
  *
  * What is lost stays lost: a hole inside a body's content is survived since only lengths matter there; any other hole, and bytes
  * that are no HTTP, lead to LOST. From there:
- * - A request line, of a known method, at the beginning of a segment begins anew when no request waits for a response and the server is between
- *   two responses. Where requests were seen to be pipelined that is no proof, and the connection must have been quiet as well.
+ * - A request line, of a known method, at the beginning of a segment begins anew when no request waits for a response and the
+ *   server is between two responses. Where requests were seen to be pipelined that is no proof, and the connection must have been quiet as well.
  * - A status line at the beginning of a segment begins anew. It answers the last request that is older than it, and the requests
  *   before that one lost their response; with pipelining nothing tells which request it answers, and all of them are given up.
  * A response for which there is no request is kept for a while as an orphan: its request may still be held up by reassembly.
