@@ -58,6 +58,11 @@ const INITIAL_GROUP_BYTES = 8 * 1024;
 /** Everything of a span that is not a string or an attribute, with room. */
 const FIXED_BYTES = 128;
 
+/** Payloads that are kept to be filled again: as many as are usually under way, of the sizes that hurt. */
+const MAX_POOLED = 8;
+const MIN_POOLED_BYTES = 64 * 1024;
+const ROUND_BYTES = 256 * 1024;
+
 export interface EncoderScope {
   readonly name: string;
   readonly version: string;
@@ -86,6 +91,7 @@ export class OtlpEncoder {
   private readonly keys: KeyCache[] = [];
   private readonly scope: Uint8Array;
   private readonly scratch = new ProtobufWriter(1024);
+  private readonly pool: Buffer[] = [];
   private spanCount = 0;
   private byteCount = 0;
 
@@ -147,7 +153,7 @@ export class OtlpEncoder {
       parts.push({ group, scopeSpans, resourceSpans });
       total += 1 + varintLength(resourceSpans) + resourceSpans;
     }
-    const writer = new ProtobufWriter(total);
+    const writer = new ProtobufWriter(0, this.bufferFor(total));
     for (const { group, scopeSpans, resourceSpans } of parts) {
       writer.byte(TAG.requestResourceSpans);
       writer.varint(resourceSpans);
@@ -166,6 +172,21 @@ export class OtlpEncoder {
     this.lastGroup = undefined;
     this.otherGroup = undefined;
     return batch;
+  }
+
+  /**
+   * Gives back the payload of a batch that nobody reads any more. Large buffers that come and go make the garbage collector run
+   * over everything: half of the exporter's cost without this.
+   */
+  recycle(payload: Buffer): void {
+    const { buffer, byteLength } = payload;
+    if (byteLength >= MIN_POOLED_BYTES && this.pool.length < MAX_POOLED) this.pool.push(Buffer.from(buffer));
+  }
+
+  private bufferFor(bytes: number): Buffer {
+    const at = this.pool.findIndex((buffer) => buffer.length >= bytes);
+    if (at >= 0) return this.pool.splice(at, 1)[0]!;
+    return Buffer.allocUnsafeSlow(bytes < MIN_POOLED_BYTES ? bytes : Math.ceil(bytes / ROUND_BYTES) * ROUND_BYTES);
   }
 
   private groupOf(resource: Resource): Group {

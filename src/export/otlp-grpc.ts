@@ -247,7 +247,12 @@ export class OtlpGrpcOutput implements Output {
       // After the deadline it was counted as lost.
       if (this.state === 'closed' || !this.underWay.delete(batch)) return;
       if (outcome.delivered) this.delivered(batch, outcome.rejected, outcome.message);
-      else this.failed(batch, outcome.error, sentMs);
+      else if (this.failed(batch, outcome.error, sentMs) === 'kept') {
+        this.pump();
+        return;
+      }
+      // The call has ended, so gRPC is done with the bytes.
+      if (Buffer.isBuffer(batch.payload) && this.batcher instanceof OtlpEncoder) this.batcher.recycle(batch.payload);
       this.pump();
       if (this.queue.length === 0 && this.underWay.size === 0) this.idle?.();
     });
@@ -269,20 +274,21 @@ export class OtlpGrpcOutput implements Output {
     }
   }
 
-  private failed(batch: QueuedBatch, error: unknown, sentMs: number): void {
+  private failed(batch: QueuedBatch, error: unknown, sentMs: number): 'kept' | 'dropped' {
     const { status, retryable, retryDelayMs } = classify(error);
     const reason = error instanceof Error ? error.message.slice(0, 256) : '';
     const nowMs = performance.now();
     if (!retryable || nowMs - batch.firstSentMs > this.retry.giveUpMs) {
       this.drop('export_failed', batch.spans);
       this.log.error('spans could not be exported', { spans: batch.spans, status, reason });
-      if (!retryable) return;
+      if (!retryable) return 'dropped';
     } else {
       this.queue.unshift(batch);
       this.queuedSpans += batch.spans;
       this.queuedBytes += batch.byteLength;
       this.makeRoom();
     }
+    const kept = this.queue.includes(batch) ? 'kept' : 'dropped';
     // Requests that were sent before the last failure say nothing new.
     if (this.failures === 0 || sentMs >= this.lastFailureMs) {
       if (this.failures === 0)
@@ -294,6 +300,7 @@ export class OtlpGrpcOutput implements Output {
     } else if (retryDelayMs !== undefined) {
       this.pausedUntilMs = Math.max(this.pausedUntilMs, nowMs + retryDelayMs);
     }
+    return kept;
   }
 
   private drop(reason: string, spans: number): void {

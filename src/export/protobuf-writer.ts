@@ -13,8 +13,9 @@ export class ProtobufWriter {
   position = 0;
   private most = 0;
 
-  constructor(capacity: number) {
-    this.buffer = Buffer.allocUnsafeSlow(Math.max(capacity, 16));
+  /** @param buffer to write into, as long as there is room in it */
+  constructor(capacity: number, buffer?: Buffer) {
+    this.buffer = buffer ?? Buffer.allocUnsafeSlow(Math.max(capacity, 16));
   }
 
   /** Makes room for `bytes` more. */
