@@ -8,7 +8,7 @@ import {
   HANDSHAKE,
   MAX_FRAGMENT_LENGTH,
   RECORD_HEADER_LENGTH,
-} from './record_stream.ts';
+} from './record-stream.ts';
 
 /**
  * Whether the first bytes of a direction are TLS: a record with the beginning of a ClientHello or ServerHello; where the start of the

@@ -1,6 +1,6 @@
 import type { Direction } from '../flow/connection.ts';
 import { randomName, type SecretName, type SecretStore } from '../secrets/store.ts';
-import { tls12Keys, wipeKeys } from './key_schedule.ts';
+import { tls12Keys, wipeKeys } from './key-schedule.ts';
 import { Opener } from './opener.ts';
 import type { CipherSuite } from './suites.ts';
 

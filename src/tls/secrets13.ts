@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import type { KeyLogLabel } from '../secrets/keylog.ts';
 import { earlyName, handshakeName, randomName, type SecretName, type SecretStore } from '../secrets/store.ts';
 import { MESSAGE_HASH } from './hello.ts';
-import { deriveSecret, HASH_LENGTH, masterSecret, NODE_HASH } from './key_schedule.ts';
+import { deriveSecret, HASH_LENGTH, masterSecret, NODE_HASH } from './key-schedule.ts';
 import type { CipherSuite } from './suites.ts';
 
 /** The labels of RFC 8446 7.1 by those of the key log. */

@@ -7,7 +7,7 @@ import {
   SECRET_TLS13_HANDSHAKE,
   type SecretRecord,
 } from '../../../src/capture/records.ts';
-import { deriveSecret } from '../../../src/tls/key_schedule.ts';
+import { deriveSecret } from '../../../src/tls/key-schedule.ts';
 import { openersHeld } from '../../../src/tls/opener.ts';
 import { recordOpenssl } from './openssl.ts';
 import { type Chunk, type Recording, Replay, recordNode } from './support.ts';
