@@ -31,7 +31,7 @@ export interface ReadCaptureResult {
 
 const DEFAULT_CHUNK_BYTES = 512 * 1024;
 const DEFAULT_MAX_BLOCK_BYTES = 64 * 1024 * 1024;
-const FILE_READ_BYTES = 1024 * 1024;
+const FILE_READ_BYTES = 256 * 1024;
 /** RFC 1952 2.3.1 */
 const GZIP_MAGIC = 0x8b1f;
 
@@ -104,7 +104,8 @@ class CaptureFile implements FileHandler {
   private readonly chunks: RecordChunks;
   private readonly ignored: ReasonCounts = {};
   private reader: FormatReader | undefined = undefined;
-  private waiting: Buffer[] = [];
+  /** One buffer for the whole file: what was read and not used is waiting[0..waitingBytes). */
+  private waiting = Buffer.alloc(0);
   private waitingBytes = 0;
   private packets = 0;
   private lastUs = 0;
@@ -115,15 +116,15 @@ class CaptureFile implements FileHandler {
   }
 
   push(part: Buffer): void {
-    this.waiting.push(part);
-    this.waitingBytes += part.length;
+    this.makeRoom(part.length);
+    this.waitingBytes += part.copy(this.waiting, this.waitingBytes);
     if (this.waitingBytes < (this.reader?.wanted ?? 12)) return;
-    const bytes = this.waiting.length === 1 ? part : Buffer.concat(this.waiting);
+    const bytes = this.waiting.subarray(0, this.waitingBytes);
     this.reader ??= this.recognise(bytes);
     const used = this.reader.read(bytes, this.offset, this);
     this.offset += used;
-    this.waitingBytes = bytes.length - used;
-    this.waiting = this.waitingBytes === 0 ? [] : [bytes.subarray(used)];
+    this.waiting.copyWithin(0, used, this.waitingBytes);
+    this.waitingBytes -= used;
   }
 
   finish(): ReadCaptureResult {
@@ -161,6 +162,14 @@ class CaptureFile implements FileHandler {
     if (type !== SECRETS_TLS_KEY_LOG) return;
     this.chunks.flush();
     this.options.onSecrets(bytes);
+  }
+
+  private makeRoom(bytes: number): void {
+    const needed = this.waitingBytes + bytes;
+    if (needed <= this.waiting.length) return;
+    const larger = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.waiting.length));
+    this.waiting.copy(larger, 0, 0, this.waitingBytes);
+    this.waiting = larger;
   }
 
   private recognise(bytes: Buffer): FormatReader {
