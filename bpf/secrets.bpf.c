@@ -38,8 +38,8 @@ struct ossl_param {
 _Static_assert(sizeof(struct ossl_param) == 40, "OSSL_PARAM");
 
 #define PARAMS_MAX 16
-/* Read at once: holds all that is wanted of every known version (TLS 1.3: label is 5th or 6th; TLS 1.2: the 3 seeds are 3rd to 5th). */
-#define PARAMS_BLOCK 6
+/* Read at once: all parameters of libssl's calls, their end included (TLS 1.3: at most 7; TLS 1.2: 8). */
+#define PARAMS_BLOCK 8
 
 /* Little-endian words of the key strings, their NUL included. */
 #define WORD_KEY 0x0079656bULL	       /* "key" */
