@@ -55,7 +55,7 @@ void CaptureObject::Load(const CaptureOptions& options) {
     if (error != 0) throw BpfError("cannot set the constants of the capture programs", error);
   }
 
-  error = bpf_object__load(object_);
+  error = LoadObject(object_);
   if (error != 0) throw BpfError("cannot load the capture programs into the kernel", error);
 
   if (variables == nullptr) throw BpfError("the BPF object has no variables", ENOENT);

@@ -1,6 +1,7 @@
 #include "native/bpf_log.h"
 
 #include <bpf/libbpf.h>
+#include <signal.h>
 
 #include <cstdarg>
 #include <cstdio>
@@ -53,6 +54,16 @@ std::string TakeBpfLogTail() {
   }
   while (!log.empty() && log.back() == '\n') log.pop_back();
   return log;
+}
+
+int LoadObject(bpf_object* object) {
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &before);
+  const int error = bpf_object__load(object);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return error;
 }
 
 BpfError::BpfError(const std::string& what, int error) : std::runtime_error(Describe(what, error)), error_(std::abs(error)) {}

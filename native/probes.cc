@@ -1,4 +1,5 @@
 #include "native/probes.h"
+#include "native/bpf_log.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -139,7 +140,7 @@ int Probes::Load(const ProbeOptions& options, bool multi, bool cookies, std::str
   bpf_map__set_initial_value(rodata, constants.data(), constants.size());
   if (multi) bpf_program__set_expected_attach_type(program, static_cast<enum bpf_attach_type>(kTraceUprobeMulti));
   int error = options.control_ring_fd >= 0 ? bpf_map__reuse_fd(ring, options.control_ring_fd) : 0;
-  if (error == 0) error = bpf_object__load(object);
+  if (error == 0) error = LoadObject(object);
   if (error != 0) {
     bpf_object__close(object);
     *log = LastLines(buffer);

@@ -167,7 +167,7 @@ std::vector<socket_record> ScanByIterator(const std::string& object_path, int so
     error = bpf_map__set_initial_value(map, &agent_tgid, sizeof agent_tgid);
     if (error != 0) throw BpfError("cannot set the constants of the socket scan", error);
   }
-  error = bpf_object__load(object.get());
+  error = LoadObject(object.get());
   if (error != 0) throw BpfError("the kernel does not take the socket iterator", error);
   bpf_program* program = bpf_object__find_program_by_name(object.get(), "scan_sockets");
   std::unique_ptr<bpf_link, LinkCloser> link(program == nullptr ? nullptr : bpf_program__attach_iter(program, nullptr));
