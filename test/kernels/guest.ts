@@ -1,0 +1,51 @@
+/** Runs in the guest of vm-run.sh: a short live test. Prints one JSON object, or fails. */
+import assert from 'node:assert/strict';
+import { release } from 'node:os';
+import { startAgent, wirespan } from '../support/agent.ts';
+import { Cleanup } from '../support/cleanup.ts';
+import { assertKernelClean } from '../support/kernel.ts';
+import { run } from '../support/process.ts';
+import { startNodeServer } from '../support/servers.ts';
+
+const cleanup = new Cleanup();
+try {
+  const doctor = await wirespan(['doctor', '--json']);
+  assert.equal(doctor.exitCode, 0, `doctor: ${doctor.stdout}\n${doctor.stderr}`);
+
+  const server = await startNodeServer(cleanup);
+  const agent = await startAgent(cleanup);
+  const curl = (version: string, target: string) =>
+    run('curl', ['-sk', '--tls-max', version, `${server.url}${target}`, '-o', '/dev/null', '-w', '%{http_code}']);
+  for (const [version, target] of [
+    ['1.3', '/bytes/100'],
+    ['1.2', '/status/503'],
+    ['1.3', '/bytes/300000'],
+  ] as const) {
+    await curl(version, target);
+  }
+  const ofServer = await agent.waitForSpans(3, (span) => span.kind === 'SERVER');
+  const { spans, stats } = await agent.stop();
+
+  assert.deepEqual(
+    ofServer.map((span) => [span.attributes['url.path'], span.attributes['http.response.status_code']]),
+    [
+      ['/bytes/100', 200],
+      ['/status/503', 503],
+      ['/bytes/300000', 200],
+    ],
+  );
+  for (const span of ofServer) {
+    assert.equal(span.resource['process.pid'], server.running.pid);
+    const client = spans.find((other) => other.kind === 'CLIENT' && other.spanId === span.parentSpanId);
+    assert.equal(client?.traceId, span.traceId, 'the client span of the pair');
+    assert.equal(client?.resource['process.executable.name'], 'curl');
+  }
+  assert.equal(stats.packets.lost, 0);
+  await cleanup.run();
+  await assertKernelClean();
+  process.stdout.write(
+    `${JSON.stringify({ kernel: release(), readyMs: Math.round(agent.readyMs), spans: spans.length, stats })}\n`,
+  );
+} finally {
+  await cleanup.run();
+}

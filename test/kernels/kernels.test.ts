@@ -1,0 +1,28 @@
+/** The agent on the kernels of Debian 11, 12 and 12's backports, each booted under software emulation with this machine's own files. */
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { root } from '../support/paths.ts';
+import { runAnyway } from '../support/process.ts';
+
+/** Of the command in the guest; the boot takes some seconds more. */
+const GUEST_TIMEOUT_S = 400;
+
+const script = (name: string) => fileURLToPath(new URL(name, import.meta.url));
+
+// Two at a time: an emulated machine keeps one core busy.
+suite('kernels', { concurrency: 2 }, () => {
+  for (const kernel of ['5.10', '6.1', '6.12']) {
+    test(`on Linux ${kernel} the agent attaches, sees HTTPS with its owners, and leaves nothing behind`, async (t) => {
+      const result = await runAnyway(script('vm-run.sh'), [kernel, process.execPath, script('guest.ts')], {
+        cwd: root,
+        env: { VM_TIMEOUT: String(GUEST_TIMEOUT_S), WIRESPAN_TIME_SCALE: '40' },
+        timeoutMs: (GUEST_TIMEOUT_S + 180) * 1000,
+      });
+      assert.equal(result.exitCode, 0, `${result.exitCode ?? result.signal}\n${result.stdout}\n${result.stderr}`);
+      const report = JSON.parse(result.stdout.slice(result.stdout.indexOf('{'))) as Record<string, unknown>;
+      assert.ok(String(report.kernel).startsWith(`${kernel}.`), `this was ${report.kernel}`);
+      t.diagnostic(JSON.stringify(report));
+    });
+  }
+});
