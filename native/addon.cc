@@ -4,10 +4,13 @@
 
 #include <linux/types.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <ctime>
 #include <string>
@@ -299,9 +302,14 @@ Napi::Value ClockOffsetUs(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(offset) / 1000);
 }
 
-// setDumpable(false): no core dump of this process, whose memory holds keys. Its files in /proc then belong to root.
-Napi::Value SetDumpable(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), prctl(PR_SET_DUMPABLE, info[0].ToBoolean() ? 1 : 0) == 0);
+// protectMemory(): no core dump of this process, whose memory holds keys, and no look into it by others of its user. Its files in /proc
+// then belong to root.
+Napi::Value ProtectMemory(const Napi::CallbackInfo& info) {
+  rlimit none = {0, 0};
+  if (prctl(PR_SET_DUMPABLE, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0) {
+    throw Napi::Error::New(info.Env(), std::string("cannot keep this process's memory from being dumped: ") + strerror(errno));
+  }
+  return info.Env().Undefined();
 }
 
 // probeFeature(name, cgroupPath): undefined when it works here, else why not.
@@ -313,7 +321,7 @@ Napi::Value ProbeFeature(const Napi::CallbackInfo& info) {
 void ExportCapture(Napi::Env env, Napi::Object exports) {
   exports.Set("CaptureSession", CaptureSession::Define(env));
   exports.Set("clockOffsetUs", Napi::Function::New(env, ClockOffsetUs, "clockOffsetUs"));
-  exports.Set("setDumpable", Napi::Function::New(env, SetDumpable, "setDumpable"));
+  exports.Set("protectMemory", Napi::Function::New(env, ProtectMemory, "protectMemory"));
   exports.Set("probeFeature", Napi::Function::New(env, ProbeFeature, "probeFeature"));
 }
 

@@ -4,8 +4,11 @@ import { type Assembly, assemble, createLog, packageVersion, shutdownOutputs } f
 import { findCgroupRoot } from './capture/cgroup.ts';
 import { KernelClock } from './capture/kernel-clock.ts';
 import { LiveCapture } from './capture/live.ts';
+import { protectMemory } from './capture/native.ts';
 import { walkChunk } from './capture/walk.ts';
 import type { AgentOptions } from './cli/options.ts';
+import { nothingSeenYet } from './cli/waiting.ts';
+import { outputsInUse } from './export/create.ts';
 import type { Connection } from './flow/connection.ts';
 import { openPcapng, type PcapngFile } from './pcapng/file.ts';
 import { KeyLogFile } from './secrets/keylog-file.ts';
@@ -17,6 +20,9 @@ import { readHost } from './workload/host.ts';
 import { Workloads } from './workload/workloads.ts';
 
 const TICK_MS = 50;
+/** When nothing is seen the console says so, less and less often. */
+const FIRST_HINT_S = 1;
+const HINT_FACTOR = 10;
 
 /** Everything that runs while the agent does. */
 interface Parts extends Assembly {
@@ -31,11 +37,14 @@ interface Parts extends Assembly {
 /** @returns the exit code; @throws Error for people when the agent cannot run here */
 export async function runAgent(options: AgentOptions): Promise<number> {
   const stop = new StopRequest();
+  protectMemory();
   const parts = build(options, () => stop.request());
   const timer = await begin(parts);
   announce(parts, options);
+  const hints = startHints(parts, options);
   await stop.requested;
   clearInterval(timer);
+  clearInterval(hints);
   await end(parts, options);
   return 0;
 }
@@ -70,7 +79,10 @@ function build(options: AgentOptions, onBroken: () => void): Parts {
     log,
     counters,
     perspective: options.perspective ?? 'auto',
-    onBroken,
+    // A disk that is full may have the other outputs go on, and is counted; a reader that has gone wants no more.
+    onBroken: (why) => {
+      if (why === 'reader_gone') onBroken();
+    },
     spans: { resources: workloads, clock, idSalt: randomBytes(16), unknownNames: 'unknown_service' },
     pipeline: {
       pcapng: pcapng?.sink,
@@ -103,9 +115,31 @@ async function begin(parts: Parts): Promise<NodeJS.Timeout> {
 function announce(parts: Parts, options: AgentOptions): void {
   const { log, probes } = parts;
   const probed = probes.list().filter((file) => file.probed);
-  const where = options.config.capture.cgroup ?? 'every process of this machine';
-  log.plain(`ready: watching ${where}; TLS secrets from ${probed.length} ${probed.length === 1 ? 'file' : 'files'}`);
+  log.plain(
+    `ready: watching ${watched(options)}; TLS secrets from ${probed.length} ${probed.length === 1 ? 'file' : 'files'}`,
+  );
   for (const file of probed) log.debug('probed', { path: file.path, library: file.library, version: file.version });
+}
+
+function watched(options: AgentOptions): string {
+  const { cgroup } = options.config.capture;
+  return cgroup === undefined ? 'every process of this machine' : `the processes below ${cgroup}`;
+}
+
+/** Whoever looks at an empty console is told, on standard error, whether that is right. */
+function startHints(parts: Parts, options: AgentOptions): NodeJS.Timeout | undefined {
+  if (!outputsInUse(options.config.outputs, process.env).includes('console')) return undefined;
+  const { counters, log } = parts;
+  let afterS = FIRST_HINT_S;
+  const begunMs = performance.now();
+  const timer = setInterval(() => {
+    if (counters.spans.made > 0) clearInterval(timer);
+    else if (performance.now() - begunMs >= afterS * 1000) {
+      for (const line of nothingSeenYet(watched(options), counters)) log.plain(line);
+      afterS *= HINT_FACTOR;
+    }
+  }, 200);
+  return timer.unref();
 }
 
 /** What was answered becomes spans, and all that was sent arrives, within the deadline. Nothing of ours stays in the kernel. */
@@ -118,16 +152,30 @@ async function end(parts: Parts, options: AgentOptions): Promise<void> {
   pipeline.finish('shutdown', clock.nowUs());
   await probes.stop();
   nativeProbes.close();
-  await pcapng?.finish(total(capture.lost()));
-  await shutdownOutputs(outputs, options.config.export.flushDeadlineMs);
+  const { flushDeadlineMs } = options.config.export;
+  const written = pcapng?.finish(total(capture.lost())) ?? Promise.resolve();
+  await Promise.all([within(flushDeadlineMs, written), shutdownOutputs(outputs, flushDeadlineMs)]);
   const { lost } = counters.packets;
   const { dropped } = counters.spans;
   if (total(lost) > 0) log.warn('packets were lost between kernel and agent; a larger capture.ring_mib may help', lost);
-  if (total(dropped) > 0) log.warn('spans were not exported', dropped);
+  if (total(dropped) > 0) log.warn('spans were not exported', { spans: total(dropped), ...dropped });
+  for (const [output, { dropped: unwritten }] of Object.entries(counters.otherOutputs)) {
+    if (total(unwritten) > 0) log.warn('spans were not written', { output, spans: total(unwritten), ...unwritten });
+  }
   if (options.statsTarget !== undefined) {
     await writeStats(options.statsTarget, toStats(counters, { probes: probes.counts }));
   }
   log.flush();
+}
+
+/** Waits for `work`, but no longer than that. */
+async function within(timeoutMs: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, timeoutMs);
+  });
+  await Promise.race([work, timeout]);
+  clearTimeout(timer);
 }
 
 function addCounts(to: ReasonCounts, from: ReasonCounts): void {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { CommonOptions } from './cli/options.ts';
 import type { Limits } from './config/limits.ts';
 import { createOutputs } from './export/create.ts';
+import type { WhyBroken } from './export/line-writer.ts';
 import type { Output } from './export/output.ts';
 import { Pipeline, type PipelineOptions } from './pipeline.ts';
 import { createProtocols } from './protocol/registry.ts';
@@ -25,8 +26,8 @@ export interface AssemblyParts {
   readonly perspective: Perspective;
   readonly log: Log;
   readonly counters?: Counters;
-  /** An output that cannot go on, such as a pipe without reader. */
-  readonly onBroken: () => void;
+  /** No output can write any more. */
+  readonly onBroken: (why: WhyBroken) => void;
   readonly spans: Pick<SpanBuilderOptions, 'resources' | 'clock' | 'idSalt' | 'unknownNames'>;
   readonly pipeline: Pick<PipelineOptions, 'observers' | 'pcapng' | 'mute' | 'explainMissingSecret'>;
 }

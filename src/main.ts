@@ -12,8 +12,8 @@ const DONE = 0;
 const FAILED = 1;
 const WRONG_USAGE = 2;
 
-/** After the command has returned, what still keeps the event loop alive is given this long. */
-const EXIT_GRACE_MS = 2000;
+/** After the command has returned, what still keeps the event loop alive, such as a request that nobody answers, is given this long. */
+const EXIT_GRACE_MS = 200;
 
 async function main(words: readonly string[]): Promise<number> {
   let invocation: Invocation;

@@ -2,6 +2,7 @@
 import { createReadStream, readFileSync } from 'node:fs';
 import { assemble, createLog, shutdownOutputs } from './assembly.ts';
 import { readCaptureFile } from './capture/file.ts';
+import { protectMemory } from './capture/native.ts';
 import type { CaptureSink, PacketRecord } from './capture/records.ts';
 import { walkChunk } from './capture/walk.ts';
 import type { ReplayOptions } from './cli/options.ts';
@@ -17,12 +18,14 @@ const TICK_INTERVAL_US = 100_000;
 /** A capture file may bring all its secrets at once, and its key log does: they are no burden beside the file itself. */
 const REPLAY_SECRETS = 1_000_000;
 
-/** @returns the exit code: 0, or 1 when a file could not be read to its end */
+/** @returns the exit code: 0, or 1 when a file could not be read to its end or what came of it not be written */
 export async function runReplay(options: ReplayOptions): Promise<number> {
   const { config } = options;
+  protectMemory();
   const log = createLog(options);
   const counters = newCounters();
   let stopped = false;
+  let failed = false;
   const stop = (): void => {
     if (stopped) process.exit(1);
     stopped = true;
@@ -34,7 +37,10 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
     log,
     counters,
     perspective: options.perspective ?? 'server',
-    onBroken: stop,
+    onBroken: (why) => {
+      if (why === 'write_failed') failed = true;
+      stopped = true;
+    },
     spans: { resources: { resourceOf: () => undefined }, clock: identityClock, unknownNames: 'address' },
     pipeline: { pcapng: pcapng?.sink },
   });
@@ -42,7 +48,6 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
   process.on('SIGINT', stop).on('SIGTERM', stop);
 
   const sink = new ReplaySink(pipeline);
-  let failed = false;
   for (const file of options.files) {
     try {
       const result = await readCaptureFile(

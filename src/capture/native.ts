@@ -6,6 +6,8 @@ import { createRequire } from 'node:module';
  */
 export interface NativeLayout {
   /** Offsets of bpf/events.h by struct, in the shape of the constants of records.ts. */
+  /** See protectMemory(). */
+  protectMemory(): void;
   recordLayout(): Record<'HEADER' | 'PACKET' | 'SOCKET' | 'PROCESS' | 'SECRET', Record<string, number>>;
 }
 
@@ -28,4 +30,13 @@ export function native<T = NativeLayout>(): T {
     }
   }
   return loaded as T;
+}
+
+/**
+ * Keeps the memory of this process, which holds keys and traffic, out of core dumps and away from other processes of the same user:
+ * PR_SET_DUMPABLE 0 (prctl(2), ptrace(2)) and RLIMIT_CORE 0 (getrlimit(2)).
+ * @throws Error when the kernel refuses
+ */
+export function protectMemory(): void {
+  native().protectMemory();
 }

@@ -1,7 +1,7 @@
-import type { Counters } from '../telemetry/counters.ts';
+import type { Counters, Deliveries } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
 import { ConsoleOutput, consoleStyle } from './console.ts';
-import { LineWriter } from './line-writer.ts';
+import { LineWriter, type WhyBroken } from './line-writer.ts';
 import { NoOutput } from './none.ts';
 import type { EncoderScope } from './otlp-encoder.ts';
 import { type OtlpGrpcLimits, OtlpGrpcOutput } from './otlp-grpc.ts';
@@ -16,8 +16,8 @@ export interface OutputDependencies {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** `export` of the configuration. */
   readonly limits?: OtlpGrpcLimits;
-  /** An output that cannot go on, such as a pipe without reader. */
-  readonly onBroken?: () => void;
+  /** Called when the last output that could still write no longer can. */
+  readonly onBroken?: (why: WhyBroken) => void;
 }
 
 const SCOPE_NAME = 'wirespan';
@@ -35,24 +35,50 @@ export function defaultOutputs(environment: Readonly<Record<string, string | und
  * @throws Error that says what is wrong: an unknown output, a file that cannot be opened
  */
 export function createOutputs(specs: readonly string[], dependencies: OutputDependencies): Output[] {
-  const wanted = specs.length > 0 ? specs : defaultOutputs(dependencies.environment);
-  return wanted.map((spec) => createOutput(spec, dependencies));
+  const wanted = outputsInUse(specs, dependencies.environment);
+  const { counters, onBroken } = dependencies;
+  const primary = primaryOutput(wanted);
+  let left = wanted.length;
+  const lineDependencies = {
+    ...dependencies,
+    onBroken: (why: WhyBroken) => {
+      left--;
+      if (left === 0) onBroken?.(why);
+    },
+  };
+  return wanted.map((spec) => {
+    const deliveries = spec === primary ? counters.spans : { exported: 0, dropped: {} };
+    if (spec !== primary) counters.otherOutputs[spec] = deliveries;
+    return createOutput(spec, lineDependencies, deliveries);
+  });
 }
 
-function createOutput(spec: string, dependencies: OutputDependencies): Output {
+export function outputsInUse(
+  specs: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): readonly string[] {
+  return specs.length > 0 ? specs : defaultOutputs(environment);
+}
+
+/** The one whose deliveries are those of Counters.spans. */
+function primaryOutput(wanted: readonly string[]): string | undefined {
+  return wanted.find((spec) => spec === 'otlp') ?? wanted.find((spec) => spec.startsWith('otlp-json')) ?? wanted[0];
+}
+
+function createOutput(spec: string, dependencies: OutputDependencies, deliveries: Deliveries): Output {
   const scope: EncoderScope = { name: SCOPE_NAME, version: dependencies.version };
   switch (spec) {
     case 'otlp':
       return otlp(scope, dependencies);
     case 'console':
-      return new ConsoleOutput(lineWriter(undefined, false, dependencies), consoleStyle());
+      return new ConsoleOutput(lineWriter(undefined, deliveries, dependencies), consoleStyle());
     case 'otlp-json':
-      return new OtlpJsonOutput(lineWriter(undefined, true, dependencies), scope);
+      return new OtlpJsonOutput(lineWriter(undefined, deliveries, dependencies), scope);
     case 'none':
       return new NoOutput();
     default:
       if (!spec.startsWith('otlp-json=')) throw new Error(`unknown output ${JSON.stringify(spec)}`);
-      return new OtlpJsonOutput(lineWriter(spec.slice('otlp-json='.length), true, dependencies), scope);
+      return new OtlpJsonOutput(lineWriter(spec.slice('otlp-json='.length), deliveries, dependencies), scope);
   }
 }
 
@@ -68,10 +94,10 @@ function otlp(scope: EncoderScope, dependencies: OutputDependencies): Output {
   return new OtlpGrpcOutput({ counters, log, scope, encoder, ...(limits !== undefined && { limits }) });
 }
 
-function lineWriter(path: string | undefined, countsExported: boolean, dependencies: OutputDependencies): LineWriter {
-  const { counters, log, onBroken } = dependencies;
+function lineWriter(path: string | undefined, deliveries: Deliveries, dependencies: OutputDependencies): LineWriter {
+  const { log, onBroken } = dependencies;
   try {
-    return new LineWriter({ path, counters, log, countsExported, onBroken });
+    return new LineWriter({ path, deliveries, log, onBroken });
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
     throw new Error(`otlp-json: cannot open ${path ?? 'standard output'}: ${code}`);

@@ -1,17 +1,19 @@
 import { closeSync, constants, fstatSync, openSync, write } from 'node:fs';
 import { isatty } from 'node:tty';
-import { type Counters, count } from '../telemetry/counters.ts';
+import { count, type Deliveries } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
+
+/** `reader_gone`: nobody reads the pipe any more, which is an end and no failure. `write_failed`: the file system said no. */
+export type WhyBroken = 'reader_gone' | 'write_failed';
 
 export interface LineWriterOptions {
   /** A file's path, which is overwritten; undefined: standard output. */
   readonly path: string | undefined;
-  readonly counters: Counters;
+  /** Where spans are counted: exported once their line is written. */
+  readonly deliveries: Deliveries;
   readonly log: Log;
-  /** Spans whose line was written count as exported. */
-  readonly countsExported: boolean;
-  /** Called once when no more can be written, for instance because the reader of the pipe has gone. */
-  readonly onBroken?: (() => void) | undefined;
+  /** Called once when no more can be written. */
+  readonly onBroken?: ((why: WhyBroken) => void) | undefined;
   /** Bytes that may wait; what comes on top is dropped. */
   readonly maxBytes?: number;
   /** For tests: a descriptor instead of a path; it is not closed. */
@@ -32,7 +34,8 @@ interface Line {
  * Writes lines to a file or to standard output without ever holding up the caller: what a slow reader does not take waits, within a
  * bound, and is dropped and counted beyond it.
  *   output_full   too much waited
- *   write_failed  the file system or the reader said no; nothing more is written then
+ *   write_failed  the file system said no; nothing more is written then
+ *   reader_gone   nobody reads the pipe any more; nothing more is written then
  *   deadline      not written when the time for shutdown was over
  */
 export class LineWriter {
@@ -48,6 +51,7 @@ export class LineWriter {
   private written = 0;
   private busy = false;
   private broken = false;
+  private whyBroken: WhyBroken = 'write_failed';
   private ended = false;
   private closed = false;
   private readonly waiting: (() => void)[] = [];
@@ -73,7 +77,7 @@ export class LineWriter {
   /** @param text whole lines, each with its line feed */
   write(text: string, spans: number): void {
     if (this.broken || this.ended) {
-      this.drop(this.ended ? 'shutdown' : 'write_failed', spans);
+      this.drop(this.ended ? 'shutdown' : this.whyBroken, spans);
       return;
     }
     // At most three bytes for each UTF-16 unit; nearly always one.
@@ -147,7 +151,7 @@ export class LineWriter {
       this.waitingBytes -= line.text.length;
     }
     this.current = [];
-    if (this.options.countsExported) this.options.counters.spans.exported += spans;
+    this.options.deliveries.exported += spans;
     if (this.waitingBytes <= HIGH_WATER_BYTES) for (const resolve of this.waiting.splice(0)) resolve();
     this.next();
   }
@@ -155,10 +159,15 @@ export class LineWriter {
   private refused(error: NodeJS.ErrnoException): void {
     const where = this.options.path ?? 'standard output';
     // `| head` is no failure, only an end.
-    if (error.code === 'EPIPE') this.options.log.info('the reader of the output has gone', { output: where });
-    else this.options.log.error('the output cannot be written', { output: where, reason: error.code ?? error.message });
-    this.fail('write_failed');
-    this.options.onBroken?.();
+    if (error.code === 'EPIPE') {
+      this.whyBroken = 'reader_gone';
+      this.options.log.info('the reader of the output has gone', { output: where });
+    } else {
+      const reason = error.code ?? error.message;
+      this.options.log.error('the output cannot be written any more', { output: where, reason });
+    }
+    this.fail(this.whyBroken);
+    this.options.onBroken?.(this.whyBroken);
   }
 
   /** Counts everything that was not wholly written, and stops. */
@@ -171,7 +180,7 @@ export class LineWriter {
       if (end > this.written) this.drop(reason, line.spans);
       else spans += line.spans;
     }
-    if (this.options.countsExported) this.options.counters.spans.exported += spans;
+    this.options.deliveries.exported += spans;
     for (const line of this.lines) this.drop(reason, line.spans);
     this.current = [];
     this.lines = [];
@@ -190,7 +199,7 @@ export class LineWriter {
   }
 
   private drop(reason: string, spans: number): void {
-    if (this.options.countsExported && spans > 0) count(this.options.counters.spans.dropped, reason, spans);
+    if (spans > 0) count(this.options.deliveries.dropped, reason, spans);
   }
 }
 

@@ -1,6 +1,6 @@
 import { ROOT_CONTEXT, SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import { SamplingDecision } from '@opentelemetry/sdk-trace-node';
-import { defaultRedactedQueryKeys, forbiddenHeaders } from '../config/schema.ts';
+import { defaultRedactedQueryKeys, forbiddenHeaders } from '../config/http.ts';
 import type { Exchange, HttpExchange } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
 import type { Clock } from '../telemetry/clock.ts';
@@ -177,7 +177,7 @@ export class SpanBuilder {
 
     this.target.parse(exchange.method, exchange.target, this.redactor);
     if (isOtlpExport(exchange, this.target.path)) {
-      count(this.counters.spans.dropped, 'otlp_export', wanted);
+      count(this.counters.spans.leftOut, 'otlp_export', wanted);
       return;
     }
 
@@ -190,7 +190,7 @@ export class SpanBuilder {
     const state = this.stateOf(connection);
     const first = wantClient ? this.clientSpan : this.serverSpan;
     if (!this.identify(first, state, exchange, context)) {
-      count(this.counters.spans.dropped, 'unsampled', wanted);
+      count(this.counters.spans.leftOut, 'unsampled', wanted);
       return;
     }
 

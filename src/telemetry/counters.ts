@@ -5,6 +5,12 @@ export function count(counts: ReasonCounts, reason: string, n = 1): void {
   counts[reason] = (counts[reason] ?? 0) + n;
 }
 
+/** What became of the spans that an output was given. */
+export interface Deliveries {
+  exported: number;
+  dropped: ReasonCounts;
+}
+
 /** What the process has seen, made and lost: the source of --stats and of the agent's own metrics. One object per process. */
 export interface Counters {
   packets: { captured: number; bytes: number; lost: ReasonCounts; ignored: ReasonCounts };
@@ -30,7 +36,17 @@ export interface Counters {
   incomplete: ReasonCounts;
   /** By protocol. */
   parseErrors: ReasonCounts;
-  spans: { made: number; exported: number; dropped: ReasonCounts };
+  /**
+   * `exported` and `dropped` are those of one output, so that each span counts once: of the first in use of otlp, otlp-json and
+   * console. Once the outputs have ended, made = exported + dropped, unless the only output is `none`.
+   */
+  spans: Deliveries & {
+    made: number;
+    /** Spans that were not made on purpose: `unsampled`, and `otlp_export`, the telemetry of other processes. */
+    leftOut: ReasonCounts;
+  };
+  /** The same of every further output, by its name as --output takes it. */
+  otherOutputs: Record<string, Deliveries>;
 }
 
 export function newCounters(): Counters {
@@ -42,6 +58,7 @@ export function newCounters(): Counters {
     exchanges: {},
     incomplete: {},
     parseErrors: {},
-    spans: { made: 0, exported: 0, dropped: {} },
+    spans: { made: 0, exported: 0, dropped: {}, leftOut: {} },
+    otherOutputs: {},
   };
 }

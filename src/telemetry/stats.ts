@@ -21,6 +21,7 @@ export interface StatsJson extends ProcessUsage {
   };
   readonly exchanges: ReasonCounts;
   readonly incomplete: ReasonCounts;
+  /** See Counters.spans: made = exported + dropped. */
   readonly spans: { readonly made: number; readonly exported: number; readonly dropped: ReasonCounts };
   readonly parseErrors: ReasonCounts;
 }
@@ -69,7 +70,10 @@ export async function writeStats(target: string, stats: StatsJson): Promise<void
     return;
   }
   await new Promise<void>((resolve, reject) => {
-    process.stdout.write(line, (error) => (error == null ? resolve() : reject(error)));
+    // Whoever reads may have stopped early (`| head -1`): no failure. The stream throws what nobody listens for.
+    const failed = (error: NodeJS.ErrnoException): void => (error.code === 'EPIPE' ? resolve() : reject(error));
+    process.stdout.on('error', failed);
+    process.stdout.write(line, (error) => (error == null ? resolve() : failed(error)));
   });
 }
 

@@ -23,7 +23,7 @@ describe('line writer', () => {
   it('writes everything in order and counts it', async () => {
     const { log, counters } = setUp();
     const path = join(directory, 'all');
-    const writer = new LineWriter({ path, counters, log, countsExported: true });
+    const writer = new LineWriter({ path, deliveries: counters.spans, log });
     let wanted = '';
     for (let i = 0; i < 5000; i++) {
       writer.write(`line ${i} \u00fc\n`, 2);
@@ -40,7 +40,7 @@ describe('line writer', () => {
   it('says once that a device is full, and counts what it lost', async () => {
     const { log, counters, lines } = setUp();
     let broken = 0;
-    const writer = new LineWriter({ path: '/dev/full', counters, log, countsExported: true, onBroken: () => broken++ });
+    const writer = new LineWriter({ path: '/dev/full', deliveries: counters.spans, log, onBroken: () => broken++ });
     writer.write('a\n', 1);
     writer.write('b\n', 2);
     await new Promise((resolve) => setTimeout(resolve, 50));
@@ -64,9 +64,8 @@ describe('line writer', () => {
     const writer = new LineWriter({
       path: undefined,
       fd: nonBlocking,
-      counters,
+      deliveries: counters.spans,
       log,
-      countsExported: true,
       maxBytes: 200_000,
     });
     const text = `${'x'.repeat(999)}\n`;
@@ -89,10 +88,10 @@ describe('line writer', () => {
       import { newCounters } from ${JSON.stringify(new URL('../../../src/telemetry/counters.ts', import.meta.url).href)};
       const counters = newCounters();
       const log = { info: (m) => process.stderr.write('info ' + m), warn() {}, error: (m) => process.stderr.write('error ' + m) };
-      const writer = new LineWriter({ path: undefined, counters, log, countsExported: true, onBroken: () => clearInterval(timer) });
+      const writer = new LineWriter({ path: undefined, deliveries: counters.spans, log, onBroken: () => clearInterval(timer) });
       let sent = 0;
       const timer = setInterval(() => { for (let i = 0; i < 100; i++) { writer.write('x'.repeat(99) + '\\n', 1); sent++; } }, 1);
-      process.on('beforeExit', () => process.stderr.write(' ' + (sent === counters.spans.exported + (counters.spans.dropped.write_failed ?? 0))));
+      process.on('beforeExit', () => process.stderr.write(' ' + (sent === counters.spans.exported + (counters.spans.dropped.reader_gone ?? 0))));
     `;
     const child = spawn(process.execPath, ['--input-type=module', '--eval', script]);
     let errors = '';
@@ -135,7 +134,7 @@ describe('otlp-json output', () => {
       }
     }
     assert.equal(found, 600);
-    assert.deepEqual(counters.spans, { made: 600, exported: 600, dropped: {} });
+    assert.deepEqual(counters.spans, { made: 600, exported: 600, dropped: {}, leftOut: {} });
   });
 
   it('says which file cannot be opened', () => {

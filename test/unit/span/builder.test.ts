@@ -384,7 +384,7 @@ describe('http spans', () => {
         .length;
     assert.equal(post('/v1/traces', 'application/x-protobuf'), 0);
     assert.equal(post('/otlp/v1/logs', 'application/json; charset=utf-8'), 0);
-    assert.equal(counters.spans.dropped.otlp_export, 4);
+    assert.equal(counters.spans.leftOut.otlp_export, 4);
     assert.equal(post('/v1/traces', 'text/plain'), 2);
     assert.equal(post('/v1/tracesx', 'application/json'), 2);
     assert.equal(counters.spans.made, 4);
@@ -422,7 +422,7 @@ describe('context', () => {
     const counters = newCounters();
     const requestHeaders = headers({ host: 'h', traceparent: `00-${TRACE}-${PARENT}-00` });
     assert.equal(builder({ counters }).build(exchange({ requestHeaders })).length, 0);
-    assert.deepEqual(counters.spans, { made: 0, exported: 0, dropped: { unsampled: 2 } });
+    assert.deepEqual(counters.spans, { made: 0, exported: 0, dropped: {}, leftOut: { unsampled: 2 } });
     const sampling = { followParent: false, root: undefined };
     assert.equal(builder({ sampling }).build(exchange({ requestHeaders })).length, 2);
   });
@@ -466,7 +466,7 @@ describe('context', () => {
       }
     }
     assert.ok(kept > 850 && kept < 1150, String(kept));
-    assert.equal(counters.spans.dropped.unsampled, 4000 - kept);
+    assert.equal(counters.spans.leftOut.unsampled, 4000 - kept);
     const sampled = headers({ host: 'h', traceparent: `00-${'0'.repeat(31)}1-${PARENT}-01` });
     assert.equal(spans.build(exchange({ requestHeaders: sampled })).length, 1);
     assert.deepEqual(warnings, []);
