@@ -84,14 +84,16 @@ export class Recorder implements CaptureSink {
         resent: packet.egress,
       }))
       .sort((a, b) => a.at - b.at);
+    const stream: Buffer[] = [];
     let next = 0;
     for (const part of parts) {
-      if (part.at < next && part.resent) continue;
-      if (part.at !== next)
-        throw new Error(`byte ${Math.min(part.at, next)} ${part.at < next ? 'came twice' : 'is missing'}`);
-      next += part.payload.length;
+      if (part.at > next) throw new Error(`byte ${next} is missing`);
+      if (part.at < next && !part.resent) throw new Error(`byte ${part.at} came twice`);
+      const fresh = part.payload.subarray(next - part.at);
+      stream.push(fresh);
+      next += fresh.length;
     }
-    return Buffer.concat(parts.map((part) => part.payload));
+    return Buffer.concat(stream);
   }
 
   /** The last word about a socket. */
