@@ -313,6 +313,7 @@ class TlsLayer implements Layer, RecordSink {
     this.#ended = true;
     this.#stopStreams();
     this.#context.mute();
+    if (!this.#busy) this.#release();
   }
 
   #host(): HandshakeHost {
