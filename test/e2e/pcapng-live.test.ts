@@ -1,0 +1,78 @@
+/** The file that the agent writes is an oracle for its spans: tshark, with no key log, reads the same exchanges from it. */
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { replay, startAgent } from '../support/agent.ts';
+import { cleanupAfter } from '../support/cleanup.ts';
+import { curlLoad, nodeLoad } from '../support/clients.ts';
+import { assertKernelClean } from '../support/kernel.ts';
+import { startNginx } from '../support/nginx.ts';
+import type { FlatSpan } from '../support/spans.ts';
+import { type HttpMessage, tsharkHttp } from '../support/tshark.ts';
+
+const REQUESTS = 400;
+
+const targetOf = (span: FlatSpan) =>
+  `${span.attributes['url.path']}${span.attributes['url.query'] === undefined ? '' : `?${span.attributes['url.query']}`}`;
+
+/** Requests and responses of each stream, paired in order: what a passive reader without our code makes of them. */
+function exchangesOf(messages: readonly HttpMessage[]): string[] {
+  const streams = new Map<number, { requests: string[]; statuses: number[] }>();
+  for (const message of messages) {
+    const stream = streams.get(message.stream) ?? { requests: [], statuses: [] };
+    streams.set(message.stream, stream);
+    if (message.method !== undefined) stream.requests.push(`${message.method} ${message.target}`);
+    else if (message.status !== undefined) stream.statuses.push(message.status);
+  }
+  return [...streams.values()]
+    .flatMap(({ requests, statuses }) => requests.map((request, at) => `${request} ${statuses[at]}`))
+    .sort();
+}
+
+test('tshark decrypts what was written and finds the exchanges of the spans; so does a replay', async (t) => {
+  const cleanup = cleanupAfter(t);
+  const nginx = await startNginx(cleanup, { workers: 2 });
+  const file = join(await cleanup.temporaryFolder(), 'live.pcapng');
+  const agent = await startAgent(cleanup, { args: ['--pcapng', file] });
+  const plain = `http://127.0.0.1:${nginx.plainPort}`;
+  const tls12 = `https://127.0.0.1:${nginx.tls12Port}`;
+  const tls13 = `https://127.0.0.1:${nginx.tls13Port}`;
+  await nodeLoad({
+    bases: [plain, tls12, tls13],
+    count: REQUESTS - 100,
+    concurrency: 8,
+    newConnectionEvery: 4,
+    prefix: 'n',
+  });
+  await curlLoad(tls13, 50, 'c13');
+  await curlLoad(tls12, 50, 'c12');
+
+  const ports = new Set<unknown>([nginx.plainPort, nginx.tls12Port, nginx.tls13Port]);
+  const ours = (span: FlatSpan) => ports.has(span.attributes['server.port']);
+  await agent.waitForSpans(2 * REQUESTS, ours, 30_000);
+  const { spans, stats } = await agent.stop();
+  const served = (list: readonly FlatSpan[]) =>
+    list
+      .filter((span) => ours(span) && span.kind === 'SERVER')
+      .map(
+        (span) =>
+          `${span.attributes['http.request.method']} ${targetOf(span)} ${span.attributes['http.response.status_code']}`,
+      )
+      .sort();
+  const expected = served(spans);
+  assert.equal(expected.length, REQUESTS);
+  assert.equal(stats.packets.lost, 0);
+
+  const filter = [...ports].map((port) => `tcp.port==${port}`).join(' or ');
+  assert.deepEqual(exchangesOf(await tsharkHttp(file, [], `(${filter})`)), expected);
+  const replayed = await replay(cleanup, [file]);
+  assert.deepEqual(served(replayed.spans), expected);
+  // The same ids as live: they come from the connection and the offset in it, not from who computes them.
+  const ids = (list: readonly FlatSpan[]) =>
+    list
+      .filter((span) => ours(span) && span.kind === 'SERVER')
+      .map((span) => `${span.traceId} ${span.spanId} ${span.parentSpanId}`)
+      .sort();
+  assert.deepEqual(ids(replayed.spans), ids(spans));
+  await assertKernelClean();
+});
