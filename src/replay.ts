@@ -15,6 +15,7 @@ import { toStats, writeStats } from './telemetry/stats.ts';
 
 const READ_BYTES = 256 * 1024;
 const TICK_INTERVAL_US = 100_000;
+const KEEP_ALIVE_MS = 60_000;
 /** A capture file may bring all its secrets at once, and its key log does: they are no burden beside the file itself. */
 const REPLAY_SECRETS = 1_000_000;
 
@@ -47,6 +48,8 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
   if (options.keylogFile !== undefined) secrets.addKeyLogText(readFileSync(options.keylogFile));
   process.on('SIGINT', stop).on('SIGTERM', stop);
 
+  // While a backend is waited for, nothing else may be under way.
+  const alive = setInterval(() => {}, KEEP_ALIVE_MS);
   const sink = new ReplaySink(pipeline);
   for (const file of options.files) {
     try {
@@ -68,6 +71,7 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
   await shutdownOutputs(outputs, config.export.flushDeadlineMs);
   if (options.statsTarget !== undefined) await writeStats(options.statsTarget, toStats(counters));
   log.flush();
+  clearInterval(alive);
   return failed ? 1 : 0;
 }
 

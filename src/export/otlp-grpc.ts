@@ -53,8 +53,9 @@ export interface OtlpGrpcOptions {
 
 /** Collectors accept messages of 4 MiB unless told otherwise; some room is left for what a proxy may add. */
 const MAX_BATCH_BYTES = 4 * 1024 * 1024 - 64 * 1024;
-/** A source that can wait does so while the queue is fuller than this share. */
+/** A source that can wait does so while the queue is fuller than this share, or holds more than a few batches: a longer one gains nothing. */
 const HIGH_WATER = 0.5;
+const HIGH_WATER_BATCHES = 6;
 /** Each wait is this much longer than the last, and up to this share shorter, so that agents do not come back all at once. */
 const BACKOFF_FACTOR = 1.5;
 const JITTER = 0.3;
@@ -88,6 +89,7 @@ export class OtlpGrpcOutput implements Output {
   private readonly maxBatchSpans: number;
   private readonly maxBatchBytes: number;
   private readonly maxQueueBytes: number;
+  private readonly highWaterSpans: number;
 
   private readonly queue: QueuedBatch[] = [];
   private queuedSpans = 0;
@@ -114,6 +116,7 @@ export class OtlpGrpcOutput implements Output {
     this.maxQueueBytes = this.limits.queueMib * 1024 * 1024;
     this.maxBatchSpans = Math.min(this.limits.batchSpans, this.limits.queueSpans);
     this.maxBatchBytes = Math.min(MAX_BATCH_BYTES, this.maxQueueBytes);
+    this.highWaterSpans = HIGH_WATER_BATCHES * this.maxBatchSpans;
   }
 
   exchange(_exchange: Exchange, spans: readonly Span[]): void {
@@ -234,7 +237,7 @@ export class OtlpGrpcOutput implements Output {
 
   private isCrowded(): boolean {
     return (
-      this.queuedSpans + this.batcher.spans > this.limits.queueSpans * HIGH_WATER ||
+      this.queuedSpans + this.batcher.spans > Math.min(this.limits.queueSpans * HIGH_WATER, this.highWaterSpans) ||
       this.queuedBytes + this.batcher.bytes > this.maxQueueBytes * HIGH_WATER
     );
   }
