@@ -10,7 +10,13 @@ import { startNodeServer } from '../support/servers.ts';
 const cleanup = new Cleanup();
 try {
   const doctor = await wirespan(['doctor', '--json']);
-  assert.equal(doctor.exitCode, 0, `doctor: ${doctor.stdout}\n${doctor.stderr}`);
+  const { checks } = JSON.parse(doctor.stdout) as { checks: { name: string; state: string; detail: string }[] };
+  const unfit = checks.filter((check) => check.state === 'no').map((check) => `${check.name}: ${check.detail}`);
+  assert.deepEqual(
+    { exitCode: doctor.exitCode, unfit },
+    { exitCode: 0, unfit: [] },
+    `doctor: ${unfit.join('\n')}\n${doctor.stderr}`,
+  );
 
   const server = await startNodeServer(cleanup);
   const agent = await startAgent(cleanup);
