@@ -201,6 +201,7 @@ function talker(socket: tls.TLSSocket, peer: tls.TLSSocket, sent: Buffer[]): Tal
           left -= data.length;
           if (left > 0) return;
           peer.off('data', onData);
+          peer.off('error', reject);
           resolve();
         };
         peer.on('data', onData);
