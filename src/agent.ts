@@ -1,13 +1,15 @@
 /** The composition root of `wirespan agent`: the kernel as the source, processes as the owners, timers and signals. */
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { type Assembly, assemble, createLog, packageVersion, shutdownOutputs } from './assembly.ts';
-import { findCgroupRoot } from './capture/cgroup.ts';
+import { checkCgroup, findCgroupRoot } from './capture/cgroup.ts';
 import { KernelClock } from './capture/kernel-clock.ts';
 import { LiveCapture } from './capture/live.ts';
 import { protectMemory } from './capture/native.ts';
 import { walkChunk } from './capture/walk.ts';
 import type { AgentOptions } from './cli/options.ts';
 import { nothingSeenYet } from './cli/waiting.ts';
+import { type CapabilityCheck, capabilityRemedy, checkCapabilities } from './doctor/capabilities.ts';
 import { outputsInUse } from './export/create.ts';
 import type { Connection } from './flow/connection.ts';
 import { openPcapng, type PcapngFile } from './pcapng/file.ts';
@@ -38,7 +40,7 @@ interface Parts extends Assembly {
 export async function runAgent(options: AgentOptions): Promise<number> {
   const stop = new StopRequest();
   protectMemory();
-  const parts = build(options, () => stop.request());
+  const parts = withRights(() => build(options, () => stop.request()));
   const timer = await begin(parts);
   announce(parts, options);
   const hints = startHints(parts, options);
@@ -49,6 +51,23 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   return 0;
 }
 
+/** Says which capabilities are missing when that is why the kernel refused. */
+function withRights(start: () => Parts): Parts {
+  const missing = checkCapabilities(readFileSync('/proc/self/status', 'utf8')).filter(({ effective }) => !effective);
+  const list = (lacks: readonly CapabilityCheck[]): string =>
+    lacks.map(({ name, use }) => `${name} (${use})`).join(', ');
+  let parts: Parts;
+  try {
+    parts = start();
+  } catch (error) {
+    if (!missing.some(({ required }) => required)) throw error;
+    const [first] = (error as Error).message.split('\n');
+    throw new Error(`${first}\nmissing: ${list(missing)}\n${capabilityRemedy(process.execPath)}`);
+  }
+  if (missing.length > 0) parts.log.warn('less is seen without some capabilities', { missing: list(missing) });
+  return parts;
+}
+
 function build(options: AgentOptions, onBroken: () => void): Parts {
   const { config } = options;
   const { limits } = config;
@@ -57,7 +76,7 @@ function build(options: AgentOptions, onBroken: () => void): Parts {
   const clock = new KernelClock();
   const workloads = new Workloads({ host: readHost(), agentVersion: packageVersion(), limits });
   const capture = LiveCapture.open({
-    cgroupPath: config.capture.cgroup ?? findCgroupRoot(),
+    cgroupPath: config.capture.cgroup === undefined ? findCgroupRoot() : checkCgroup(config.capture.cgroup),
     packetRingBytes: config.capture.ringMib * 1024 * 1024,
     excludedPorts: config.capture.excludePorts,
     pollMs: config.capture.pollMs,

@@ -30,6 +30,8 @@ export const LIVE = [
   { package: 'iproute2', command: 'ip' },
   { package: 'bpftool', command: 'bpftool' },
   { package: 'binutils', command: 'readelf' },
+  { package: 'gnutls-bin', command: 'gnutls-serv' },
+  { package: 'util-linux', command: 'setpriv' },
 ];
 
 /** For the tests on other kernels. @type {Need[]} */

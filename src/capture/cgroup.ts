@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
@@ -20,6 +20,25 @@ export function findCgroupRoot(mounts: string = readFileSync('/proc/self/mounts'
     'no cgroup v2 hierarchy is mounted, which the packet programs are attached to; ' +
       'mount one (mkdir -p /run/cgroup2 && mount -t cgroup2 none /run/cgroup2), or in a container mount the host’s /sys/fs/cgroup',
   );
+}
+
+/** f_type of statfs(2), from linux/magic.h. */
+const CGROUP2_SUPER_MAGIC = 0x63677270;
+
+/**
+ * @param path a directory of the cgroup v2 hierarchy, whose subtree is to be watched
+ * @returns the same
+ * @throws Error for people when it is none
+ */
+export function checkCgroup(path: string): string {
+  let why: string;
+  try {
+    if (statfsSync(path).type === CGROUP2_SUPER_MAGIC && existsSync(join(path, 'cgroup.procs'))) return path;
+    why = 'is no cgroup of version 2';
+  } catch (error) {
+    why = `cannot be looked at (${(error as NodeJS.ErrnoException).code})`;
+  }
+  throw new Error(`--cgroup: ${path} ${why}; expected a directory such as ${join(findCgroupRoot(), 'system.slice')}`);
 }
 
 /**

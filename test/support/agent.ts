@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { chown, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Cleanup } from './cleanup.ts';
 import { until } from './net.ts';
@@ -13,7 +13,13 @@ export interface Stats {
   connections: { tcp: number; tls: number; decrypted: number; undecryptable: Record<string, number> };
   exchanges: Record<string, number>;
   incomplete: Record<string, number>;
-  spans: { made: number; exported: number; dropped: Record<string, number> };
+  spans: {
+    made: number;
+    exported: number;
+    dropped: Record<string, number>;
+    leftOut: Record<string, number>;
+  };
+  otherOutputs: Record<string, { exported: number; dropped: Record<string, number> }>;
   parseErrors: Record<string, number>;
   cpuSeconds: number;
   wallSeconds: number;
@@ -26,6 +32,8 @@ export interface AgentOptions {
   env?: Record<string, string | undefined>;
   /** `false`: no otlp-json output of ours. */
   json?: boolean;
+  /** The user id that the agent will have, which its files are given to. */
+  owner?: number;
   /** Before the command, such as `ip netns exec NAME`. */
   prefix?: readonly string[];
   /** Instead of this Node with the entry file. */
@@ -67,6 +75,7 @@ async function readOrEmpty(file: string): Promise<string> {
 /** Starts `wirespan agent` and waits until it is ready. Needs root. */
 export async function startAgent(cleanup: Cleanup, options: AgentOptions = {}): Promise<Agent> {
   const folder = await cleanup.temporaryFolder();
+  if (options.owner !== undefined) await chown(folder, options.owner, options.owner);
   const spansFile = join(folder, 'spans.jsonl');
   const statsFile = join(folder, 'stats.json');
   const json = options.json === false ? [] : ['--output', `otlp-json=${spansFile}`];
