@@ -5,23 +5,15 @@ import type { Exchange, HttpExchange } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
 import type { Clock } from '../telemetry/clock.ts';
 import { type Counters, count } from '../telemetry/counters.ts';
-import { AttributeBlock, AttributeKey, KEY } from './attributes.ts';
+import { AttributeKey, KEY } from './attributes.ts';
 import { CONTEXT_HEADERS, WireContext } from './context.ts';
 import { connectionSeed, writeClientSpanId, writeServerSpanId, writeTraceId } from './ids.ts';
-import type { AttributeValue, Resource, ResourceResolver } from './resource.ts';
+import type { Resource, ResourceResolver } from './resource.ts';
 import { type Sampling, sampleAll } from './sampling.ts';
+import { currentSide, type Side } from './side.ts';
 import { PARENT_SPAN_ID, SPAN_ID, Span } from './span.ts';
 import { UnknownResources } from './unknown.ts';
-import {
-  defaultPort,
-  type Forwarded,
-  formatAuthority,
-  parseAuthority,
-  parseForwarded,
-  QueryRedactor,
-  Router,
-  Target,
-} from './url.ts';
+import { type Forwarded, parseForwarded, QueryRedactor, Router, Target } from './url.ts';
 
 /**
  * Whose spans are made of an exchange. `auto`: a CLIENT span when the client's socket is on this machine, a SERVER span when the
@@ -100,21 +92,6 @@ const KNOWN_METHODS: ReadonlySet<string> = new Set([
   'PATCH',
   'QUERY',
 ]);
-
-/** A proxied server's clients are not the connection's. */
-type Role = 'client' | 'server' | 'proxied server';
-
-/** Attributes that hold for a whole connection, as long as what they were made of stays the same. */
-interface Side {
-  readonly role: Role;
-  readonly authority: string | undefined;
-  readonly scheme: string;
-  readonly version: string;
-  readonly tlsVersion: string;
-  /** `scheme://host[:port]`. */
-  readonly origin: string;
-  readonly block: AttributeBlock;
-}
 
 interface ConnectionState {
   readonly seed: Int32Array;
@@ -444,68 +421,4 @@ function isOtlpExport(exchange: HttpExchange, path: string): boolean {
   if (exchange.method !== 'POST' || !/\/v1(?:development)?\/(?:traces|metrics|logs|profiles)$/.test(path)) return false;
   const type = exchange.requestHeaders.get('content-type')?.[0] ?? '';
   return /^application\/(?:x-protobuf|json)\s*(?:;|$)/i.test(type);
-}
-
-/** @returns `side` when it still holds, else a new one */
-function currentSide(
-  side: Side | undefined,
-  authority: string | undefined,
-  scheme: string,
-  exchange: HttpExchange,
-  role: Role,
-): Side {
-  const { tls } = exchange.connection;
-  const tlsVersion = tls?.version ?? '';
-  if (
-    side !== undefined &&
-    side.role === role &&
-    side.authority === authority &&
-    side.scheme === scheme &&
-    side.version === exchange.version &&
-    side.tlsVersion === tlsVersion
-  ) {
-    return side;
-  }
-  return newSide(authority, scheme, exchange, role, tlsVersion);
-}
-
-function newSide(
-  authority: string | undefined,
-  scheme: string,
-  exchange: HttpExchange,
-  role: Role,
-  tlsVersion: string,
-): Side {
-  const { connection } = exchange;
-  const peer = role === 'client' ? connection.server : connection.client;
-  // Without a usable Host the server is called by its address.
-  const named = authority === undefined ? undefined : parseAuthority(authority.trim());
-  const address = named?.host ?? connection.server.address;
-  const port = named === undefined ? connection.server.port : named.port < 0 ? defaultPort(scheme) : named.port;
-  const keys: AttributeKey[] = [];
-  const values: AttributeValue[] = [];
-  const set = (key: AttributeKey, value: AttributeValue): void => {
-    keys.push(key);
-    values.push(value);
-  };
-  set(KEY.serverAddress, address);
-  set(KEY.serverPort, port);
-  set(KEY.networkPeerAddress, peer.address);
-  set(KEY.networkPeerPort, peer.port);
-  if (exchange.version !== '') set(KEY.networkProtocolVersion, exchange.version);
-  if (role !== 'client') set(KEY.urlScheme, scheme);
-  if (role === 'server') set(KEY.clientAddress, peer.address);
-  if (tlsVersion !== '') {
-    set(KEY.tlsProtocolVersion, tlsVersion);
-    if (connection.tls?.cipherSuite) set(KEY.tlsCipher, connection.tls.cipherSuite);
-  }
-  return {
-    role,
-    authority,
-    scheme,
-    version: exchange.version,
-    tlsVersion,
-    origin: `${scheme}://${formatAuthority(address, port, scheme)}`,
-    block: new AttributeBlock(keys, values),
-  };
 }
