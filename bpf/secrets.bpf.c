@@ -38,8 +38,8 @@ struct ossl_param {
 _Static_assert(sizeof(struct ossl_param) == 40, "OSSL_PARAM");
 
 #define PARAMS_MAX 16
-/* Read at once: all parameters of libssl's calls, their end included (TLS 1.3: at most 7; TLS 1.2: 8). */
-#define PARAMS_BLOCK 8
+/* Read at once: all parameters of libssl's TLS 1.3 calls with their end, and all that is wanted of TLS 1.2's 8. More does not fit the stack. */
+#define PARAMS_BLOCK 7
 
 /* Little-endian words of the key strings, their NUL included. */
 #define WORD_KEY 0x0079656bULL	       /* "key" */
@@ -178,7 +178,7 @@ static __always_inline int read_value(void *to, __u64 from, __u32 size)
 	return size == HASH_MAX ? bpf_probe_read_user(to, HASH_MAX, (void *)from) : bpf_probe_read_user(to, HASH_MIN, (void *)from);
 }
 
-static __noinline int emit(struct pt_regs *ctx, struct found *found)
+static __always_inline int emit(struct pt_regs *ctx, struct found *found)
 {
 	struct secret_record *record;
 	__u32 secret_size = found->secret_size, context_size = found->context_size;
@@ -227,12 +227,12 @@ static __noinline int emit(struct pt_regs *ctx, struct found *found)
 }
 
 /* The parameters one by one: an array whose end lies close to an unreadable page, or with more in it than the first block. */
-static __noinline int derive_one_by_one(struct pt_regs *ctx, __u64 params)
+static __noinline int collect_one_by_one(__u64 params, struct found *found)
 {
 	struct ossl_param param;
-	struct found found = {};
 	int i, pass;
 
+	found->kind = found->seeds = 0;
 	for (pass = 0; pass < 2; pass++) {
 		for (i = 0; i < PARAMS_MAX; i++) {
 			if (bpf_probe_read_user(&param, sizeof(param), (void *)(params + i * sizeof(param))) != 0) {
@@ -242,16 +242,16 @@ static __noinline int derive_one_by_one(struct pt_regs *ctx, __u64 params)
 			if (param.key == 0)
 				break;
 			if (pass == 0)
-				look_at(&param, &found);
+				look_at(&param, found);
 			else
-				take_value(&param, &found);
-			if (found.end)
+				take_value(&param, found);
+			if (found->end)
 				return 0;
 		}
-		if (found.kind == 0)
+		if (found->kind == 0)
 			return 0;
 	}
-	return emit(ctx, &found);
+	return 1;
 }
 
 SEC("uprobe")
@@ -265,8 +265,11 @@ int wirespan_kdf(struct pt_regs *ctx)
 	/* Keys and nonces: a TLS 1.3 secret has the length of its hash, a TLS 1.2 key block is at least 40 bytes long. */
 	if (ctx->dx < HASH_MIN || address == 0)
 		return 0;
-	if (bpf_probe_read_user(params, sizeof(params), (void *)address) != 0)
-		return derive_one_by_one(ctx, address);
+	if (bpf_probe_read_user(params, sizeof(params), (void *)address) != 0) {
+		if (collect_one_by_one(address, &found))
+			emit(ctx, &found);
+		return 0;
+	}
 
 #pragma unroll
 	for (i = 0; i < PARAMS_BLOCK; i++) {
@@ -276,17 +279,22 @@ int wirespan_kdf(struct pt_regs *ctx)
 		if (found.end)
 			return 0;
 	}
-	if (found.kind == 0)
-		return i < PARAMS_BLOCK ? 0 : derive_one_by_one(ctx, address);
+	if (found.kind == 0 && i < PARAMS_BLOCK)
+		return 0;
+	if (found.kind != 0) {
 #pragma unroll
-	for (i = 0; i < PARAMS_BLOCK; i++) {
-		if (params[i].key == 0)
-			break;
-		take_value(&params[i], &found);
+		for (i = 0; i < PARAMS_BLOCK; i++) {
+			if (params[i].key == 0)
+				break;
+			take_value(&params[i], &found);
+		}
 	}
-	if (found.secret_size == 0 || found.context_size == 0 || (found.kind == SECRET_TLS12_MASTER && found.seeds < 3))
-		return derive_one_by_one(ctx, address);
-	return emit(ctx, &found);
+	if (found.secret_size == 0 || found.context_size == 0 || (found.kind == SECRET_TLS12_MASTER && found.seeds < 3)) {
+		if (!collect_one_by_one(address, &found))
+			return 0;
+	}
+	emit(ctx, &found);
+	return 0;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -79,26 +79,6 @@ ProbeError Failure(const std::string& what, int code) {
   return {code, what + ": " + std::strerror(code) + Advice(code)};
 }
 
-// Not the thread's own affair, but nothing is loaded at the same time: both loaders run on the main thread.
-int Quiet(enum libbpf_print_level, const char*, va_list) { return 0; }
-
-class QuietLibbpf {
- public:
-  QuietLibbpf() : previous_(libbpf_set_print(Quiet)) {}
-  ~QuietLibbpf() { libbpf_set_print(previous_); }
-
- private:
-  libbpf_print_fn_t previous_;
-};
-
-std::string LastLines(const std::vector<char>& log) {
-  std::string text(log.data());
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  size_t start = text.size();
-  for (int lines = 0; lines < 3 && start != std::string::npos && start > 0; lines++) start = text.rfind('\n', start - 1);
-  return start == std::string::npos ? text : text.substr(start);
-}
-
 void CloseAttachment(int link_fd, int perf_fd) {
   if (link_fd >= 0) close(link_fd);
   if (perf_fd >= 0) close(perf_fd);
@@ -107,13 +87,9 @@ void CloseAttachment(int link_fd, int perf_fd) {
 }  // namespace
 
 int Probes::Load(const ProbeOptions& options, bool multi, bool cookies, std::string* log) {
-  QuietLibbpf quiet;
-  std::vector<char> buffer(64 * 1024, '\0');
-  LIBBPF_OPTS(bpf_object_open_opts, open);
-  open.kernel_log_buf = buffer.data();
-  open.kernel_log_size = buffer.size();
-
-  bpf_object* object = bpf_object__open_file(options.object_path.c_str(), &open);
+  CaptureBpfLog();
+  TakeBpfLogTail();
+  bpf_object* object = bpf_object__open_file(options.object_path.c_str(), nullptr);
   if (object == nullptr) {
     *log = "cannot open " + options.object_path;
     return errno;
@@ -143,7 +119,7 @@ int Probes::Load(const ProbeOptions& options, bool multi, bool cookies, std::str
   if (error == 0) error = LoadObject(object);
   if (error != 0) {
     bpf_object__close(object);
-    *log = LastLines(buffer);
+    *log = TakeBpfLogTail();
     return -error;
   }
   object_ = object;
