@@ -11,7 +11,7 @@
  * - A SYN at its receiver and a SYN-ACK at its sender run with the *listener* as their socket, as does data that completes the handshake;
  *   RSTs without a socket and ACKs for TIME_WAIT run with a socket of the kernel that all connections share. They are delivered with cookie 0:
  *   the addresses say which connection they belong to, the cookie would lie. Neither is announced nor entered in `flows`.
- * - All others are announced by a socket_record ahead of their first packet.
+ * - All others are announced by a socket_record ahead of their first packet, and again when another owner becomes known.
  *
  * Who owns a socket: the process that created it (sock_create; an accepted socket inherits from its listener, because the storage is cloned),
  * until a process is seen to send: while a process holds the socket's lock (sk_lock.owned) nobody else transmits on it, so the
@@ -579,8 +579,11 @@ static __always_inline void capture(struct __sk_buff *skb, bool egress)
 			confirm_owner(socket, state);
 		announce(skb, state, cookie, &packet, egress);
 	} else if (egress && !(state->flags & (STATE_OWNER_CONFIRMED | STATE_OWN | STATE_OWN_PEER))) {
-		if (confirm_owner(socket, state))
-			send_socket_record(skb, state, cookie, 0);
+		if (confirm_owner(socket, state)) {
+			struct flow *peer = find_peer(&packet, true, state->netns);
+
+			send_socket_record(skb, state, cookie, peer ? peer->cookie : 0);
+		}
 	}
 	if (state->flags & (STATE_OWN | STATE_OWN_PEER))
 		return;

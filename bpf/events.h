@@ -26,10 +26,12 @@ struct record_header {
 /* One TCP/IP packet, from its network header on. */
 struct packet_record {
 	struct record_header header;
-	__u64 cookie;	      /* of the socket that sent (egress) or receives (ingress) it */
+	__u64 cookie;	      /* of the socket that sent (egress) or receives (ingress) it; 0 when that is a listener (SYN, SYN-ACK) or
+				 one of the kernel's own (RST of no socket), which say nothing of the connection */
 	__u32 netns;	      /* inode number of the socket's network namespace */
 	__u32 ifindex;
-	__u32 packet_length;  /* of the packet on the wire, network header included */
+	__u32 packet_length;  /* of the packet on the wire, network header included; of a packet in several records up to the end of
+				 this piece, so that no piece looks cut off */
 	__u32 captured;	      /* bytes that follow this struct */
 	__u32 payload_skip;   /* TCP payload bytes left out between the headers and what follows them; 0 but for the later
 				 pieces of a packet that is larger than one record holds */
@@ -43,7 +45,8 @@ struct packet_record {
 
 #define COMM_LENGTH 16
 
-/* Sent once for every TCP socket, before the first packet_record of that socket. */
+/* Sent for every TCP socket before its first packet_record, and again when another process is found to own it (a worker that answers on
+ * a connection accepted from its master's listener). */
 struct socket_record {
 	struct record_header header;
 	__u64 cookie;

@@ -63,7 +63,7 @@ export const SECRET = {
 export interface PacketRecord {
   /** Microseconds with a fraction: since boot (live, CLOCK_BOOTTIME) or since the Unix epoch (replay). */
   timeUs: number;
-  /** 0 when the packet comes from a file. */
+  /** 0 when the packet comes from a file, or was seen at a listener (SYN, SYN-ACK) or a socket of the kernel's own (some RSTs). */
   cookie: number;
   netns: number;
   ifindex: number;
@@ -76,7 +76,7 @@ export interface PacketRecord {
   end: number;
 }
 
-/** The owner of a socket, announced before its first packet. */
+/** The owner of a socket, announced before its first packet; again when another owner becomes known. */
 export interface SocketRecord {
   timeUs: number;
   cookie: number;
