@@ -413,9 +413,11 @@ function learnInitialSequence(flow: Flow, direction: Direction, sequence: number
 /** Interface index of `lo` in every network namespace. */
 const LOOPBACK_IFINDEX = 1;
 
-/** 0, or the network namespace where it tells apart what has the same addresses. */
+/**
+ * 0, or the network namespace where it tells apart what has the same addresses. Packets of a file have none; those that the kernel
+ * sends by itself, a SYN-ACK or RST, have one but no socket.
+ */
 function scopeOf(record: PacketRecord, segment: Segment): number {
-  if (record.cookie === 0) return 0;
   if (record.ifindex === LOOPBACK_IFINDEX) return record.netns | 0;
   return segment.family === 4 && record.bytes[segment.srcAddressStart] === 127 ? record.netns | 0 : 0;
 }
