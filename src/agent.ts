@@ -123,7 +123,11 @@ async function begin(parts: Parts): Promise<NodeJS.Timeout> {
   const { capture, clock, keylog, pipeline, probes } = parts;
   keylog?.poll();
   await probes.start();
-  capture.start((chunk, length) => walkChunk(chunk, length, pipeline));
+  capture.start((chunk, length) => {
+    // A program writes its key log before it sends what the keys protect.
+    keylog?.poll();
+    walkChunk(chunk, length, pipeline);
+  });
   for (const socket of capture.scanSockets()) pipeline.socket(socket);
   return setInterval(() => {
     keylog?.poll();

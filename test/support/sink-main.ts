@@ -2,6 +2,7 @@
  * A small OTLP/gRPC trace receiver, the child process of sink.ts. It counts the spans of a request without decoding them, so that it
  * costs little beside what is measured. HTTP/2 without TLS; gzip is understood.
  */
+import { appendFileSync } from 'node:fs';
 import { createServer, type ServerHttp2Stream } from 'node:http2';
 import { gunzipSync } from 'node:zlib';
 
@@ -12,6 +13,8 @@ interface Totals {
   refused: number;
 }
 const totals: Totals = { requests: 0, spans: 0, bytes: 0, refused: 0 };
+/** Where the requests are appended to, undone of gRPC's framing and compression. */
+const dumpFile = process.argv[3];
 /** The next so many requests are answered with this gRPC status instead. */
 let refusal = { status: 0, left: 0, delayMs: 0 };
 
@@ -82,6 +85,7 @@ server.on('stream', (stream) => {
     }
     const body = Buffer.concat(chunks);
     const message = body[0] === 1 ? gunzipSync(body.subarray(5)) : body.subarray(5);
+    if (dumpFile !== undefined) appendFileSync(dumpFile, message);
     totals.requests += 1;
     totals.bytes += body.length;
     totals.spans += countSpans(message);

@@ -25,12 +25,19 @@ export interface Sink {
   stop(): Promise<void>;
 }
 
-/** Starts an OTLP/gRPC receiver in a process of its own, which counts what it gets. `port` 0: any. */
-export async function startSink(cleanup: Cleanup, port = 0): Promise<Sink> {
-  const child: ChildProcess = fork(fileURLToPath(new URL('sink-main.ts', import.meta.url)), [String(port)], {
-    execArgv: [],
-    env: { ...process.env, NODE_TEST_CONTEXT: undefined },
-  });
+/**
+ * Starts an OTLP/gRPC receiver in a process of its own, which counts what it gets. `port` 0: any.
+ * @param dumpFile the bytes of the requests are appended to it, as sent
+ */
+export async function startSink(cleanup: Cleanup, port = 0, dumpFile?: string): Promise<Sink> {
+  const child: ChildProcess = fork(
+    fileURLToPath(new URL('sink-main.ts', import.meta.url)),
+    [String(port), ...(dumpFile === undefined ? [] : [dumpFile])],
+    {
+      execArgv: [],
+      env: { ...process.env, NODE_TEST_CONTEXT: undefined },
+    },
+  );
   const stop = async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, 'exit');
