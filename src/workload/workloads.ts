@@ -135,12 +135,14 @@ export class Workloads implements ResourceResolver {
   /** @param filename as given to execve(2), for when the process is gone already */
   #read(pid: number, startNs: number, comm: string, filename: string): Workload {
     let facts = readProcess(this.#procRoot, pid);
-    if (facts !== undefined && sameStart(facts.startNs, startNs)) {
+    const isSame = facts !== undefined && sameStart(facts.startNs, startNs);
+    if (facts !== undefined && isSame && facts.program !== '') {
       this.counts.processesRead++;
     } else {
-      // Gone, or its id is another process's by now.
       this.counts.processesVanished++;
-      facts = factsWithoutProc(pid, startNs, comm, filename);
+      const known = factsWithoutProc(pid, startNs, comm, filename);
+      // Gone, or its id is another process's by now; or it has ended and nobody has waited for it, then its cgroup is all that is left.
+      facts = isSame && facts !== undefined ? { ...known, cgroup: facts.cgroup } : known;
     }
     return { facts, resource: resourceOfProcess(facts, this.#host, this.#agentVersion) };
   }

@@ -221,3 +221,15 @@ test('a large environment is read whole', () => {
   resolver.socket(socket(1, 3));
   assert.equal(resolver.resourceOf(1)?.name, 'behind');
 });
+
+test('a process that has ended and was not waited for is named by what the kernel said', () => {
+  fake(7, { comm: 'curl', cgroup: `0::/docker/${containerId}` });
+  const resolver = workloads();
+  resolver.process(event(7, PROCESS_EXEC, { comm: 'curl', filename: '/usr/bin/curl' }));
+  resolver.socket(socket(1, 7));
+  const resource = resolver.resourceOf(1);
+  assert.equal(resource?.name, 'curl');
+  assert.equal(resource.attributes['process.executable.name'], 'curl');
+  assert.equal(resource.attributes['container.id'], containerId);
+  assert.deepEqual([resolver.counts.processesRead, resolver.counts.processesVanished], [0, 1]);
+});
