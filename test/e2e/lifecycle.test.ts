@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -46,6 +46,20 @@ async function configFile(cleanup: Cleanup, text: string): Promise<string> {
   const file = join(await cleanup.temporaryFolder(), 'wirespan.yaml');
   await writeFile(file, text);
   return file;
+}
+
+/** A backend that takes connections and says nothing. @returns its port */
+async function muteBackend(cleanup: Cleanup): Promise<number> {
+  const sockets: Socket[] = [];
+  const backend = createServer((socket) => sockets.push(socket.on('error', () => {}))).listen(0, '127.0.0.1');
+  await once(backend, 'listening');
+  cleanup.add(() => {
+    for (const socket of sockets) socket.destroy();
+    backend.close();
+  });
+  const address = backend.address();
+  assert.ok(address !== null && typeof address === 'object');
+  return address.port;
 }
 
 /** The agent's end, timed. */
@@ -110,17 +124,7 @@ suite('the end', () => {
     test(`a backend that is ${what}: in time, and with the number of spans that were lost`, async (t) => {
       const cleanup = cleanupAfter(t);
       const { cgroup, server } = await watchedServer(cleanup);
-      const port = await freePort();
-      if (what === 'mute') {
-        const backend = createServer((socket) => socket.on('error', () => {})).listen(port, '127.0.0.1');
-        await once(backend, 'listening');
-        const connections: { destroy(): unknown }[] = [];
-        backend.on('connection', (socket) => connections.push(socket));
-        cleanup.add(() => {
-          for (const connection of connections) connection.destroy();
-          backend.close();
-        });
-      }
+      const port = what === 'mute' ? await muteBackend(cleanup) : await freePort();
       const config = await configFile(
         cleanup,
         `export: { flush_deadline_ms: ${FLUSH_DEADLINE_MS}, batch_delay_ms: 100 }\n`,
@@ -140,6 +144,28 @@ suite('the end', () => {
       assert.match(stderr, /spans were not exported spans=10\b/);
     });
   }
+
+  test('a second signal: at once, and not as if all were well', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const { cgroup, server } = await watchedServer(cleanup);
+    const port = await muteBackend(cleanup);
+    const agent = await startAgent(cleanup, {
+      json: false,
+      args: ['--output', 'otlp', '--cgroup', cgroup.path],
+      env: { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}` },
+    });
+    await ask(cgroup, server, 1);
+    agent.running.child.kill('SIGINT');
+    await sleep(700 * timeScale);
+    assert.equal(agent.running.child.exitCode, null, 'it did not wait for the backend');
+    const begunMs = performance.now();
+    agent.running.child.kill('SIGTERM');
+    const { exitCode } = await agent.running.exited;
+    const ms = performance.now() - begunMs;
+    assert.ok(ms < 500 * timeScale, `took ${ms} ms`);
+    assert.equal(exitCode, 1);
+    await assertKernelClean();
+  });
 
   test('kill -9 leaves nothing in the kernel', async (t) => {
     const cleanup = cleanupAfter(t);
