@@ -10,6 +10,7 @@ import { cleanupAfter } from '../support/cleanup.ts';
 import { exportSpans, someSpan } from '../support/export.ts';
 import { assertKernelClean } from '../support/kernel.ts';
 import { until } from '../support/net.ts';
+import { joinedNamespace } from '../support/netns.ts';
 import { run } from '../support/process.ts';
 import { startNodeServer } from '../support/servers.ts';
 import { startSink } from '../support/sink.ts';
@@ -60,6 +61,29 @@ suite('--cgroup', () => {
     assert.equal(stats.connections.tcp, 6);
     assert.equal(stats.connections.decrypted, 6);
     assert.equal(stats.exchanges.http, 6);
+  });
+
+  test('each connection counts once, whatever its addresses', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const cgroup = await newCgroup(cleanup);
+    const namespace = await joinedNamespace(cleanup);
+    const own = [namespace.here.v4, namespace.here.v6];
+    const inHere = await Promise.all(
+      ['127.0.0.1', '::1', ...own].map((host) => startNodeServer(cleanup, { host, prefix: cgroup.prefix })),
+    );
+    const prefix = [...cgroup.prefix, ...namespace.prefix];
+    const inThere = await Promise.all(
+      [namespace.there.v4, namespace.there.v6].map((host) => startNodeServer(cleanup, { host, prefix })),
+    );
+    const agent = await startAgent(cleanup, { args: ['--cgroup', cgroup.path] });
+    const servers = [...inHere, ...inThere];
+    for (const { url } of servers) await curl(cgroup, '-g', `${url}/bytes/1`);
+    await agent.waitForSpans(2 * servers.length);
+    const { spans, stats } = await agent.stop();
+    assert.equal(spans.length, 2 * servers.length);
+    const { tcp, tls, decrypted, undecryptable } = stats.connections;
+    assert.deepEqual([tcp, tls, decrypted, undecryptable], [servers.length, servers.length, servers.length, {}]);
+    assert.equal(stats.exchanges.http, servers.length);
   });
 
   test('a cgroup below the watched one, and its container', async (t) => {
