@@ -118,6 +118,7 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
                        {
                            InstanceMethod<&CaptureSession::Attach>("attach"),
                            InstanceMethod<&CaptureSession::Start>("start"),
+                           InstanceMethod<&CaptureSession::Resume>("resume"),
                            InstanceMethod<&CaptureSession::Stop>("stop"),
                            InstanceMethod<&CaptureSession::Close>("close"),
                            InstanceMethod<&CaptureSession::Mute>("mute"),
@@ -152,11 +153,14 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
   }
   using Notifier = Napi::TypedThreadSafeFunction<CaptureSession, void, OnReady>;
 
-  // Hands chunks to JavaScript in turns, so that timers and sockets have theirs under load.
+  // Hands chunks to JavaScript in turns, so that timers and sockets have theirs under load. The next turn is JavaScript's to schedule: a
+  // thread-safe function that calls itself is called again at once, up to a thousand times (ThreadSafeFunction::Dispatch of
+  // src/node_api.cc), and while the reader keeps up the loop would see to nothing else.
   void Deliver(Napi::Env env, const Napi::Function& on_chunk) {
     constexpr int kChunksPerTurn = 8;
     Napi::HandleScope scope(env);
-    for (int i = 0; i < kChunksPerTurn && reader_; i++) {
+    for (int i = 0; i < kChunksPerTurn; i++) {
+      if (!reader_) return;
       size_t length = 0;
       int index = reader_->TakeReady(&length);
       if (index < 0) {
@@ -172,7 +176,12 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
       } give_back{this, index};
       on_chunk.Call({Napi::Number::New(env, index), Napi::Number::New(env, static_cast<double>(length))});
     }
-    if (reader_) notifier_.NonBlockingCall();
+    if (reader_) on_more_.Call({});
+  }
+
+  // resume(onChunk(index, length)): the next turn.
+  void Resume(const Napi::CallbackInfo& info) {
+    if (reader_) Deliver(info.Env(), info[0].As<Napi::Function>());
   }
 
   // The reader is done and everything was delivered.
@@ -190,6 +199,7 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
       notifier_.Release();
       napi_remove_env_cleanup_hook(Env(), OnEnvironmentEnd, this);
       on_finished_.Reset();
+      on_more_.Reset();
       chunks_.Reset();
       Unref();
     }
@@ -204,7 +214,7 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     Guarded(info.Env(), [&] { object_.Attach(); });
   }
 
-  // start(chunks: Buffer[], pollMs, onChunk(index, length), onFinished())
+  // start(chunks: Buffer[], pollMs, onChunk(index, length), onMore(), onFinished()). After onMore() nothing comes until resume().
   void Start(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     if (reader_) throw Napi::Error::New(env, "the capture has been started already");
@@ -215,7 +225,8 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
       pool.push_back({buffer.Data(), buffer.Length(), 0});
     }
     chunks_ = Napi::Persistent(chunks.As<Napi::Object>());
-    on_finished_ = Napi::Persistent(info[3].As<Napi::Function>());
+    on_more_ = Napi::Persistent(info[3].As<Napi::Function>());
+    on_finished_ = Napi::Persistent(info[4].As<Napi::Function>());
     notifier_ = Notifier::New(env, info[2].As<Napi::Function>(), "wirespan capture", 0, 1, this);
     napi_add_env_cleanup_hook(env, OnEnvironmentEnd, this);
     Ref();  // the thread refers to it
@@ -278,6 +289,7 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
   std::unique_ptr<wirespan::RingReader> reader_;
   Notifier notifier_;
   Napi::ObjectReference chunks_;
+  Napi::FunctionReference on_more_;
   Napi::FunctionReference on_finished_;
   int stats_fd_ = -1;
 };

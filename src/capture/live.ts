@@ -38,8 +38,11 @@ interface CaptureSession {
     chunks: Buffer[],
     pollMs: number,
     onChunk: (index: number, length: number) => void,
+    /** There is more: nothing comes until resume(). */
+    onMore: () => void,
     onFinished: () => void,
   ): void;
+  resume(onChunk: (index: number, length: number) => void): void;
   stop(): void;
   close(): void;
   mute(cookie: number): number;
@@ -136,7 +139,9 @@ export class LiveCapture {
     this.chunks = Array.from({ length: captureLimits.chunks }, () => Buffer.allocUnsafeSlow(captureLimits.chunkBytes));
     const { promise, resolve } = Promise.withResolvers<void>();
     const deliver = (index: number, length: number) => onChunk(this.chunks[index]!, length);
-    explained(() => this.session.start(this.chunks, this.options.pollMs, deliver, resolve));
+    // Timers and sockets have their turn before the next chunks.
+    const more = (): void => void setImmediate(() => this.session.resume(deliver));
+    explained(() => this.session.start(this.chunks, this.options.pollMs, deliver, more, resolve));
     this.finished = promise;
     try {
       explained(() => this.session.attach());

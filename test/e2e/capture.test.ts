@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
-import { setTimeout } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { findCgroupRoot } from '../../src/capture/cgroup.ts';
 import { LiveCapture } from '../../src/capture/live.ts';
@@ -216,6 +216,28 @@ describe('live capture', { timeout: 120_000 }, () => {
     const lost = running.capture.lost();
     await stopCapture(running);
     assert.ok((lost.packet_ring_full ?? 0) > 0);
+  });
+
+  it('gives timers and sockets their turn while there is more to deliver than can be read', async () => {
+    const server = await startServer();
+    const capture = LiveCapture.open({ cgroupPath: findCgroupRoot() });
+    let inTurn = 0;
+    const turns: number[] = [];
+    capture.start(() => inTurn++);
+    // Blocks this thread, so that many chunks wait for it.
+    const urls = Array.from({ length: 20 }, () => `http://127.0.0.1:${server.port}/`);
+    const post20 = ['-sS', '--noproxy', '*', '-H', 'Expect:', '--data-binary', `@${bodyPath}`, ...urls];
+    execFileSync('curl', post20, { maxBuffer: 64 * MIB });
+    const deadline = performance.now() + 20_000;
+    while (turns.reduce((sum, chunks) => sum + chunks, 0) < 30 && performance.now() < deadline) {
+      await setImmediate();
+      turns.push(inTurn);
+      inTurn = 0;
+    }
+    await capture.stop();
+    const chunks = turns.reduce((sum, number) => sum + number, 0);
+    assert.ok(chunks >= 30, `${chunks} chunks of what should have been 40 MiB`);
+    assert.ok(Math.max(...turns) <= 8, `${Math.max(...turns)} chunks in one turn of the loop`);
   });
 
   it('can be started and stopped again and again', async () => {
