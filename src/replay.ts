@@ -1,7 +1,7 @@
 /** The composition root of `wirespan replay`: capture files through the same pipeline as the agent's. */
-import { createReadStream, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { assemble, createLog, shutdownOutputs } from './assembly.ts';
-import { readCaptureFile } from './capture/file.ts';
+import { fileBytes, readCaptureFile } from './capture/file.ts';
 import { protectMemory } from './capture/native.ts';
 import type { CaptureSink, PacketRecord } from './capture/records.ts';
 import { walkChunk } from './capture/walk.ts';
@@ -13,7 +13,6 @@ import { identityClock } from './telemetry/clock.ts';
 import { count, newCounters } from './telemetry/counters.ts';
 import { toStats, writeStats } from './telemetry/stats.ts';
 
-const READ_BYTES = 256 * 1024;
 const TICK_INTERVAL_US = 100_000;
 const KEEP_ALIVE_MS = 60_000;
 /** A capture file may bring all its secrets at once, and its key log does: they are no burden beside the file itself. */
@@ -107,7 +106,7 @@ async function* paced(
   pcapng: PcapngFile | undefined,
   stopped: () => boolean,
 ): AsyncIterable<Buffer> {
-  const source = path === '-' ? process.stdin : createReadStream(path, { highWaterMark: READ_BYTES });
+  const source = path === '-' ? process.stdin : fileBytes(path);
   for await (const bytes of source) {
     if (stopped()) return;
     yield bytes as Buffer;

@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { BLOCK_SECTION_HEADER, SECRETS_TLS_KEY_LOG } from '../pcapng/blocks.ts';
@@ -39,7 +39,7 @@ const GZIP_MAGIC = 0x8b1f;
  * Reads a capture file, pcap or pcapng, maybe compressed by gzip (told by its content), as chunks of packet records: the same
  * layout as the kernel's, with cookie 0, direction unknown and Unix time. Memory stays bounded whatever the file's size.
  *
- * @param source a path, or the bytes
+ * @param source a path, or the bytes; each part is borrowed until the next is asked for
  * @param onChunk gets chunk[0..length), valid during the call only
  * @throws an Error that names the file, the byte offset (uncompressed) and what is wrong, after all before it was delivered
  */
@@ -49,7 +49,7 @@ export async function readCaptureFile(
   options: ReadCaptureOptions,
 ): Promise<ReadCaptureResult> {
   const name = options.name ?? (typeof source === 'string' ? source : 'standard input');
-  const bytes = typeof source === 'string' ? createReadStream(source, { highWaterMark: FILE_READ_BYTES }) : source;
+  const bytes = typeof source === 'string' ? fileBytes(source) : source;
   const file = new CaptureFile(onChunk, options);
   try {
     for await (const part of decompressed(bytes)) file.push(part);
@@ -66,6 +66,31 @@ function describe(error: unknown, offset: number): string {
   if (!(error instanceof Error)) return String(error);
   const code = 'code' in error ? String(error.code) : '';
   return code.startsWith('Z_') ? `after byte ${offset}: damaged gzip data (${error.message})` : error.message;
+}
+
+/**
+ * The bytes of a file, each part in the same buffer: valid until the next is asked for. A stream would make a buffer for every read, and
+ * such buffers make V8 trace its heap ever so often.
+ *
+ * @throws Error of the file system
+ */
+export async function* fileBytes(path: string): AsyncIterable<Buffer> {
+  const file = await open(path, 'r');
+  try {
+    const buffer = Buffer.allocUnsafeSlow(FILE_READ_BYTES);
+    for (;;) {
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, null);
+      if (bytesRead === 0) return;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+/** Streams read ahead: what they are given must be theirs. */
+async function* copies(source: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
+  for await (const part of source) yield Buffer.from(part);
 }
 
 /** Uncompresses what begins like gzip. */
@@ -90,7 +115,7 @@ async function* decompressed(source: AsyncIterable<Buffer>): AsyncIterable<Buffe
     yield* whole();
     return;
   }
-  const input = Readable.from(whole(), { objectMode: false });
+  const input = Readable.from(copies(whole()), { objectMode: false });
   const gunzip = createGunzip({ chunkSize: FILE_READ_BYTES });
   input.on('error', (error) => gunzip.destroy(error));
   yield* input.pipe(gunzip) as AsyncIterable<Buffer>;
