@@ -23,48 +23,22 @@
 #include <stdbool.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
+#include "emit.h"
+#include "flows.h"
+#include "losses.h"
+#include "owners.h"
 #include "packet.h"
 #include "ring.h"
 #include "socket_state.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-#define SOCK_STREAM 1
 #define LOOPBACK_IFINDEX 1 /* of `lo`, in every network namespace */
 #define INGRESS_CHECKS_MAX 8
-#define SEQUENCE_WINDOW (1u << 30)
 
 /* Set before loading. */
 const volatile __u8 whole_tree = 1; /* the watched cgroup is the root: every sender on this machine is captured */
 const volatile __u8 has_excluded_ports;
-
-struct capture_globals globals;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 32 * 1024 * 1024);
-} packet_ring SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
-	__type(key, int);
-	__type(value, struct socket_state);
-} socket_states SEC(".maps");
-
-struct flow {
-	__u64 cookie;
-	__u32 first_sequence; /* of its first captured packet */
-	__u32 flags;	      /* STATE_OWN, STATE_EGRESS_SEEN */
-};
-
-/* The connected sockets of this machine by their own view of their addresses. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 65536);
-	__type(key, struct flow_key);
-	__type(value, struct flow);
-} flows SEC(".maps");
 
 /* Cookies of sockets whose data nobody wants. A socket consults it when globals.mute_generation has changed, then remembers. */
 struct {
@@ -73,19 +47,6 @@ struct {
 	__type(key, __u64);
 	__type(value, __u8);
 } muted SEC(".maps");
-
-struct process_key {
-	__u64 start_ns;
-	__u32 tgid;
-	__u32 reserved;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, struct process_key);
-	__type(value, __u8);
-} seen_processes SEC(".maps");
 
 struct port_set {
 	__u64 words[1024];
@@ -98,70 +59,7 @@ struct {
 	__type(value, struct port_set);
 } excluded_ports SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, LOSS_COUNT);
-	__type(key, __u32);
-	__type(value, __u64);
-} losses SEC(".maps");
-
-static __always_inline void count_loss(__u32 reason)
-{
-	__u64 *counter = bpf_map_lookup_elem(&losses, &reason);
-
-	if (counter)
-		*counter += 1;
-}
-
 /* --- Processes ------------------------------------------------------------------------------------------------------------------ */
-
-static __always_inline void read_owner(struct socket_state *state, struct task_struct *task)
-{
-	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
-
-	state->tgid = BPF_CORE_READ(task, tgid);
-	state->process_start_ns = BPF_CORE_READ(leader, start_boottime);
-	BPF_CORE_READ_INTO(&state->comm, leader, comm);
-	state->flags |= STATE_OWNER_KNOWN;
-	if (state->tgid == globals.agent_tgid && state->process_start_ns == globals.agent_start_ns)
-		state->flags |= STATE_OWN;
-}
-
-static __always_inline struct process_record *reserve_process(__u32 reason)
-{
-	struct process_record *record = bpf_ringbuf_reserve(&control_ring, sizeof(*record), 0);
-
-	if (!record) {
-		count_loss(LOSS_CONTROL_RING_FULL);
-		return 0;
-	}
-	record->header.length = sizeof(*record);
-	record->header.type = RECORD_PROCESS;
-	record->header.flags = 0;
-	record->header.time_ns = bpf_ktime_get_boot_ns();
-	record->reason = reason;
-	record->filename[0] = 0;
-	return record;
-}
-
-/* Tells user space of a process that makes its first socket, while it is still there to be looked at. */
-static __always_inline void report_first_socket(const struct socket_state *state)
-{
-	struct process_key key = { .start_ns = state->process_start_ns, .tgid = state->tgid };
-	struct process_record *record;
-	__u8 one = 1;
-
-	if (bpf_map_lookup_elem(&seen_processes, &key))
-		return;
-	record = reserve_process(PROCESS_FIRST_SOCKET);
-	if (!record)
-		return; /* the next socket tries again */
-	record->process_start_ns = state->process_start_ns;
-	record->tgid = state->tgid;
-	__builtin_memcpy(record->comm, state->comm, COMM_LENGTH);
-	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
-	bpf_map_update_elem(&seen_processes, &key, &one, BPF_ANY);
-}
 
 SEC("raw_tp/sched_process_exec")
 int process_exec(struct bpf_raw_tracepoint_args *context)
@@ -208,58 +106,7 @@ int socket_create(struct bpf_sock *socket)
 	return 1;
 }
 
-/* --- Flows ---------------------------------------------------------------------------------------------------------------------- */
-
-/* The verifier's socket pointer as a plain number, for CO-RE reads. */
-static __always_inline struct sock *kernel_socket(struct bpf_sock *socket)
-{
-	struct sock *plain = 0;
-
-	bpf_probe_read_kernel(&plain, sizeof(plain), &socket);
-	return plain;
-}
-
-static __always_inline void local_key(struct flow_key *key, const struct tcp_packet *packet, bool egress, __u32 netns)
-{
-	__builtin_memcpy(key->local, egress ? packet->source : packet->destination, 16);
-	__builtin_memcpy(key->remote, egress ? packet->destination : packet->source, 16);
-	key->local_port = egress ? packet->source_port : packet->destination_port;
-	key->remote_port = egress ? packet->destination_port : packet->source_port;
-	key->scope = packet->is_loopback ? netns : 0;
-}
-
-/* The socket at the other end, when it is on this machine. Its sequence numbers must fit: the same addresses may have been used before. */
-static __always_inline struct flow *find_peer(const struct tcp_packet *packet, bool egress, __u32 netns)
-{
-	struct flow_key key;
-	struct flow *peer;
-	__u32 sequence = egress ? packet->acknowledgment : packet->sequence;
-
-	local_key(&key, packet, !egress, netns);
-	peer = bpf_map_lookup_elem(&flows, &key);
-	if (!peer)
-		return 0;
-	if (packet->flags & TCP_RST)
-		return peer; /* its acknowledgment number may be 0 */
-	if ((peer->flags & STATE_EGRESS_SEEN) && sequence - peer->first_sequence >= SEQUENCE_WINDOW)
-		return 0;
-	return peer;
-}
-
-/* Enters the socket in `flows`. */
-static __always_inline void enter_flow(struct socket_state *state, __u64 cookie, const struct tcp_packet *packet, bool egress)
-{
-	struct flow_key key;
-	struct flow flow = { .cookie = cookie, .flags = state->flags & STATE_OWN };
-
-	local_key(&key, packet, egress, state->netns);
-	if (egress) {
-		flow.first_sequence = packet->sequence;
-		flow.flags |= STATE_EGRESS_SEEN;
-		state->flags |= STATE_EGRESS_SEEN;
-	}
-	bpf_map_update_elem(&flows, &key, &flow, BPF_ANY);
-}
+/* --- Sockets ---------------------------------------------------------------------------------------------------------------------- */
 
 static __always_inline bool send_socket_record(struct __sk_buff *skb, const struct socket_state *state, __u64 cookie, __u64 peer_cookie)
 {
@@ -330,136 +177,6 @@ static __always_inline bool is_excluded(const struct tcp_packet *packet)
 	return set && (((set->words[source >> 6] >> (source & 63)) & 1) || ((set->words[destination >> 6] >> (destination & 63)) & 1));
 }
 
-static __always_inline void fill_packet(struct packet_record *record, struct __sk_buff *skb, __u64 cookie, __u32 netns, bool egress)
-{
-	record->header.type = RECORD_PACKET;
-	record->header.flags = 0;
-	record->header.time_ns = bpf_ktime_get_boot_ns();
-	record->cookie = cookie;
-	record->netns = netns;
-	record->ifindex = skb->ifindex;
-	record->payload_skip = 0;
-	record->direction = egress ? DIRECTION_EGRESS : DIRECTION_INGRESS;
-	__builtin_memset(record->reserved, 0, sizeof(record->reserved));
-}
-
-/*
- * One whole packet of at most `limit` bytes, a constant: the ring hands out constant sizes only, so there is one call per size class.
- * The length is clamped as the 5.10 verifier understands it, which learns nothing from `n != 0`.
- */
-static __always_inline void emit_whole(struct __sk_buff *skb, __u64 cookie, __u32 netns, bool egress, const __u32 limit)
-{
-	struct packet_record *record = bpf_ringbuf_reserve(&packet_ring, sizeof(*record) + limit, 0);
-	__u32 last = skb->len;
-
-	if (!record) {
-		count_loss(LOSS_PACKET_RING_FULL);
-		return;
-	}
-	fill_packet(record, skb, cookie, netns, egress);
-	last -= 1;
-	asm volatile("" : "+r"(last));
-	if (last > limit - 1)
-		last = limit - 1;
-	record->packet_length = last + 1;
-	record->captured = last + 1;
-	record->header.length = (sizeof(*record) + last + 1 + 7) & ~7u;
-	if (bpf_skb_load_bytes(skb, 0, record + 1, last + 1) != 0) {
-		count_loss(LOSS_LOAD_BYTES_FAILED);
-		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
-		return;
-	}
-	bpf_ringbuf_submit(record, 0);
-}
-
-#define PIECE_HEADERS 256
-#define PIECE_PAYLOAD 65536
-#define PIECES_MAX 16 /* the kernel's packets end at 8 * 65,535 bytes (GSO_MAX_SIZE) */
-
-/*
- * One piece of a packet: its headers again, and at most PIECE_PAYLOAD bytes of its payload from `skip` on. A global function, which the
- * verifier checks by itself: inlined into a loop it is more than the older ones follow.
- * @param header_length at most PIECE_HEADERS; EGRESS_BIT is added for the direction
- * @returns 0, or 1 when the rest of the packet cannot be had either
- */
-#define EGRESS_BIT 0x80000000u
-__noinline int emit_piece(struct __sk_buff *skb, __u32 header_length, __u32 skip, __u64 cookie, __u32 netns)
-{
-	bool egress = header_length & EGRESS_BIT;
-	__u32 last_header = (header_length & ~EGRESS_BIT) - 1;
-	__u32 last = skb->len - (last_header + 1) - skip - 1;
-	struct packet_record *record = bpf_ringbuf_reserve(&packet_ring, sizeof(*record) + PIECE_HEADERS + PIECE_PAYLOAD, 0);
-
-	if (!record) {
-		count_loss(LOSS_PACKET_RING_FULL);
-		return 1;
-	}
-	fill_packet(record, skb, cookie, netns, egress);
-	if (last > PIECE_PAYLOAD - 1)
-		last = PIECE_PAYLOAD - 1;
-	/* Changes nothing, but this the verifiers follow. */
-	asm volatile("" : "+r"(last_header), "+r"(last));
-	last_header &= PIECE_HEADERS - 1;
-	last &= PIECE_PAYLOAD - 1;
-	record->payload_skip = skip;
-	record->captured = last_header + 1 + last + 1;
-	record->packet_length = record->captured + skip;
-	record->header.length = (sizeof(*record) + record->captured + 7) & ~7u;
-	if (bpf_skb_load_bytes(skb, 0, record + 1, last_header + 1) != 0 ||
-	    bpf_skb_load_bytes(skb, last_header + 1 + skip, (__u8 *)(record + 1) + last_header + 1, last + 1) != 0) {
-		count_loss(LOSS_LOAD_BYTES_FAILED);
-		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
-		return 1;
-	}
-	bpf_ringbuf_submit(record, 0);
-	return 0;
-}
-
-/* A packet beyond the largest class (BIG TCP). */
-static __always_inline void emit_pieces(struct __sk_buff *skb, const struct tcp_packet *packet, __u64 cookie, __u32 netns, bool egress)
-{
-	__u32 header_length = packet->payload_offset;
-
-	if (header_length > PIECE_HEADERS) {
-		count_loss(LOSS_HEADERS_UNREADABLE);
-		return;
-	}
-	for (__u32 skip = 0; skip < PIECES_MAX * PIECE_PAYLOAD; skip += PIECE_PAYLOAD) {
-		if (skip >= packet->payload_length)
-			return;
-		if (emit_piece(skb, header_length | (egress ? EGRESS_BIT : 0), skip, cookie, netns) != 0)
-			return;
-	}
-	count_loss(LOSS_PACKET_TOO_LARGE);
-}
-
-/* Classes: small requests, TLS handshakes, an Ethernet frame, jumbo frames, one and more TLS records, and all that IP can hold. */
-static __always_inline void emit(struct __sk_buff *skb, const struct tcp_packet *packet, __u64 cookie, __u32 netns, bool egress)
-{
-	__u32 length = packet->length;
-
-	if (length <= 200)
-		emit_whole(skb, cookie, netns, egress, 200);
-	else if (length <= 456)
-		emit_whole(skb, cookie, netns, egress, 456);
-	else if (length <= 968)
-		emit_whole(skb, cookie, netns, egress, 968);
-	else if (length <= 1544)
-		emit_whole(skb, cookie, netns, egress, 1544);
-	else if (length <= 4040)
-		emit_whole(skb, cookie, netns, egress, 4040);
-	else if (length <= 9064)
-		emit_whole(skb, cookie, netns, egress, 9064);
-	else if (length <= 17352)
-		emit_whole(skb, cookie, netns, egress, 17352);
-	else if (length <= 33736)
-		emit_whole(skb, cookie, netns, egress, 33736);
-	else if (length <= 65576) /* 65,535 bytes behind an IPv6 header */
-		emit_whole(skb, cookie, netns, egress, 65576);
-	else
-		emit_pieces(skb, packet, cookie, netns, egress);
-}
-
 /* A packet whose socket is a listener or the kernel's: see the top. */
 static __always_inline void capture_anonymous(struct __sk_buff *skb, struct bpf_sock *socket, const struct tcp_packet *packet, bool egress)
 {
@@ -473,37 +190,6 @@ static __always_inline void capture_anonymous(struct __sk_buff *skb, struct bpf_
 	if (peer && ((peer->flags & STATE_OWN) || (!egress && (peer->flags & STATE_EGRESS_SEEN))))
 		return;
 	emit(skb, packet, 0, netns, egress);
-}
-
-/* @returns the state of the socket, made now when the socket is older than the programs or was made by the kernel */
-static __always_inline struct socket_state *state_of(struct bpf_sock *socket)
-{
-	struct socket_state *state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
-	struct socket_state fresh = {};
-
-	if (state)
-		return state;
-	fresh.netns = BPF_CORE_READ(kernel_socket(socket), __sk_common.skc_net.net, ns.inum);
-	return bpf_sk_storage_get(&socket_states, socket, &fresh, BPF_SK_STORAGE_GET_F_CREATE);
-}
-
-/* Corrects the owner when a process is sending. @returns whether it changed */
-static __always_inline bool confirm_owner(struct bpf_sock *socket, struct socket_state *state)
-{
-	struct task_struct *task;
-	__u32 tgid;
-
-	if (BPF_CORE_READ(kernel_socket(socket), sk_lock.owned) == 0)
-		return false;
-	task = (struct task_struct *)bpf_get_current_task();
-	if (BPF_CORE_READ(task, flags) & PF_KTHREAD)
-		return false;
-	state->flags |= STATE_OWNER_CONFIRMED;
-	tgid = BPF_CORE_READ(task, tgid);
-	if ((state->flags & STATE_OWNER_KNOWN) && state->tgid == tgid)
-		return false;
-	read_owner(state, task);
-	return true;
 }
 
 static __always_inline bool is_muted(struct socket_state *state, __u64 cookie)
