@@ -126,7 +126,7 @@ const httpShape = {
 const exportShape = {
   queue_spans: whole(1, 10_000_000, 65_536, 'Spans that wait for export; the oldest are dropped, and counted.'),
   queue_mib: whole(1, 4096, 32, 'Bytes of encoded spans that wait for export, in MiB.'),
-  batch_spans: whole(1, 100_000, 2048, 'Spans of one export request at most.'),
+  batch_spans: whole(1, 100_000, 1024, 'Spans of one export request at most.'),
   batch_delay_ms: whole(1, 60_000, 1000, 'A batch that is not full is sent after this time.'),
   in_flight: whole(1, 30, 4, 'Export requests under way at once.'),
   flush_deadline_ms: whole(0, 600_000, 5000, 'At shutdown, what could not be exported within this time is given up.'),

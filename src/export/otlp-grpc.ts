@@ -23,7 +23,7 @@ export interface OtlpGrpcLimits {
 export const defaultOtlpGrpcLimits: OtlpGrpcLimits = {
   queueSpans: 65_536,
   queueMib: 32,
-  batchSpans: 2048,
+  batchSpans: 1024,
   batchDelayMs: 1000,
   inFlight: 4,
 };
