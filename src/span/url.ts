@@ -159,9 +159,9 @@ function parseForwardedElement(text: string): Forwarded {
   let address = '';
   let host = '';
   let proto = '';
-  // Commas outside of quotes end the element.
-  const element = /^(?:"(?:[^"\\]|\\.)*"|[^",])*/.exec(text)?.[0] ?? '';
-  for (const match of element.matchAll(/([\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^;,"]*))/g)) {
+  // Sticky: a position is tried once, so that the time is linear in the length, whatever the text. A comma ends the element.
+  const pairs = /[\s;]*([\w-]+)=(?:"((?:[^"\\]|\\.)*)"|([^;,"]*))\s*/y;
+  for (let match = pairs.exec(text); match !== null; match = pairs.exec(text)) {
     const value = (match[2]?.replaceAll(/\\(.)/g, '$1') ?? match[3] ?? '').trim();
     switch (match[1]!.toLowerCase()) {
       case 'for':
