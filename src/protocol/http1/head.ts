@@ -261,7 +261,9 @@ export class HeadReader {
     const values = field.keep ? this.kept?.get(field.name) : undefined;
     if (values === undefined) return;
     const last = values.length - 1;
-    values[last] = `${values[last]} ${more}`.trim();
+    // Nothing that looks into the text as it grows: thousands of lines may follow.
+    if (values[last] === '') values[last] = more;
+    else if (more !== '') values[last] += ` ${more}`;
   }
 
   private framingField(field: KnownField, value: string, separator: string): void {

@@ -129,3 +129,14 @@ test('the headers that nobody asked for are not kept, and cost no map', () => {
   assert.equal(a?.requestHeaders.size, 0);
   assert.equal(a?.requestHeaders, b?.responseHeaders);
 });
+
+test('a field folded into very many lines takes time in proportion to its length', () => {
+  const folds = 200_000;
+  const bench = new Bench();
+  const startMs = performance.now();
+  bench.feed(FROM_CLIENT, Buffer.from(`GET / HTTP/1.1\r\nHost:\r\n${' ab\n'.repeat(folds)}\r\n`), 1);
+  bench.feed(FROM_SERVER, OK, 2);
+  assert.equal(bench.exchanges[0]?.requestHeaders.get('host')?.[0]?.length, folds * 3 - 1);
+  // Some milliseconds; quadratic would be most of a minute.
+  assert.ok(performance.now() - startMs < 5000);
+});
