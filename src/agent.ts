@@ -40,7 +40,7 @@ interface Parts extends Assembly {
 export async function runAgent(options: AgentOptions): Promise<number> {
   const stop = new StopRequest();
   protectMemory();
-  const parts = withRights(() => build(options, () => stop.request()));
+  const parts = await withRights(() => build(options, () => stop.request()));
   const timer = await begin(parts);
   announce(parts, options);
   const hints = startHints(parts, options);
@@ -52,13 +52,13 @@ export async function runAgent(options: AgentOptions): Promise<number> {
 }
 
 /** Says which capabilities are missing when that is why the kernel refused. */
-function withRights(start: () => Parts): Parts {
+async function withRights(start: () => Promise<Parts>): Promise<Parts> {
   const missing = checkCapabilities(readFileSync('/proc/self/status', 'utf8')).filter(({ effective }) => !effective);
   const list = (lacks: readonly CapabilityCheck[]): string =>
     lacks.map(({ name, use }) => `${name} (${use})`).join(', ');
   let parts: Parts;
   try {
-    parts = start();
+    parts = await start();
   } catch (error) {
     if (!missing.some(({ required }) => required)) throw error;
     const [first] = (error as Error).message.split('\n');
@@ -68,7 +68,7 @@ function withRights(start: () => Parts): Parts {
   return parts;
 }
 
-function build(options: AgentOptions, onBroken: () => void): Parts {
+async function build(options: AgentOptions, onBroken: () => void): Promise<Parts> {
   const { config } = options;
   const { limits } = config;
   const log = createLog(options);
@@ -93,7 +93,7 @@ function build(options: AgentOptions, onBroken: () => void): Parts {
     },
   });
   const pcapng = openPcapng(options.pcapngFile, { limits, clock, log });
-  const assembly = assemble(options, {
+  const assembly = await assemble(options, {
     limits,
     log,
     counters,

@@ -37,12 +37,12 @@ export function createLog(options: CommonOptions): Log {
 }
 
 /** @throws Error that says which output cannot be opened */
-export function assemble(options: CommonOptions, parts: AssemblyParts): Assembly {
+export async function assemble(options: CommonOptions, parts: AssemblyParts): Promise<Assembly> {
   const { config } = options;
   const { log, limits } = parts;
   const counters = parts.counters ?? newCounters();
   const secrets = new SecretStore(limits, counters);
-  const outputs = createOutputs(config.outputs, {
+  const outputs = await createOutputs(config.outputs, {
     counters,
     log,
     version: packageVersion(),
@@ -53,6 +53,8 @@ export function assemble(options: CommonOptions, parts: AssemblyParts): Assembly
   const kept = keptHeaders(config.http);
   const pipeline = new Pipeline({
     ...parts.pipeline,
+    onInternalError: (error) =>
+      log.error('an error of wirespan itself was caught; please report it', { at: placeOf(error) }),
     limits,
     counters,
     secrets,
@@ -67,6 +69,13 @@ export function assemble(options: CommonOptions, parts: AssemblyParts): Assembly
     }),
   });
   return { log, counters, secrets, outputs, pipeline };
+}
+
+/** Where an error was thrown. Not what it says: that may quote what was captured. */
+function placeOf(error: unknown): string {
+  if (!(error instanceof Error)) return typeof error;
+  const frames = (error.stack ?? '').split('\n').filter((line) => /^ +at /.test(line));
+  return [error.name, ...frames.slice(0, 4).map((line) => line.trim())].join(' ');
 }
 
 /** Ends every output within the deadline, all at once. */

@@ -32,7 +32,7 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
   };
   const limits = { ...config.limits, secrets: Math.max(config.limits.secrets, REPLAY_SECRETS) };
   const pcapng = openPcapng(options.pcapngFile, { limits, clock: identityClock, log });
-  const { pipeline, secrets, outputs } = assemble(options, {
+  const { pipeline, secrets, outputs } = await assemble(options, {
     limits,
     log,
     counters,

@@ -7,6 +7,7 @@ import type { EncoderScope } from './otlp-encoder.ts';
 import { type OtlpGrpcLimits, OtlpGrpcOutput } from './otlp-grpc.ts';
 import { OtlpJsonOutput } from './otlp-json.ts';
 import type { Output } from './output.ts';
+import { WorkerTraceExporter } from './worker-exporter.ts';
 
 export interface OutputDependencies {
   readonly counters: Counters;
@@ -34,7 +35,7 @@ export function defaultOutputs(environment: Readonly<Record<string, string | und
  * @param specs `otlp`, `console`, `otlp-json`, `otlp-json=FILE`, `none`; empty: the default
  * @throws Error that says what is wrong: an unknown output, a file that cannot be opened
  */
-export function createOutputs(specs: readonly string[], dependencies: OutputDependencies): Output[] {
+export async function createOutputs(specs: readonly string[], dependencies: OutputDependencies): Promise<Output[]> {
   const wanted = outputsInUse(specs, dependencies.environment);
   const { counters, onBroken } = dependencies;
   const primary = primaryOutput(wanted);
@@ -46,11 +47,13 @@ export function createOutputs(specs: readonly string[], dependencies: OutputDepe
       if (left === 0) onBroken?.(why);
     },
   };
-  return wanted.map((spec) => {
+  const outputs: Output[] = [];
+  for (const spec of wanted) {
     const deliveries = spec === primary ? counters.spans : { exported: 0, dropped: {} };
     if (spec !== primary) counters.otherOutputs[spec] = deliveries;
-    return createOutput(spec, lineDependencies, deliveries);
-  });
+    outputs.push(await createOutput(spec, lineDependencies, deliveries));
+  }
+  return outputs;
 }
 
 export function outputsInUse(
@@ -65,7 +68,7 @@ function primaryOutput(wanted: readonly string[]): string | undefined {
   return wanted.find((spec) => spec === 'otlp') ?? wanted.find((spec) => spec.startsWith('otlp-json')) ?? wanted[0];
 }
 
-function createOutput(spec: string, dependencies: OutputDependencies, deliveries: Deliveries): Output {
+async function createOutput(spec: string, dependencies: OutputDependencies, deliveries: Deliveries): Promise<Output> {
   const scope: EncoderScope = { name: SCOPE_NAME, version: dependencies.version };
   switch (spec) {
     case 'otlp':
@@ -82,7 +85,7 @@ function createOutput(spec: string, dependencies: OutputDependencies, deliveries
   }
 }
 
-function otlp(scope: EncoderScope, dependencies: OutputDependencies): Output {
+async function otlp(scope: EncoderScope, dependencies: OutputDependencies): Promise<Output> {
   const { environment, log, counters, limits } = dependencies;
   const protocol = environment.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL || environment.OTEL_EXPORTER_OTLP_PROTOCOL || 'grpc';
   if (protocol.trim() !== 'grpc') {
@@ -90,8 +93,14 @@ function otlp(scope: EncoderScope, dependencies: OutputDependencies): Output {
       protocol,
     });
   }
-  const encoder = environment.WIRESPAN_OTLP_ENCODER === 'sdk' ? 'sdk' : 'own';
-  return new OtlpGrpcOutput({ counters, log, scope, encoder, ...(limits !== undefined && { limits }) });
+  const options = { counters, log, scope, ...(limits !== undefined && { limits }) };
+  if (environment.WIRESPAN_OTLP_ENCODER !== 'sdk') {
+    return new OtlpGrpcOutput({ ...options, exporter: new WorkerTraceExporter() });
+  }
+  // OpenTelemetry's own encoder, several times slower: to tell whether ours is to blame for something. Rare, so loaded when asked for.
+  const { EncodedTraceExporter } = await import('./trace-exporter.ts');
+  const { ReadableBatcher } = await import('./readable-span.ts');
+  return new OtlpGrpcOutput({ ...options, exporter: new EncodedTraceExporter(), batcher: new ReadableBatcher(scope) });
 }
 
 function lineWriter(path: string | undefined, deliveries: Deliveries, dependencies: OutputDependencies): LineWriter {

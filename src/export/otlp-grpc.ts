@@ -2,11 +2,10 @@ import type { Exchange } from '../exchange/exchange.ts';
 import type { Span } from '../span/span.ts';
 import { type Counters, count } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
-import { classify } from './grpc-status.ts';
 import { type EncoderScope, OtlpEncoder } from './otlp-encoder.ts';
 import type { Output } from './output.ts';
-import { ReadableBatcher } from './readable-span.ts';
-import { type Batch, EncodedTraceExporter } from './trace-exporter.ts';
+import type { ReadableBatcher } from './readable-span.ts';
+import type { Batch, BatchExporter, NotDelivered } from './trace-exporter.ts';
 
 /** `export` of the configuration has this shape. */
 export interface OtlpGrpcLimits {
@@ -43,10 +42,10 @@ export interface OtlpGrpcOptions {
   readonly scope: EncoderScope;
   readonly limits?: OtlpGrpcLimits;
   readonly retry?: RetryPolicy;
-  /** Overrides the endpoint of the environment. */
-  readonly url?: string;
-  /** `sdk`: OpenTelemetry's own encoder, several times slower; to tell whether ours is to blame for something. */
-  readonly encoder?: 'own' | 'sdk';
+  /** Sends the batches. */
+  readonly exporter: BatchExporter;
+  /** Makes them of spans. Default: our encoder. */
+  readonly batcher?: OtlpEncoder | ReadableBatcher;
   /** From 0 to 1; for tests. */
   readonly random?: () => number;
 }
@@ -84,7 +83,7 @@ export class OtlpGrpcOutput implements Output {
   private readonly limits: OtlpGrpcLimits;
   private readonly retry: RetryPolicy;
   private readonly random: () => number;
-  private readonly exporter: EncodedTraceExporter;
+  private readonly exporter: BatchExporter;
   private readonly batcher: OtlpEncoder | ReadableBatcher;
   private readonly maxBatchSpans: number;
   private readonly maxBatchBytes: number;
@@ -111,8 +110,8 @@ export class OtlpGrpcOutput implements Output {
     this.limits = options.limits ?? defaultOtlpGrpcLimits;
     this.retry = options.retry ?? defaultRetryPolicy;
     this.random = options.random ?? Math.random;
-    this.exporter = new EncodedTraceExporter(options.url);
-    this.batcher = options.encoder === 'sdk' ? new ReadableBatcher(options.scope) : new OtlpEncoder(options.scope);
+    this.exporter = options.exporter;
+    this.batcher = options.batcher ?? new OtlpEncoder(options.scope);
     this.maxQueueBytes = this.limits.queueMib * 1024 * 1024;
     this.maxBatchSpans = Math.min(this.limits.batchSpans, this.limits.queueSpans);
     this.maxBatchBytes = Math.min(MAX_BATCH_BYTES, this.maxQueueBytes);
@@ -250,7 +249,7 @@ export class OtlpGrpcOutput implements Output {
       // After the deadline it was counted as lost.
       if (this.state === 'closed' || !this.underWay.delete(batch)) return;
       if (outcome.delivered) this.delivered(batch, outcome.rejected, outcome.message);
-      else if (this.failed(batch, outcome.error, sentMs) === 'kept') {
+      else if (this.failed(batch, outcome, sentMs) === 'kept') {
         this.pump();
         return;
       }
@@ -277,9 +276,9 @@ export class OtlpGrpcOutput implements Output {
     }
   }
 
-  private failed(batch: QueuedBatch, error: unknown, sentMs: number): 'kept' | 'dropped' {
-    const { status, retryable, retryDelayMs } = classify(error);
-    const reason = error instanceof Error ? error.message.slice(0, 256) : '';
+  private failed(batch: QueuedBatch, outcome: NotDelivered, sentMs: number): 'kept' | 'dropped' {
+    const { reason } = outcome;
+    const { status, retryable, retryDelayMs } = outcome.failure;
     const nowMs = performance.now();
     if (!retryable || nowMs - batch.firstSentMs > this.retry.giveUpMs) {
       this.drop('export_failed', batch.spans);

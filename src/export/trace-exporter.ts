@@ -4,10 +4,11 @@ import type { IOtlpExportDelegate } from '@opentelemetry/otlp-exporter-base';
 import { convertLegacyOtlpGrpcOptions, createOtlpGrpcExportDelegate } from '@opentelemetry/otlp-grpc-exporter-base';
 import { type IExportTraceServiceResponse, ProtobufTraceSerializer } from '@opentelemetry/otlp-transformer';
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-node';
+import { classify, type Failure } from './grpc-status.ts';
 
 /** Spans of one request: encoded already, or as objects for the SDK's own encoder. */
 export interface Batch {
-  readonly payload: Buffer | ReadableSpan[];
+  payload: Buffer | ReadableSpan[];
   readonly spans: number;
   readonly byteLength: number;
 }
@@ -21,19 +22,28 @@ export interface Delivered {
 
 export interface NotDelivered {
   readonly delivered: false;
-  readonly error: unknown;
+  readonly failure: Failure;
+  readonly reason: string;
 }
 
 export type ExportOutcome = Delivered | NotDelivered;
 
+/** What sends batches: on this thread, or on one of its own. */
+export interface BatchExporter {
+  /** Sends one batch; `done` is called once. The payload is the exporter's until then. */
+  exportBatch(batch: Batch, done: (outcome: ExportOutcome) => void): void;
+  shutdown(): Promise<void>;
+}
+
 /** More than we ever send at once: the exporter's own limit must not be what stops us. */
 const CONCURRENCY_LIMIT = 64;
+const MAX_REASON_LENGTH = 256;
 
 /**
  * OpenTelemetry's gRPC exporter, which takes encoded batches as well: they go the same way as spans do, with the same configuration
  * from OTEL_EXPORTER_OTLP_*, only past its serializer. It does not retry.
  */
-export class EncodedTraceExporter extends OTLPTraceExporter {
+export class EncodedTraceExporter extends OTLPTraceExporter implements BatchExporter {
   private readonly delegate: IOtlpExportDelegate<Batch>;
   private readonly serializer = new PassThroughSerializer();
 
@@ -91,7 +101,10 @@ class PassThroughSerializer {
 }
 
 function outcomeOf(result: ExportResult, response: IExportTraceServiceResponse | undefined): ExportOutcome {
-  if (result.code !== ExportResultCode.SUCCESS) return { delivered: false, error: result.error };
+  if (result.code !== ExportResultCode.SUCCESS) {
+    const reason = result.error instanceof Error ? result.error.message.slice(0, MAX_REASON_LENGTH) : '';
+    return { delivered: false, failure: classify(result.error), reason };
+  }
   const partial = response?.partialSuccess;
   return { delivered: true, rejected: partial?.rejectedSpans ?? 0, message: partial?.errorMessage ?? '' };
 }

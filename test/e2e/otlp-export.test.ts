@@ -3,6 +3,9 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import * as grpc from '@grpc/grpc-js';
 import { createOutputs } from '../../src/export/create.ts';
 import { type OtlpGrpcOptions, OtlpGrpcOutput } from '../../src/export/otlp-grpc.ts';
+import { ReadableBatcher } from '../../src/export/readable-span.ts';
+import { EncodedTraceExporter } from '../../src/export/trace-exporter.ts';
+import { WorkerTraceExporter } from '../../src/export/worker-exporter.ts';
 import type { Span } from '../../src/span/span.ts';
 import { newCounters } from '../../src/telemetry/counters.ts';
 import { Log } from '../../src/telemetry/log.ts';
@@ -126,12 +129,16 @@ describe('OTLP over gRPC', () => {
     for (const name of Object.keys(process.env)) if (!(name in environment)) delete process.env[name];
   });
 
-  function output(options: Partial<OtlpGrpcOptions> = {}): OtlpGrpcOutput {
+  function output(options: Partial<OtlpGrpcOptions> = {}, encoder: 'own' | 'sdk' = 'own'): OtlpGrpcOutput {
+    const url = `http://127.0.0.1:${backend.port}`;
+    const scope = { name: 'wirespan', version: '0' };
     return new OtlpGrpcOutput({
       counters,
       log,
-      scope: { name: 'wirespan', version: '0' },
-      url: `http://127.0.0.1:${backend.port}`,
+      scope,
+      ...(encoder === 'own'
+        ? { exporter: new WorkerTraceExporter(url) }
+        : { exporter: new EncodedTraceExporter(url), batcher: new ReadableBatcher(scope) }),
       limits: LIMITS,
       retry: FAST_RETRY,
       ...options,
@@ -161,7 +168,7 @@ describe('OTLP over gRPC', () => {
   for (const encoder of ['own', 'sdk'] as const) {
     it(`delivers every span once, in batches, several under way (${encoder} encoder)`, async () => {
       backend.behave = (_call, respond) => setTimeout(() => respond(null, Buffer.alloc(0)), 20);
-      const to = output({ encoder });
+      const to = output({}, encoder);
       const sent = send(to, 1000);
       await to.shutdown(5000);
       assert.equal(backend.spans, sent);
@@ -364,7 +371,7 @@ describe('OTLP over gRPC', () => {
       OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip',
       OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: '250',
     });
-    const [to] = createOutputs([], { counters, log, version: '9', environment: process.env, limits: LIMITS });
+    const [to] = await createOutputs([], { counters, log, version: '9', environment: process.env, limits: LIMITS });
     assert.ok(to instanceof OtlpGrpcOutput);
     const sent = send(to, 50);
     await until(() => counters.spans.exported === sent);

@@ -109,7 +109,7 @@ describe('otlp-json output', () => {
   it('writes a request per line, with each span in it', async () => {
     const { log, counters } = setUp();
     const path = join(directory, 'spans.jsonl');
-    const [output] = createOutputs([`otlp-json=${path}`], { counters, log, version: '1', environment: {} });
+    const [output] = await createOutputs([`otlp-json=${path}`], { counters, log, version: '1', environment: {} });
     const spans = builder({ counters });
     for (let i = 0; i < 300; i++) {
       const each = exchange({ streamOffset: i });
@@ -137,13 +137,13 @@ describe('otlp-json output', () => {
     assert.deepEqual(counters.spans, { made: 600, exported: 600, dropped: {}, leftOut: {} });
   });
 
-  it('says which file cannot be opened', () => {
+  it('says which file cannot be opened', async () => {
     const { log, counters } = setUp();
-    assert.throws(
+    await assert.rejects(
       () => createOutputs(['otlp-json=/nowhere/x'], { counters, log, version: '1', environment: {} }),
       /otlp-json: cannot open \/nowhere\/x: ENOENT/,
     );
-    assert.throws(
+    await assert.rejects(
       () => createOutputs(['oltp'], { counters, log, version: '1', environment: {} }),
       /unknown output "oltp"/,
     );
