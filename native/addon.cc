@@ -153,20 +153,19 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
   }
   using Notifier = Napi::TypedThreadSafeFunction<CaptureSession, void, OnReady>;
 
-  // Hands chunks to JavaScript in turns, so that timers and sockets have theirs under load. The next turn is JavaScript's to schedule: a
-  // thread-safe function that calls itself is called again at once, up to a thousand times (ThreadSafeFunction::Dispatch of
-  // src/node_api.cc), and while the reader keeps up the loop would see to nothing else.
+  // Hands one chunk to JavaScript, so that timers, sockets and files have their turn before the next: a full one takes some 80 ms to read.
+  // The next turn is JavaScript's to schedule: a thread-safe function that calls itself is called again at once, up to a thousand times
+  // (ThreadSafeFunction::Dispatch of src/node_api.cc), and while the reader keeps up the loop would see to nothing else.
   void Deliver(Napi::Env env, const Napi::Function& on_chunk) {
-    constexpr int kChunksPerTurn = 8;
+    if (!reader_) return;
     Napi::HandleScope scope(env);
-    for (int i = 0; i < kChunksPerTurn; i++) {
-      if (!reader_) return;
-      size_t length = 0;
-      int index = reader_->TakeReady(&length);
-      if (index < 0) {
-        if (reader_->finished()) Finish();
-        return;
-      }
+    size_t length = 0;
+    int index = reader_->TakeReady(&length);
+    if (index < 0) {
+      if (reader_->finished()) Finish();
+      return;
+    }
+    {
       struct Return {
         CaptureSession* session;
         int index;
@@ -181,7 +180,7 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
 
   // resume(onChunk(index, length)): the next turn.
   void Resume(const Napi::CallbackInfo& info) {
-    if (reader_) Deliver(info.Env(), info[0].As<Napi::Function>());
+    Deliver(info.Env(), info[0].As<Napi::Function>());
   }
 
   // The reader is done and everything was delivered.
