@@ -1,30 +1,26 @@
-/** nginx, Node and Python as servers, curl as the client: every request is a pair of spans with the right owners and facts. */
+/** nginx, Node and Python as servers; curl, Node and Python as clients: every request is a pair of spans with the right owners and facts. */
 import assert from 'node:assert/strict';
 import { after, suite, test } from 'node:test';
 import { type Agent, startAgent } from '../support/agent.ts';
+import { newCgroup } from '../support/cgroup.ts';
 import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
+import { type Ask, CLIENTS } from '../support/clients.ts';
+import {
+  assertPairs,
+  assertSameAsLog,
+  assertSameLines,
+  clientOf,
+  ofPorts,
+  portsOf,
+  servers,
+  targetOf,
+} from '../support/http.ts';
 import { assertKernelClean } from '../support/kernel.ts';
 import { joinedNamespace } from '../support/netns.ts';
 import { type Nginx, startNginx } from '../support/nginx.ts';
 import { run } from '../support/process.ts';
 import { type Server, startNodeServer, startPythonServer } from '../support/servers.ts';
 import type { FlatSpan } from '../support/spans.ts';
-
-const text = (value: unknown) => (value === undefined ? '' : String(value));
-const targetOf = (span: FlatSpan) =>
-  text(span.attributes['url.path']) +
-  (span.attributes['url.query'] === undefined ? '' : `?${span.attributes['url.query']}`);
-
-/** The CLIENT span whose child this SERVER span is; fails when there is none. */
-function clientOf(server: FlatSpan, spans: readonly FlatSpan[]): FlatSpan {
-  const client = spans.find((span) => span.kind === 'CLIENT' && span.spanId === server.parentSpanId);
-  assert.ok(client, `no CLIENT span for ${targetOf(server)}`);
-  assert.equal(client.traceId, server.traceId);
-  return client;
-}
-
-/** Spans that belong to a port: other programs of the machine are watched too. */
-const atPort = (port: number) => (span: FlatSpan) => span.attributes['server.port'] === port;
 
 async function withAgent(cleanup: Cleanup, work: (agent: Agent) => Promise<void>): Promise<void> {
   const agent = await startAgent(cleanup);
@@ -53,39 +49,21 @@ suite('HTTP/1.1 by curl', () => {
       await run('curl', ['-sk', '-o', '/dev/null', '-X', 'POST', '--data', 'a=b', `${base}/hello`]);
       await run('curl', ['-skI', `${base}/hello`]);
     }
-    const log = await nginx.accessLog();
+    const log = await nginx.accessLog(27);
     assert.equal(log.length, 27);
-    const ourPorts = new Set<unknown>(ports.map(([, port]) => port));
-    await agent.waitForSpans(2 * log.length, (span) => ourPorts.has(span.attributes['server.port']));
-    const { spans, stats } = await agent.stop();
-    const ours = spans.filter((span) => ourPorts.has(span.attributes['server.port']));
-    const servers = ours.filter((span) => span.kind === 'SERVER');
-
-    const facts = (lines: (readonly unknown[])[]) => lines.map((line) => line.join(' ')).sort();
-    assert.deepEqual(
-      facts(
-        servers.map((span) => [
-          span.attributes['server.port'],
-          span.attributes['http.request.method'],
-          targetOf(span),
-          span.attributes['http.response.status_code'],
-          span.attributes['url.scheme'],
-        ]),
-      ),
-      facts(
-        log.map((entry) => [
-          entry.server_port,
-          entry.request_method,
-          entry.request_uri,
-          entry.status,
-          entry.ssl_protocol === '' ? 'http' : 'https',
-        ]),
-      ),
-    );
-    assert.equal(ours.length, 2 * log.length);
-    for (const server of servers) {
+    const ours = ofPorts(...portsOf(nginx));
+    await agent.waitForSpans(2 * log.length, ours);
+    const { spans: all, stats } = await agent.stop();
+    const spans = all.filter(ours);
+    assertSameAsLog(spans, log);
+    assertPairs(spans);
+    for (const server of servers(spans)) {
+      // Of its workers, which the master forked.
+      assert.equal(server.resource['service.name'], 'nginx');
       assert.equal(server.resource['process.executable.name'], 'nginx');
-      const client = clientOf(server, ours);
+      assert.notEqual(server.resource['process.pid'], nginx.running.pid);
+      const client = clientOf(server, spans);
+      assert.equal(client.resource['service.name'], 'curl');
       assert.equal(client.resource['process.executable.name'], 'curl');
       const status = Number(server.attributes['http.response.status_code']);
       assert.equal(client.attributes['http.response.status_code'], status);
@@ -121,18 +99,18 @@ suite('HTTP/1.1 by curl', () => {
             `${server.url}/status/404`,
           ]);
           await run('curl', ['-sk', '-o', '/dev/null', '--data', 'y'.repeat(30_000), `${server.url}/echo`]);
-          const spans = await agent.waitForSpans(6, atPort(server.port));
+          const spans = await agent.waitForSpans(6, ofPorts(server.port));
           assert.equal(spans.length, 6);
-          const servers = spans.filter((span) => span.kind === 'SERVER').sort((a, b) => a.startUs - b.startUs);
+          const served = servers(spans).sort((a, b) => a.startUs - b.startUs);
           assert.deepEqual(
-            servers.map((span) => [
+            served.map((span) => [
               span.attributes['http.request.method'],
               targetOf(span),
               span.attributes['http.response.status_code'],
             ]),
             server.log().map((entry) => [entry.method, entry.target, entry.status]),
           );
-          for (const span of servers) {
+          for (const span of served) {
             assert.equal(span.resource['process.pid'], server.running.pid);
             assert.equal(clientOf(span, spans).resource['process.executable.name'], 'curl');
           }
@@ -141,14 +119,14 @@ suite('HTTP/1.1 by curl', () => {
     });
   }
 
-  test('IPv6, and a namespace behind a veth pair: both ends are joined', async (t) => {
+  test('a namespace behind a veth pair, over IPv4 and IPv6: both ends are joined', async (t) => {
     const cleanup = cleanupAfter(t);
     const namespace = await joinedNamespace(cleanup);
     await withAgent(cleanup, async (agent) => {
       for (const host of [namespace.there.v4, namespace.there.v6]) {
         const server = await startNodeServer(cleanup, { host, prefix: namespace.prefix });
         await run('curl', ['-gsk', '-o', '/dev/null', `${server.url}/bytes/200000`]);
-        const spans = await agent.waitForSpans(2, atPort(server.port));
+        const spans = await agent.waitForSpans(2, ofPorts(server.port));
         assert.equal(spans.length, 2);
         const serverSpan = spans.find((span) => span.kind === 'SERVER');
         assert.equal(clientOf(serverSpan!, spans).attributes['server.address'], host);
@@ -159,4 +137,134 @@ suite('HTTP/1.1 by curl', () => {
       }
     });
   });
+
+  test('over a veth pair each stream is parsed once, from either side, and the other way round', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const namespace = await joinedNamespace(cleanup);
+    const cgroup = await newCgroup(cleanup);
+    const agent = await startAgent(cleanup, { args: ['--cgroup', cgroup.path] });
+    const count = 20;
+    const inside = [...cgroup.prefix, ...namespace.prefix];
+    const ends = [
+      { host: namespace.there.v4, server: inside, client: cgroup.prefix },
+      { host: namespace.here.v6, server: cgroup.prefix, client: inside },
+    ];
+    const ports: number[] = [];
+    for (const { host, server: prefix, client } of ends) {
+      const server = await startNodeServer(cleanup, { host, prefix });
+      ports.push(server.port);
+      const urls = Array.from({ length: count }, (_, index) => ['-o', '/dev/null', `${server.url}/bytes/${index}`]);
+      const [command, ...rest] = [...client, 'curl', '-gsk', ...urls.flat()];
+      await run(command!, rest);
+    }
+    const spans = await agent.waitForSpans(4 * count, ofPorts(...ports));
+    assert.equal(spans.length, 4 * count);
+    assertPairs(spans);
+    const { stats } = await agent.stop();
+    // Of this cgroup alone, so exact: two connections, each read once though its packets pass two interfaces.
+    assert.deepEqual(
+      [stats.connections.tcp, stats.connections.tls, stats.connections.decrypted, stats.connections.undecryptable],
+      [2, 2, 2, {}],
+    );
+    assert.deepEqual([stats.exchanges, stats.incomplete, stats.parseErrors], [{ http: 2 * count }, {}, {}]);
+    assert.deepEqual([stats.spans.made, stats.spans.exported, stats.packets.lost], [4 * count, 4 * count, 0]);
+  });
 });
+
+/** What is asked of every server; the paths of nginx are its own. */
+const ASKS: readonly Ask[] = [
+  { method: 'GET', target: '/bytes/0', bodyBytes: 0 },
+  { method: 'GET', target: '/bytes/70000?a=1&b=%20', bodyBytes: 0 },
+  { method: 'POST', target: '/echo', bodyBytes: 30_000 },
+  { method: 'PUT', target: '/echo/again?x', bodyBytes: 1 },
+  { method: 'HEAD', target: '/bytes/1234', bodyBytes: 0 },
+  { method: 'DELETE', target: '/status/404', bodyBytes: 0 },
+  { method: 'GET', target: '/status/503', bodyBytes: 0 },
+];
+const NGINX_ASKS: readonly Ask[] = [
+  { method: 'GET', target: '/orders/1?a=1&b=%20', bodyBytes: 0 },
+  { method: 'POST', target: '/hello', bodyBytes: 30_000 },
+  { method: 'HEAD', target: '/hello', bodyBytes: 0 },
+  { method: 'GET', target: '/empty', bodyBytes: 0 },
+  { method: 'DELETE', target: '/missing/7', bodyBytes: 0 },
+  { method: 'GET', target: '/broken', bodyBytes: 0 },
+];
+
+suite('every client with every server', () => {
+  after(assertKernelClean);
+
+  test('curl, Node and Python ask nginx, Node and Python, over TLS, plain and IPv6', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const nginx = await startNginx(cleanup, { workers: 2 });
+    const node = await startNodeServer(cleanup);
+    const agent = await startAgent(cleanup);
+    // Some of the servers are younger than the agent.
+    const nodePlain = await startNodeServer(cleanup, { tls: false, host: '::1' });
+    const python = await startPythonServer(cleanup, { host: '::1' });
+    const pythonPlain = await startPythonServer(cleanup, { tls: false });
+    const ofNginx = (scheme: string, port: number, host = '127.0.0.1') => ({
+      service: 'nginx',
+      url: `${scheme}://${host}:${port}`,
+      asks: NGINX_ASKS,
+    });
+    const ofServer = (service: string, { url }: Server) => ({ service, url, asks: ASKS });
+    const targets = [
+      ofNginx('http', nginx.plainPort),
+      ofNginx('https', nginx.tls12Port),
+      ofNginx('https', nginx.tls13Port, '[::1]'),
+      ...[node, nodePlain].map((server) => ofServer('node-server', server)),
+      ...[python, pythonPlain].map((server) => ofServer('python-server', server)),
+    ];
+    const expected: string[] = [];
+    for (const [client, ask] of Object.entries(CLIENTS)) {
+      for (const { service, url, asks } of targets) {
+        await ask(url, asks);
+        const port = new URL(url).port;
+        expected.push(
+          ...asks.map(
+            ({ method, target, bodyBytes }) => `${client} ${service} ${port} ${method} ${target} ${bodyBytes}`,
+          ),
+        );
+      }
+    }
+    const ports = targets.map(({ url }) => Number(new URL(url).port));
+    await agent.waitForSpans(2 * expected.length, ofPorts(...ports));
+    const { spans: all, stats } = await agent.stop();
+    const spans = all.filter(ofPorts(...ports));
+    assertPairs(spans);
+    assertSameLines(
+      servers(spans).map((span) => {
+        const client = clientOf(span, spans);
+        // Both sides tell the same of the exchange.
+        for (const name of SHARED) assert.equal(client.attributes[name], span.attributes[name], name);
+        return [
+          ...[client.resource['service.name'], span.resource['service.name'], span.attributes['server.port']],
+          ...[span.attributes['http.request.method'], targetOf(span), span.attributes['http.request.body.size']],
+        ].join(' ');
+      }),
+      expected,
+    );
+    assertSameAsLog(spans.filter(ofPorts(...portsOf(nginx))), await nginx.accessLog(9 * NGINX_ASKS.length));
+    for (const server of [node, nodePlain, python, pythonPlain]) {
+      assertSameLines(
+        servers(spans.filter(ofPorts(server.port))).map(answerOf),
+        server.log().map(({ method, target, status, bodyBytes }) => `${method} ${target} ${status} ${bodyBytes}`),
+      );
+    }
+    assert.equal(stats.packets.lost, 0);
+  });
+});
+
+const SHARED = [
+  'http.request.method',
+  'http.response.status_code',
+  'http.request.body.size',
+  'http.response.body.size',
+  'tls.protocol.version',
+  'tls.cipher',
+];
+
+function answerOf(span: FlatSpan): string {
+  const { 'http.request.method': method, 'http.response.status_code': status } = span.attributes;
+  return `${method} ${targetOf(span)} ${status} ${span.attributes['http.response.body.size'] ?? 0}`;
+}

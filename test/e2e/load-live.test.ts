@@ -1,80 +1,21 @@
 /** Many requests, large bodies, many connections, and ends that nobody planned: what was served is what was traced. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startAgent } from '../support/agent.ts';
+import { selfSigned } from '../support/certificate.ts';
 import { cleanupAfter } from '../support/cleanup.ts';
 import { clientScript, curlLoad, nodeLoad, pythonLoad } from '../support/clients.ts';
+import { assertPairs, assertSameAsLog, assertSameLines, ofPorts, portsOf, targetHas } from '../support/http.ts';
 import { assertKernelClean } from '../support/kernel.ts';
-import { until } from '../support/net.ts';
-import { type AccessLogEntry, type Nginx, startNginx } from '../support/nginx.ts';
+import { startNginx } from '../support/nginx.ts';
 import { Running, run, start } from '../support/process.ts';
-import { startNodeServer } from '../support/servers.ts';
+import { startNodeServer, startPythonServer } from '../support/servers.ts';
 import type { FlatSpan } from '../support/spans.ts';
-
-const targetOf = (span: FlatSpan) =>
-  `${span.attributes['url.path']}${span.attributes['url.query'] === undefined ? '' : `?${span.attributes['url.query']}`}`;
-
-function ofPorts(...ports: number[]): (span: FlatSpan) => boolean {
-  const wanted = new Set<unknown>(ports);
-  return (span) => wanted.has(span.attributes['server.port']);
-}
-
-const portsOf = (nginx: Nginx) => [nginx.plainPort, nginx.tls12Port, nginx.tls13Port];
-
-/** SERVER spans and log lines as sorted lines of the same facts. */
-function assertSameAsLog(spans: readonly FlatSpan[], log: readonly AccessLogEntry[]): void {
-  const ofSpans = spans
-    .filter((span) => span.kind === 'SERVER')
-    .map((span) =>
-      [
-        span.attributes['server.port'],
-        span.attributes['http.request.method'],
-        targetOf(span),
-        span.attributes['http.response.status_code'],
-        span.attributes['http.response.body.size'] ?? 0,
-      ].join(' '),
-    )
-    .sort();
-  const ofLog = log
-    .map((entry) =>
-      [entry.server_port, entry.request_method, entry.request_uri, entry.status, entry.body_bytes_sent].join(' '),
-    )
-    .sort();
-  // Not deepEqual: a difference of thousands of lines says nothing.
-  const missing = difference(ofLog, ofSpans);
-  const unexplained = difference(ofSpans, ofLog);
-  assert.deepEqual(
-    { missing: missing.slice(0, 10), unexplained: unexplained.slice(0, 10) },
-    { missing: [], unexplained: [] },
-    `${ofSpans.length} SERVER spans for ${ofLog.length} log lines; ${missing.length} missing, ${unexplained.length} unexplained`,
-  );
-}
-
-/** What is in `left` more often than in `right`. */
-function difference(left: readonly string[], right: readonly string[]): string[] {
-  const counts = new Map<string, number>();
-  for (const line of right) counts.set(line, (counts.get(line) ?? 0) + 1);
-  return left.filter((line) => {
-    const count = counts.get(line) ?? 0;
-    counts.set(line, count - 1);
-    return count <= 0;
-  });
-}
-
-/** Every SERVER span has its CLIENT span, and there is no other CLIENT span. */
-function assertPairs(spans: readonly FlatSpan[]): void {
-  const clients = new Map(spans.filter((span) => span.kind === 'CLIENT').map((span) => [span.spanId, span]));
-  let alone = 0;
-  for (const server of spans.filter((span) => span.kind === 'SERVER')) {
-    const client = clients.get(server.parentSpanId);
-    if (client?.traceId !== server.traceId) alone += 1;
-    else clients.delete(server.parentSpanId);
-  }
-  assert.deepEqual({ alone, clientsLeft: clients.size }, { alone: 0, clientsLeft: 0 });
-}
 
 suite('load', () => {
   after(assertKernelClean);
@@ -100,7 +41,7 @@ suite('load', () => {
       curlLoad(tls13, 500, 'c13'),
       curlLoad(plain, 300, 'c'),
     ]);
-    const log = await nginx.accessLog();
+    const log = await nginx.accessLog(5000);
     assert.equal(log.length, 5000);
     await agent.waitForSpans(2 * log.length, ofPorts(...portsOf(nginx)), 30_000);
     const { spans, stats } = await agent.stop();
@@ -119,22 +60,84 @@ suite('load', () => {
     assert.equal(owners.size, 3, `clients: ${[...owners].join(' ')}`);
   });
 
+  const SIZES = [0, 1, 1_000, 16_384, 65_536, 1_000_000, 10_000_000, 50_000_000];
+
   test('response bodies from nothing to 50 MB', async (t) => {
     const cleanup = cleanupAfter(t);
-    const sizes = [0, 1, 1_000, 16_384, 65_536, 1_000_000, 10_000_000, 50_000_000];
-    const nginx = await startNginx(cleanup, { files: Object.fromEntries(sizes.map((size) => [`f${size}`, size])) });
+    const nginx = await startNginx(cleanup, { files: Object.fromEntries(SIZES.map((size) => [`f${size}`, size])) });
     const agent = await startAgent(cleanup);
     for (const port of portsOf(nginx)) {
       const scheme = port === nginx.plainPort ? 'http' : 'https';
-      for (const size of sizes)
+      for (const size of SIZES)
         await run('curl', ['-sk', '-o', '/dev/null', `${scheme}://127.0.0.1:${port}/files/f${size}`]);
     }
-    const log = await nginx.accessLog();
+    const log = await nginx.accessLog(3 * SIZES.length);
+    assert.deepEqual(
+      log.map((entry) => entry.body_bytes_sent),
+      [...SIZES, ...SIZES, ...SIZES],
+    );
     await agent.waitForSpans(2 * log.length, ofPorts(...portsOf(nginx)), 30_000);
     const { spans, stats } = await agent.stop();
     const ours = spans.filter(ofPorts(...portsOf(nginx)));
     assertSameAsLog(ours, log);
     assertPairs(ours);
+    assert.equal(stats.packets.lost, 0);
+  });
+
+  test('request bodies from nothing to 50 MB, sent back whole', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const folder = await cleanup.temporaryFolder();
+    const certificate = await selfSigned(cleanup);
+    const servers = [
+      await startNodeServer(cleanup, { certificate }),
+      await startNodeServer(cleanup, { tls: false }),
+      await startPythonServer(cleanup, { certificate }),
+    ];
+    const agent = await startAgent(cleanup);
+    const expected: string[] = [];
+    for (const size of SIZES) {
+      const file = join(folder, `f${size}`);
+      await writeFile(file, Buffer.alloc(size, 'request '));
+      for (const [version, server] of [
+        ['--tls-max 1.2', servers[0]!] as const,
+        ...servers.map((s) => ['', s] as const),
+      ]) {
+        const options = [
+          '-sk',
+          ...version.split(' ').filter((word) => word !== ''),
+          '-o',
+          `${file}.back`,
+          '--data-binary',
+        ];
+        await run('curl', [...options, `@${file}`, `${server.url}/echo/${size}`]);
+        expected.push(`${server.port} /echo/${size} 200 ${size} ${size}`);
+      }
+    }
+    const ports = ofPorts(...servers.map((server) => server.port));
+    await agent.waitForSpans(2 * expected.length, ports, 30_000);
+    const { spans, stats } = await agent.stop();
+    const ours = spans.filter(ports);
+    assertPairs(ours);
+    for (const kind of ['SERVER', 'CLIENT']) {
+      assertSameLines(
+        ours
+          .filter((span) => span.kind === kind)
+          .map(({ attributes }) =>
+            [
+              ...[
+                attributes['server.port'],
+                new URL(String(attributes['url.full'] ?? `a:${attributes['url.path']}`)).pathname,
+              ],
+              ...[
+                attributes['http.response.status_code'],
+                attributes['http.request.body.size'],
+                attributes['http.response.body.size'],
+              ],
+            ].join(' '),
+          ),
+        expected,
+      );
+    }
     assert.equal(stats.packets.lost, 0);
   });
 
@@ -150,7 +153,7 @@ suite('load', () => {
     await agent.waitForSpans(2 * count, ofPorts(nginx.tls13Port), 30_000);
     client.child.stdin?.write('go\n');
     await client.waitFor('stdout', /^done$/m, 60_000);
-    const log = await nginx.accessLog();
+    const log = await nginx.accessLog(2 * count);
     assert.equal(log.length, 2 * count);
     await agent.waitForSpans(2 * log.length, ofPorts(nginx.tls13Port), 30_000);
     const { spans, stats } = await agent.stop();
@@ -190,28 +193,46 @@ suite('load', () => {
     );
   });
 
-  test('the agent comes and goes in the middle of traffic; a connection from before it is told as such', async (t) => {
+  test('the agent comes and goes in the middle of traffic', async (t) => {
     const cleanup = cleanupAfter(t);
     const nginx = await startNginx(cleanup, { workers: 2 });
-    const base = `https://127.0.0.1:${nginx.tls13Port}`;
-    const load = ['-c', '8', '-t', '2', '-d', '60s', '-H', 'Connection: keep-alive', `${base}/200`];
-    const background = start(cleanup, 'wrk', load);
-    await until(async () => ((await nginx.accessLog()).length > 100 ? true : undefined), 'traffic');
-    for (let round = 0; round < 2; round++) {
+    const kept = 8;
+    // These connections are as old as the server, and busy all the time.
+    const old = ['-c', String(kept), '-t', '2', '-d', '120s', `https://127.0.0.1:${nginx.tls13Port}/200`];
+    const background = start(cleanup, 'wrk', old);
+    // And these are made all the time, so that some are under way whenever the agent comes or goes.
+    const url = `https://127.0.0.1:${nginx.tls12Port}/hello`;
+    const churn = start(cleanup, 'sh', [
+      '-c',
+      `while curl -sk -o /dev/null "${url}" -o /dev/null "${url}"; do :; done`,
+    ]);
+    await nginx.accessLog(100);
+    for (const [round, signal] of (['SIGINT', 'SIGTERM'] as const).entries()) {
       const agent = await startAgent(cleanup);
-      const before = (await nginx.accessLog()).length;
-      await run('curl', ['-sk', '-o', '/dev/null', `${base}/orders/round-${round}`]);
-      await agent.waitForSpans(2, (span) => targetHas(span, `/orders/round-${round}`));
-      assert.ok((await nginx.accessLog()).length > before, 'the traffic went on');
-      const { spans, stats } = await agent.stop(round === 0 ? 'SIGINT' : 'SIGTERM');
-      // wrk's connections are older than the agent: nothing of them can be read, and that is said.
-      assert.equal(spans.filter((span) => ofPorts(nginx.tls13Port)(span) && targetHas(span, '/200')).length, 0);
-      assert.ok(
-        Object.values(stats.connections.undecryptable).some((number) => number >= 8),
-        JSON.stringify(stats.connections),
+      // Begun after the ready line: all of it is seen, whatever else goes on.
+      const count = 300;
+      const bases = [`https://127.0.0.1:${nginx.tls13Port}`, `http://127.0.0.1:${nginx.plainPort}`];
+      await nodeLoad({ bases, count, concurrency: 8, newConnectionEvery: 3, prefix: `round${round}` });
+      const isNew = (span: FlatSpan) => targetHas(span, `/round${round}-`);
+      await agent.waitForSpans(2 * count, isNew, 30_000);
+      const { spans, stats, stderr } = await agent.stop(signal);
+      const fresh = spans.filter(isNew);
+      const log = await nginx.accessLog();
+      assertSameAsLog(
+        fresh,
+        log.filter((entry) => entry.request_uri.includes(`/round${round}-`)),
       );
+      assertPairs(fresh);
+      assert.equal(fresh.length, 2 * count);
+      // Nothing of wrk's connections can be read, and that is said, of each of them.
+      assert.equal(spans.filter((span) => ofPorts(nginx.tls13Port)(span) && targetHas(span, '/200')).length, 0);
+      const { opened_before_agent: older = 0, ...others } = stats.connections.undecryptable;
+      assert.ok(older >= kept, JSON.stringify(stats.connections));
+      assert.deepEqual(others, {}, stderr);
       await assertKernelClean();
     }
+    assert.equal(churn.child.exitCode, null, 'a request failed');
+    await churn.stop('SIGKILL');
     await background.stop('SIGINT');
   });
 
@@ -239,7 +260,3 @@ suite('load', () => {
     await assertKernelClean();
   });
 });
-
-function targetHas(span: FlatSpan, text: string): boolean {
-  return `${span.attributes['url.full'] ?? ''} ${targetOf(span)}`.includes(text);
-}

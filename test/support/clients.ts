@@ -36,3 +36,26 @@ export async function curlLoad(base: string, count: number, prefix: string): Pro
   );
   await run('curl', ['-gsk', '-K', '-'], { input: config.join(''), timeoutMs: 120_000 });
 }
+
+export interface Ask {
+  method: string;
+  target: string;
+  /** Of the request; 0 for none. */
+  bodyBytes: number;
+}
+
+/** The clients that send a list of requests on one connection, by the service.name that they are seen under. */
+export const CLIENTS: Record<string, (base: string, asks: readonly Ask[]) => Promise<unknown>> = {
+  curl: askByCurl,
+  'ask-node': (base, asks) => run(process.execPath, [clientScript('ask-node.mjs'), base, JSON.stringify(asks)]),
+  'ask-python': (base, asks) => run('python3', [clientScript('ask-python.py'), base, JSON.stringify(asks)]),
+};
+
+async function askByCurl(base: string, asks: readonly Ask[]): Promise<void> {
+  const parts = asks.map(({ method, target, bodyBytes }) => [
+    `url = "${base}${target}"\noutput = /dev/null\nsilent\ninsecure\ngloboff\n`,
+    method === 'HEAD' ? 'head\n' : `request = ${method}\n`,
+    bodyBytes > 0 ? `header = "Expect:"\ndata-binary = "${'y'.repeat(bodyBytes)}"\n` : '',
+  ]);
+  await run('curl', ['-K', '-'], { input: parts.map((part) => part.join('')).join('next\n') });
+}

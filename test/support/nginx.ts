@@ -2,7 +2,7 @@ import { chmod, mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Certificate, selfSigned } from './certificate.ts';
 import type { Cleanup } from './cleanup.ts';
-import { freePorts, waitForPort } from './net.ts';
+import { freePorts, until, waitForPort } from './net.ts';
 import { type Running, start } from './process.ts';
 
 /** A line of the access log; the names are those of nginx's variables. */
@@ -76,8 +76,8 @@ export interface Nginx {
   plainPort: number;
   tls12Port: number;
   tls13Port: number;
-  /** All whole lines that have been written. */
-  accessLog(): Promise<AccessLogEntry[]>;
+  /** All whole lines that have been written; waits until there are `atLeast`: nginx logs a request after its client has the answer. */
+  accessLog(atLeast?: number): Promise<AccessLogEntry[]>;
 }
 
 /** The paths that every server block answers. */
@@ -160,13 +160,15 @@ export async function startNginx(cleanup: Cleanup, options: NginxOptions = {}): 
     plainPort: plain!,
     tls12Port: tls12!,
     tls13Port: tls13!,
-    async accessLog() {
-      const text = await readFile(join(folder, 'access.log'), 'utf8');
-      return text
-        .slice(0, text.lastIndexOf('\n') + 1)
-        .split('\n')
-        .filter((line) => line !== '')
-        .map((line) => JSON.parse(line) as AccessLogEntry);
+    accessLog(atLeast = 0) {
+      return until(async () => {
+        const text = await readFile(join(folder, 'access.log'), 'utf8');
+        const lines = text
+          .slice(0, text.lastIndexOf('\n') + 1)
+          .split('\n')
+          .slice(0, -1);
+        return lines.length < atLeast ? undefined : lines.map((line) => JSON.parse(line) as AccessLogEntry);
+      }, `${atLeast} lines in nginx's log`);
     },
   };
 }
