@@ -16,7 +16,7 @@ import { createDetectLayer } from './protocol/detect.ts';
 import type { LayerContext, Protocol } from './protocol/layer.ts';
 import type { SecretStore } from './secrets/store.ts';
 import type { SpanBuilder } from './span/builder.ts';
-import type { Counters } from './telemetry/counters.ts';
+import { type Counters, count } from './telemetry/counters.ts';
 import { createTlsLayer, detectTls } from './tls/layer.ts';
 
 /** Who wants to know of sockets and processes: the owners of sockets, the uprobes. */
@@ -41,8 +41,14 @@ export interface PipelineOptions {
   readonly mute?: (socketCookie: number) => void;
   /** Why a connection's secret cannot be had, as far as the owner of its sockets tells; a reason for `undecryptable`. */
   readonly explainMissingSecret?: (connection: Connection) => string | undefined;
+  /** Told of each error that no stage should have thrown. */
+  readonly onInternalError?: (error: unknown) => void;
 }
 
+/**
+ * No record may end the process. What a stage throws in spite of all is counted in `internalErrors` and costs the smallest thing that
+ * it came from: an exchange, a connection, a packet.
+ */
 export class Pipeline implements CaptureSink {
   readonly #options: PipelineOptions;
   readonly #flows: FlowTable;
@@ -58,38 +64,66 @@ export class Pipeline implements CaptureSink {
       open: (connection, control) => createDetectLayer(this.#context(connection, control), candidates),
       ...(options.mute === undefined ? {} : { mute: options.mute }),
       onConnectionEnd: (connection) => this.#forget(connection),
+      onLayerError: (error) => this.#failed('connection', error),
     });
   }
 
   packet(record: PacketRecord): void {
-    const verdict = this.#flows.packet(record);
-    const { pcapng } = this.#options;
-    // After the stages: secrets that this very packet brought to light stand ahead of it in the file.
-    if (pcapng !== undefined && !verdict.duplicateView) pcapng.packet(record, verdict.connection);
+    try {
+      const verdict = this.#flows.packet(record);
+      const { pcapng } = this.#options;
+      // After the stages: secrets that this very packet brought to light stand ahead of it in the file.
+      if (pcapng !== undefined && !verdict.duplicateView) pcapng.packet(record, verdict.connection);
+    } catch (error) {
+      this.#failed('packet', error);
+    }
   }
 
   socket(record: SocketRecord): void {
-    for (const observer of this.#options.observers ?? []) observer.socket?.(record);
-    this.#flows.socket(record);
+    try {
+      for (const observer of this.#options.observers ?? []) observer.socket?.(record);
+      this.#flows.socket(record);
+    } catch (error) {
+      this.#failed('socket', error);
+    }
   }
 
   process(record: ProcessRecord): void {
-    for (const observer of this.#options.observers ?? []) observer.process?.(record);
+    try {
+      for (const observer of this.#options.observers ?? []) observer.process?.(record);
+    } catch (error) {
+      this.#failed('process', error);
+    }
   }
 
   secret(record: SecretRecord): void {
-    this.#options.secrets.addKernelSecret(record);
+    try {
+      this.#options.secrets.addKernelSecret(record);
+    } catch (error) {
+      this.#failed('secret', error);
+    }
   }
 
   /** Time passes; to be called several times a second (live), or as packets' time advances (replay). */
   tick(timeUs: number): void {
-    this.#flows.tick(timeUs);
-    this.#options.pcapng?.tick(timeUs);
+    try {
+      this.#options.secrets.advance(timeUs);
+      this.#flows.tick(timeUs);
+      this.#options.pcapng?.tick(timeUs);
+    } catch (error) {
+      this.#failed('tick', error);
+    }
   }
 
   /** The capture ended: everything in flight ends with it. */
   finish(reason: EndReason, timeUs: number): void {
     this.#flows.closeAll(reason, timeUs);
+    this.#options.secrets.clear();
+  }
+
+  #failed(what: string, error: unknown): void {
+    count(this.#options.counters.internalErrors, what);
+    this.#options.onInternalError?.(error);
   }
 
   #createTls(context: LayerContext): Layer {
@@ -111,18 +145,23 @@ export class Pipeline implements CaptureSink {
       emit: (exchange) => this.#emit(exchange),
       mute: () => control.mute(),
       wantTicks: (wanted) => control.wantTicks(wanted),
+      internalError: (error) => this.#failed('connection', error),
     };
   }
 
   #emit(exchange: Exchange): void {
-    const spans = this.#options.spans.build(exchange);
-    if (spans.length === 0) return;
-    for (const output of this.#options.outputs) output.exchange(exchange, spans);
+    try {
+      const spans = this.#options.spans.build(exchange);
+      if (spans.length === 0) return;
+      for (const output of this.#options.outputs) output.exchange(exchange, spans);
+    } catch (error) {
+      this.#failed('exchange', error);
+    }
   }
 
   #forget(connection: Connection): void {
     for (const observer of this.#options.observers ?? []) {
-      if (observer.forgetSocket === undefined) return;
+      if (observer.forgetSocket === undefined) continue;
       if (connection.client.socket !== 0) observer.forgetSocket(connection.client.socket);
       if (connection.server.socket !== 0) observer.forgetSocket(connection.server.socket);
     }

@@ -32,6 +32,10 @@ export interface FlowTableOptions {
   mute?: (socketCookie: number) => void;
   /** Called once for every connection, after its layer was closed, and also when it never had one. */
   onConnectionEnd?: (connection: Connection) => void;
+  /**
+   * A layer threw, which none should: the connection is given up and the error told. Without it (tests) the error passes through.
+   */
+  onLayerError?: (error: unknown, connection: Connection) => void;
 }
 
 /** What all flows share. */
@@ -116,21 +120,33 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
   }
 
   tick(timeUs: number): void {
-    this.layer?.tick?.(timeUs);
+    try {
+      this.layer?.tick?.(timeUs);
+    } catch (error) {
+      this.layerFailed(error, timeUs);
+    }
   }
 
   deliver(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number): void {
     if (this.muted || this.closed) return;
-    (this.layer ?? this.openLayer(timeUs)).data(direction, bytes, start, end, timeUs);
+    try {
+      (this.layer ?? this.openLayer(timeUs)).data(direction, bytes, start, end, timeUs);
+    } catch (error) {
+      this.layerFailed(error, timeUs);
+    }
   }
 
   deliverGap(direction: Direction, length: number, timeUs: number): void {
     if (this.muted || this.closed) return;
-    (this.layer ?? this.openLayer(timeUs)).gap(direction, length, timeUs);
+    try {
+      (this.layer ?? this.openLayer(timeUs)).gap(direction, length, timeUs);
+    } catch (error) {
+      this.layerFailed(error, timeUs);
+    }
   }
 
   halfEnded(direction: Direction, timeUs: number): void {
-    this.layer?.end(direction, 'fin', timeUs);
+    this.endLayer(direction, 'fin', timeUs);
     if (this.halves[opposite(direction)].ended && !this.closing) this.shared.finished(this, timeUs);
   }
 
@@ -150,16 +166,43 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
     for (const half of this.halves) {
       if (half.ended) continue;
       half.ended = true;
-      this.layer?.end(half.direction, reason, timeUs);
+      this.endLayer(half.direction, reason, timeUs);
     }
-    this.layer?.close(reason, timeUs);
-    this.layer = undefined;
+    this.closeLayer(reason, timeUs);
     for (const half of this.halves) half.discard();
     this.closed = true;
     this.shared.ticking.delete(this);
     const { options } = this.shared;
     count(options.counters.connections.ended, reason);
     options.onConnectionEnd?.(this.connection);
+  }
+
+  private endLayer(direction: Direction, reason: EndReason, timeUs: number): void {
+    try {
+      this.layer?.end(direction, reason, timeUs);
+    } catch (error) {
+      this.layerFailed(error, timeUs);
+    }
+  }
+
+  private closeLayer(reason: EndReason, timeUs: number): void {
+    const layer = this.layer;
+    this.layer = undefined;
+    try {
+      layer?.close(reason, timeUs);
+    } catch (error) {
+      this.layerFailed(error, timeUs);
+    }
+  }
+
+  /** What a peer sends must not end the process, nor cost another connection anything. */
+  private layerFailed(error: unknown, timeUs: number): void {
+    const { onLayerError } = this.shared.options;
+    if (onLayerError === undefined) throw error;
+    onLayerError(error, this.connection);
+    // Its state cannot be trusted, but it may hold keys and memory that all share.
+    this.closeLayer('evicted', timeUs);
+    this.mute();
   }
 
   private openLayer(timeUs: number): Layer {

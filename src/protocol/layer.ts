@@ -14,6 +14,8 @@ export interface LayerContext {
   mute(): void;
   /** Call `tick` of the connection's layers from now on, until `wantTicks(false)`. */
   wantTicks(wanted: boolean): void;
+  /** Tells of an error that no stage should have thrown, where the caller of the layer is another connection's business. */
+  internalError?(error: unknown): void;
 }
 
 /** What the first bytes say of a protocol. */

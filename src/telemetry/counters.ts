@@ -36,6 +36,8 @@ export interface Counters {
   incomplete: ReasonCounts;
   /** By protocol. */
   parseErrors: ReasonCounts;
+  /** Errors of our own that were caught, by what was given up for them: `connection`, `exchange`, `packet`, ... Any is a defect. */
+  internalErrors: ReasonCounts;
   /**
    * `exported` and `dropped` are those of one output, so that each span counts once: of the first in use of otlp, otlp-json and
    * console. Once the outputs have ended, made = exported + dropped, unless the only output is `none`.
@@ -58,6 +60,7 @@ export function newCounters(): Counters {
     exchanges: {},
     incomplete: {},
     parseErrors: {},
+    internalErrors: {},
     spans: { made: 0, exported: 0, dropped: {}, leftOut: {} },
     otherOutputs: {},
   };

@@ -158,10 +158,15 @@ class TlsLayer implements Layer, RecordSink {
 
   #feed(side: Side, bytes: Buffer, start: number, end: number): number {
     this.#busy = true;
-    const position = side.stream.feed(bytes, start, end);
-    this.#busy = false;
-    if (this.#ended) this.#release();
-    return position;
+    try {
+      return side.stream.feed(bytes, start, end);
+    } catch (error) {
+      this.#fail('internal_error');
+      throw error;
+    } finally {
+      this.#busy = false;
+      if (this.#ended) this.#release();
+    }
   }
 
   /** Holds what a stream did not take: a record that it had gathered, and the bytes behind it. */
@@ -270,13 +275,18 @@ class TlsLayer implements Layer, RecordSink {
     this.#next?.end(direction, reason, timeUs);
   }
 
-  /** A secret that this connection watches came. */
+  /** A secret that this connection watches came. Whoever brought it must not be hit by what goes wrong here. */
   #secretCame() {
     if (this.#closed || this.#busy) return;
     if (this.#ended) return this.#secretCameTooLate();
-    this.#handshake.retryAll();
-    if (this.#ended) this.#release();
-    this.#drain();
+    try {
+      this.#handshake.retryAll();
+      if (this.#ended) this.#release();
+      this.#drain();
+    } catch (error) {
+      this.#context.internalError?.(error);
+      this.#fail('internal_error');
+    }
   }
 
   #secretCameTooLate(): void {

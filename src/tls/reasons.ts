@@ -18,4 +18,6 @@ export type UndecryptableReason =
   | 'gap_in_handshake'
   | 'gap_unrecoverable'
   /** All waiting connections together hold too much. */
-  | 'pending_limit';
+  | 'pending_limit'
+  /** A defect of ours: something threw that should not. */
+  | 'internal_error';
