@@ -1,5 +1,5 @@
 import { ROOT_CONTEXT, SpanKind, SpanStatusCode } from '@opentelemetry/api';
-import { SamplingDecision } from '@opentelemetry/sdk-trace-node';
+import type { SamplingDecision } from '@opentelemetry/sdk-trace-node';
 import { defaultRedactedQueryKeys, forbiddenHeaders } from '../config/http.ts';
 import type { Exchange, HttpExchange } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
@@ -98,6 +98,8 @@ interface ConnectionState {
   client: Side | undefined;
   server: Side | undefined;
 }
+
+const RECORD_AND_SAMPLED: SamplingDecision.RECORD_AND_SAMPLED = 2;
 
 /** Makes spans of exchanges. */
 export class SpanBuilder {
@@ -241,7 +243,7 @@ export class SpanBuilder {
     const kind = span === this.clientSpan ? SpanKind.CLIENT : SpanKind.SERVER;
     const result = root.shouldSample(ROOT_CONTEXT, span.traceId, exchange.method, kind, {}, []);
     if (result.traceState !== undefined && span.traceState === '') span.traceState = result.traceState.serialize();
-    return result.decision === SamplingDecision.RECORD_AND_SAMPLED;
+    return result.decision === RECORD_AND_SAMPLED;
   }
 
   private finishClient(

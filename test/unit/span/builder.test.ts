@@ -8,7 +8,7 @@ import {
   requiredHeaders,
   type SpanBuilderOptions,
 } from '../../../src/span/builder.ts';
-import { ConsistentSampler, samplingFromEnvironment } from '../../../src/span/sampling.ts';
+import { ConsistentSampler, samplingFromEnvironment } from '../../../src/span/samplers.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { builder, connection, curl, exchange, headers, nginx, tls } from './fixtures.ts';
 
