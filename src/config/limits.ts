@@ -110,8 +110,8 @@ export const captureLimits = {
   /** The kernel's packet ring. What does not fit is counted as packet_ring_full. */
   packetRingBytes: 32 * 1024 * 1024,
   /** Chunks that hold records for the pipeline: size, at least twice the largest record, and number. */
-  chunkBytes: 1024 * 1024,
-  chunks: 16,
+  chunkBytes: 256 * 1024,
+  chunks: 32,
   /** How often the rings are read while there is traffic. */
   pollMs: 3,
 } as const;
