@@ -162,7 +162,7 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
   close(reason: EndReason, timeUs: number): void {
     if (this.closed || this.closing) return;
     this.closing = true;
-    for (const half of this.halves) if (!half.ended && !this.muted) half.flush(timeUs);
+    for (const half of this.halves) if (!half.ended && !this.muted) half.flush();
     for (const half of this.halves) {
       if (half.ended) continue;
       half.ended = true;

@@ -11,6 +11,10 @@ import type { Direction } from './connection.ts';
  * (it will not be sent again, so the capture has lost it), when it stays for too long, when the held bytes pass a cap, or when
  * the connection ends.
  *
+ * Time. What a segment brings to the receiver has the time of that segment: so has what was held behind the hole that it fills, since
+ * the receiver could not have it before. What is held behind a hole that only the capture has was there for the receiver when it
+ * was seen, however long the hole was waited for.
+ *
  * Sequence numbers are unsigned 32-bit integers; differences of them are taken modulo 2^32 as signed ones.
  */
 export class Half {
@@ -89,7 +93,7 @@ export class Half {
     } else {
       this.hold(bytes, start, end, sequence, length, timeUs);
     }
-    this.settle(timeUs);
+    this.settle();
   }
 
   /** @param sequence of the FIN, one after the last byte */
@@ -107,7 +111,7 @@ export class Half {
     }
     this.finSequence = sequence;
     this.finUs = timeUs;
-    this.settle(timeUs);
+    this.settle();
   }
 
   /** The other end has received all before `sequence`. */
@@ -127,10 +131,10 @@ export class Half {
       const left = (sequence - this.next) | 0;
       if (left <= 0 || this.ended) break;
       const first = this.held[0];
-      this.gap(first === undefined ? left : Math.min(left, (first.sequence - this.next) >>> 0), timeUs);
-      this.drain(timeUs);
+      if (first === undefined || left < (first.sequence - this.next) >>> 0) this.gap(left, timeUs);
+      else this.giveUpHole();
     }
-    this.settle(timeUs);
+    this.settle();
   }
 
   /** Whether all of [sequence, sequence + length) lies before `next`. */
@@ -149,16 +153,16 @@ export class Half {
       const dueUs = this.holeSinceUs + this.reassembly.limits.reassemblyHoleUs;
       if (dueUs > timeUs) return dueUs;
       count(this.reassembly.counts, 'hole_timeout');
-      this.giveUpHole(timeUs);
-      this.settle(timeUs);
+      this.giveUpHole();
+      this.settle();
     }
     return Infinity;
   }
 
   /** Delivers all that is held, holes as gaps; no more holes afterwards. */
-  flush(timeUs: number): void {
-    while (this.hasHole()) this.giveUpHole(timeUs);
-    this.settle(timeUs);
+  flush(): void {
+    while (this.hasHole()) this.giveUpHole();
+    this.settle();
   }
 
   /** Forgets all that is held. */
@@ -170,11 +174,16 @@ export class Half {
   }
 
   /** Gives up the first hole: the gap, and what was held behind it. */
-  giveUpHole(timeUs: number): void {
+  giveUpHole(): void {
     const first = this.held[0];
     const until = first === undefined ? this.finSequence : first.sequence;
-    this.gap((until - this.next) >>> 0, timeUs);
-    this.drain(timeUs);
+    let seenUs = Math.max(this.progressUs, first?.timeUs ?? this.finUs);
+    this.gap((until - this.next) >>> 0, seenUs);
+    for (let piece = this.held[0]; piece?.sequence === this.next; piece = this.held[0]) {
+      seenUs = Math.max(seenUs, piece.timeUs);
+      this.drainFirst(seenUs);
+    }
+    this.progressUs = seenUs;
   }
 
   hasHole(): boolean {
@@ -315,7 +324,7 @@ export class Half {
     }
     this.strayEnd = -1;
     count(this.reassembly.counts, 'resynchronized');
-    this.flush(timeUs);
+    this.flush();
     const ahead = (sequence - this.next) | 0;
     if (ahead > 0 || ahead < -this.reassembly.limits.reassemblyWindowBytes) this.gap(ahead >>> 0, timeUs);
     return true;
@@ -334,30 +343,30 @@ export class Half {
   }
 
   /** After every change: keeps the caps, the hole's time and the end. */
-  private settle(timeUs: number): void {
-    this.settleOwn(timeUs);
+  private settle(): void {
+    this.settleOwn();
     const { limits, counts, holes } = this.reassembly;
     while (this.reassembly.heldBytes > limits.reassemblyBytes) {
       const [oldest] = holes;
       if (oldest === undefined) return;
       count(counts, 'total_held_bytes_limit');
-      oldest.giveUpHole(timeUs);
-      oldest.settleOwn(timeUs);
+      oldest.giveUpHole();
+      oldest.settleOwn();
     }
   }
 
-  private settleOwn(timeUs: number): void {
+  private settleOwn(): void {
     const { limits, counts, holes } = this.reassembly;
     while (
       this.heldBytes > limits.reassemblyBytesPerDirection ||
       this.held.length > limits.reassemblyPiecesPerDirection
     ) {
       count(counts, 'held_bytes_limit');
-      this.giveUpHole(timeUs);
+      this.giveUpHole();
     }
     if (this.finSequence >= 0 && this.next === this.finSequence && !this.ended) {
       this.ended = true;
-      this.owner.halfEnded(this.direction, timeUs);
+      this.owner.halfEnded(this.direction, Math.max(this.progressUs, this.finUs));
     }
     if (!this.hasHole()) {
       if (holes.size > 0) holes.delete(this);

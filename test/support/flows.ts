@@ -12,6 +12,8 @@ export class RecordingLayer implements Layer {
   /** Per direction: the bytes, gaps as NUL bytes up to `gapFill`, else left out. */
   readonly parts: [Buffer[], Buffer[]] = [[], []];
   readonly log: string[] = [];
+  /** The time of each entry of `log`. */
+  readonly times: number[] = [];
   readonly gaps: [number, number] = [0, 0];
   onData: ((direction: Direction) => void) | undefined = undefined;
 
@@ -20,30 +22,35 @@ export class RecordingLayer implements Layer {
     this.control = control;
   }
 
-  data(direction: Direction, bytes: Buffer, start: number, end: number): void {
+  data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number): void {
     this.check();
+    this.times.push(timeUs);
     this.parts[direction].push(Buffer.from(bytes.subarray(start, end)));
     this.log.push(`${name(direction)} ${bytes.toString('latin1', start, end)}`);
     this.onData?.(direction);
   }
 
-  gap(direction: Direction, length: number): void {
+  gap(direction: Direction, length: number, timeUs: number): void {
     this.check();
+    this.times.push(timeUs);
     this.gaps[direction] += length;
     this.log.push(`${name(direction)} gap ${length}`);
   }
 
-  end(direction: Direction, reason: EndReason): void {
+  end(direction: Direction, reason: EndReason, timeUs: number): void {
     this.check();
+    this.times.push(timeUs);
     this.log.push(`${name(direction)} end ${reason}`);
   }
 
-  close(reason: EndReason): void {
+  close(reason: EndReason, timeUs: number): void {
     this.check();
+    this.times.push(timeUs);
     this.log.push(`close ${reason}`);
   }
 
   tick(timeUs: number): void {
+    this.times.push(timeUs);
     this.log.push(`tick ${timeUs}`);
   }
 

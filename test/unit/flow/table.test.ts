@@ -214,6 +214,38 @@ describe('FlowTable: holes', () => {
     assert.equal(flows.counters.reassembly.hole_timeout, 1);
   });
 
+  it('gives what was held behind a hole that is given up the time at which it was seen', () => {
+    for (const giveUp of ['timeout', 'acknowledged', 'closed']) {
+      const flows = new FlowHarness();
+      flows.handshake();
+      flows.server({ seq: 501, ack: 101, payload: 'a', timeUs: 2_000_000 });
+      flows.server({ seq: 503, ack: 101, payload: 'c', timeUs: 2_000_010 });
+      flows.server({ seq: 505, ack: 101, payload: 'e', timeUs: 2_000_030 });
+      flows.server({ seq: 504, ack: 101, payload: 'd', timeUs: 2_000_020 });
+      flows.server({ seq: 506, ack: 101, flags: 'F', timeUs: 2_000_040 });
+      if (giveUp === 'timeout') flows.table.tick(9_000_000);
+      else if (giveUp === 'closed') flows.table.closeAll('shutdown', 9_000_000);
+      else flows.client({ seq: 101, ack: 507, timeUs: 9_000_000 });
+      assert.deepEqual(flows.layer.log.slice(0, 6), ['< a', '< gap 1', '< c', '< d', '< e', '< end fin']);
+      assert.deepEqual(
+        flows.layer.times.slice(0, 6),
+        [2_000_000, 2_000_010, 2_000_010, 2_000_020, 2_000_030, 2_000_040],
+        giveUp,
+      );
+    }
+  });
+
+  it('gives what was held behind a hole that is filled the time at which the receiver could have it', () => {
+    const flows = new FlowHarness();
+    flows.handshake();
+    flows.server({ seq: 502, payload: 'b', timeUs: 2_000_000 });
+    flows.server({ seq: 504, payload: 'd', timeUs: 2_000_001 });
+    flows.server({ seq: 501, payload: 'a', timeUs: 2_000_500 });
+    flows.table.tick(9_000_000);
+    assert.deepEqual(flows.layer.log, ['< a', '< b', '< gap 1', '< d']);
+    assert.deepEqual(flows.layer.times, [2_000_500, 2_000_500, 2_000_500, 2_000_500]);
+  });
+
   it('gives up several holes of one age together', () => {
     const flows = new FlowHarness({ reassemblyHoleUs: 1000 });
     flows.handshake();
