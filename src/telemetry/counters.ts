@@ -16,8 +16,10 @@ export interface Counters {
   packets: { captured: number; bytes: number; lost: ReasonCounts; ignored: ReasonCounts };
   connections: {
     tcp: number;
+    /** Those that have ended are decrypted or undecryptable, one of the two. */
     tls: number;
     decrypted: number;
+    /** Not read, or not to the end. */
     undecryptable: ReasonCounts;
     ended: ReasonCounts;
     /** Byte streams, plain or decrypted, whose protocol is none that is parsed here. */

@@ -136,7 +136,7 @@ class TlsLayer implements Layer, RecordSink {
   }
 
   keysConfirmed(_direction: Direction): void {
-    if (this.#decrypted) return;
+    if (this.#decrypted || this.#reason !== undefined) return;
     this.#decrypted = true;
     this.#context.counters.connections.decrypted++;
   }
@@ -343,10 +343,14 @@ class TlsLayer implements Layer, RecordSink {
     };
   }
 
+  /** Each connection counts once: as decrypted, or under the reason why it was not read, or not to its end. */
   #count(reason: string): void {
     if (this.#reason !== undefined) return;
     this.#reason = reason;
-    count(this.#context.counters.connections.undecryptable, reason);
+    const { connections } = this.#context.counters;
+    if (this.#decrypted) connections.decrypted--;
+    this.#decrypted = false;
+    count(connections.undecryptable, reason);
   }
 
   /** The connection cannot be read any further. Within a stream's callback: what it uses is released when it returns. */
