@@ -24,9 +24,13 @@ export interface PacketVerdict {
  *
  * Finding the connection. A live packet carries the cookie of the socket that it was seen at. A socket that was seen sending is
  * known by its cookie: one look-up in a Map, and a comparison of ports. All others go by addresses and ports: packets from files,
- * the first packets of a socket, and the packets of handshakes and resets, for these carry the cookie of the listener (ingress
- * SYN and its ACK, egress SYN-ACK) or of a socket of the kernel's own (egress RST), which belong to no connection. Where the same
- * addresses exist more than once, on loopback, the network namespace is part of the key.
+ * the first packets of a socket, and packets of handshakes and resets that may carry the cookie of the listener (ingress SYN and its
+ * ACK, egress SYN-ACK) or of a socket of the kernel's own (egress RST), which belong to no connection. Where the same addresses exist
+ * more than once, on loopback, the network namespace is part of the key.
+ *
+ * Address translation by this machine (a published port of a container, the cluster address of a service) lies between the two
+ * points where a socket's packets are seen: what leaves has the translated ends, what arrives has the original ones. So one port
+ * of the two that is the right one is enough where the cookie is known.
  *
  * Both ends here. Every packet can be seen twice: leaving the one socket, arriving at the other. The sender's view comes first
  * and is in order; once a direction was seen at its sender, an arriving packet that says nothing new is a duplicate view.
@@ -147,7 +151,11 @@ export class FlowTable {
 
   /** The fast path: a socket that was seen sending. Sets this.direction. */
   private flowBySocket(record: PacketRecord, segment: Segment): Flow | undefined {
-    if (record.cookie === 0 || (segment.flags & (SYN | RST)) !== 0) return undefined;
+    if (record.cookie === 0) return undefined;
+    const control = segment.flags & (SYN | RST);
+    // A SYN-ACK or reset that arrives at a socket that has sent is its own; a SYN begins something new.
+    if (control !== 0 && (record.direction === DIRECTION_EGRESS || (segment.flags & (SYN | ACK)) === SYN))
+      return undefined;
     const flow = this.sockets.get(record.cookie);
     if (flow === undefined || flow.closed) return undefined;
     const { client, server } = flow.connection;
@@ -155,8 +163,9 @@ export class FlowTable {
     const direction = ofClient === (record.direction === DIRECTION_EGRESS) ? FROM_CLIENT : FROM_SERVER;
     const sender = direction === FROM_CLIENT ? client : server;
     const receiver = direction === FROM_CLIENT ? server : client;
-    if (segment.srcPort !== sender.port || segment.dstPort !== receiver.port) return undefined;
+    if (segment.srcPort !== sender.port && segment.dstPort !== receiver.port) return undefined;
     this.direction = direction;
+    if ((control & SYN) !== 0 && !this.isOfHandshake(flow, segment, true)) return undefined;
     return flow;
   }
 
@@ -270,6 +279,7 @@ export class FlowTable {
   private confirm(flow: Flow, direction: Direction, cookie: number): void {
     const end = flow.sender(direction);
     if (flow.socketConfirmed[direction] && end.socket === cookie) return;
+    if (this.sockets.get(end.socket) === flow) this.sockets.delete(end.socket);
     end.socket = cookie;
     flow.socketConfirmed[direction] = true;
     this.sockets.set(cookie, flow);

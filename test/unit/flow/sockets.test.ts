@@ -135,6 +135,48 @@ describe('FlowTable: sockets', () => {
     assert.equal(flows.layers[1]!.connection.client.socket, 88);
   });
 
+  describe('whose addresses this machine itself translates', () => {
+    // What leaves is seen behind the translation, what arrives is seen behind its reverse: one socket, two pairs of ends.
+    const SERVICE = { from: '10.96.0.1', srcPort: 443 };
+    const open = (flows: FlowHarness): void => {
+      flows.client({ ...egress, cookie: CLIENT, seq: 100, flags: 'S' });
+      flows.server({ ...ingress, ...SERVICE, cookie: CLIENT, seq: 500, ack: 101, flags: 'S' });
+      flows.client({ ...egress, cookie: CLIENT, seq: 101, ack: 501, payload: 'q' });
+      flows.server({ ...ingress, ...SERVICE, cookie: CLIENT, seq: 501, ack: 102, payload: 'r' });
+    };
+
+    it('are one connection by the socket', () => {
+      const flows = new FlowHarness();
+      open(flows);
+      flows.server({ ...ingress, ...SERVICE, cookie: CLIENT, seq: 502, ack: 102, flags: 'F' });
+      flows.client({ ...egress, cookie: CLIENT, seq: 102, ack: 503, flags: 'F' });
+      assert.deepEqual(flows.layer.log, ['> q', '< r', '< end fin', '> end fin', 'close fin']);
+      assert.deepEqual(flows.layer.connection.initialSequence, [100, 500], 'both ends compute the same ids');
+      assert.equal(flows.counters.connections.tcp, 1);
+    });
+
+    it('end by a reset that arrives', () => {
+      const flows = new FlowHarness();
+      open(flows);
+      flows.server({ ...ingress, ...SERVICE, cookie: CLIENT, seq: 502, ack: 102, flags: 'R' });
+      assert.equal(flows.layer.log.at(-1), 'close reset');
+    });
+
+    it('are joined with the socket at the other end, which sees one pair only', () => {
+      const flows = new FlowHarness();
+      flows.client({ ...egress, cookie: CLIENT, seq: 100, flags: 'S' });
+      flows.server({ ...egress, cookie: LISTENER, seq: 500, ack: 101, flags: 'S' });
+      flows.server({ ...ingress, ...SERVICE, cookie: CLIENT, seq: 500, ack: 101, flags: 'S' });
+      flows.client({ ...egress, cookie: CLIENT, seq: 101, ack: 501, payload: 'q' });
+      flows.client({ ...ingress, cookie: SERVER, seq: 101, ack: 501, payload: 'q' });
+      flows.server({ ...egress, cookie: SERVER, seq: 501, ack: 102, payload: 'r' });
+      const copy = flows.server({ ...ingress, ...SERVICE, cookie: CLIENT, seq: 501, ack: 102, payload: 'r' });
+      assert.equal(copy.duplicateView, true);
+      assert.deepEqual(flows.layer.log, ['> q', '< r']);
+      assert.equal(flows.counters.connections.tcp, 1);
+    });
+  });
+
   it('mutes both sockets, also one that is learnt later, and still ends', () => {
     const flows = new FlowHarness();
     flows.client({ ...egress, cookie: CLIENT, seq: 100, flags: 'S' });
