@@ -104,9 +104,15 @@ export async function startAgent(cleanup: Cleanup, options: AgentOptions = {}): 
           timeoutMs,
         );
       } catch (error) {
-        throw new Error(`${seen.length} of ${count} spans came\n--- agent's stderr\n${running.stderr}`, {
-          cause: error,
-        });
+        // What it counted says why: on a busy machine, for instance, that packets were lost.
+        await running.stop('SIGINT').catch(() => {});
+        const counted = await readOrEmpty(statsFile);
+        throw new Error(
+          `${seen.length} of ${count} spans came\n--- agent's stderr\n${running.stderr}\n--- stats\n${counted}`,
+          {
+            cause: error,
+          },
+        );
       }
     },
     async stop(signal = 'SIGINT') {
