@@ -145,6 +145,7 @@ export class Pipeline implements CaptureSink {
       emit: (exchange) => this.#emit(exchange),
       mute: () => control.mute(),
       wantTicks: (wanted) => control.wantTicks(wanted),
+      swapRoles: () => control.swapRoles(),
       internalError: (error) => this.#failed('connection', error),
     };
   }

@@ -34,7 +34,10 @@ export interface Connection {
   readonly id: number;
   readonly client: Endpoint;
   readonly server: Endpoint;
-  /** The SYN was seen; else the connection is older than the capture, and which end is the client is a guess. */
+  /**
+   * The SYN was seen; else the connection is older than the capture, and which end is the client is a guess: until its protocol is
+   * known, `client` and `server` may change places.
+   */
   readonly startSeen: boolean;
   /** Initial sequence numbers by direction, -1 where not seen. */
   readonly initialSequence: readonly [number, number];

@@ -21,6 +21,8 @@ export interface FlowControl {
   mute(): void;
   /** Whether the layer's `tick` is called. */
   wantTicks(wanted: boolean): void;
+  /** The guess of the roles was wrong: client and server change places. @returns false when it was no guess */
+  swapRoles(): boolean;
 }
 
 export interface FlowTableOptions {
@@ -50,16 +52,18 @@ export interface FlowShared {
 
 /** A Connection as its owner sees it. */
 interface OwnConnection extends Connection {
-  readonly initialSequence: [number, number];
+  client: Endpoint;
+  server: Endpoint;
+  initialSequence: [number, number];
 }
 
 /** One TCP connection: both directions, its layer, and its places in the table's lists. */
 export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> {
   readonly connection: OwnConnection;
-  readonly tuple: Tuple;
-  readonly halves: readonly [Half, Half];
+  tuple: Tuple;
+  halves: readonly [Half, Half];
   /** The socket of the end that sends this direction was seen sending, not only announced. */
-  readonly socketConfirmed: [boolean, boolean] = [false, false];
+  socketConfirmed: [boolean, boolean] = [false, false];
   /** Time of the last packet, and that by which the table's lists are ordered (at most a second older). */
   lastUs: number;
   queuedUs: number;
@@ -117,6 +121,24 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
   wantTicks(wanted: boolean): void {
     if (wanted && !this.closed && !this.muted) this.shared.ticking.add(this);
     else this.shared.ticking.delete(this);
+  }
+
+  swapRoles(): boolean {
+    const { connection, halves, socketConfirmed, tuple } = this;
+    if (connection.startSeen) return false;
+    [connection.client, connection.server] = [connection.server, connection.client];
+    connection.initialSequence = [connection.initialSequence[1], connection.initialSequence[0]];
+    this.halves = [halves[1], halves[0]];
+    for (const half of halves) half.direction = opposite(half.direction);
+    this.socketConfirmed = [socketConfirmed[1], socketConfirmed[0]];
+    this.tuple = {
+      ...tuple,
+      client: tuple.server,
+      server: tuple.client,
+      clientPort: tuple.serverPort,
+      serverPort: tuple.clientPort,
+    };
+    return true;
   }
 
   tick(timeUs: number): void {

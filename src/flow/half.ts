@@ -18,7 +18,8 @@ import type { Direction } from './connection.ts';
  * Sequence numbers are unsigned 32-bit integers; differences of them are taken modulo 2^32 as signed ones.
  */
 export class Half {
-  readonly direction: Direction;
+  /** Changes when client and server change places. */
+  direction: Direction;
   /** `next` is known. */
   started = false;
   /** Sequence number of the byte that is delivered next. */

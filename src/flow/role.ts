@@ -6,7 +6,7 @@ import { type Direction, FROM_CLIENT, FROM_SERVER } from './connection.ts';
  *
  * In this order: the first bytes, when they can only come from one side (a TLS ClientHello or ServerHello, the start line of an
  * HTTP message); a port that other connections were opened to; the lower port, as servers bind well-known ports and clients get
- * ephemeral ones. A wrong guess costs the exchanges of that connection, no more.
+ * ephemeral ones. A wrong guess is put right by the first message that is recognised (FlowControl.swapRoles).
  */
 export class RoleGuess {
   /** One byte per port: connections were seen being opened to it. */

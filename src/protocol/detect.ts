@@ -5,6 +5,7 @@ import {
   FROM_CLIENT,
   FROM_SERVER,
   type Layer,
+  opposite,
 } from '../flow/connection.ts';
 import { count } from '../telemetry/counters.ts';
 import type { LayerContext, Protocol } from './layer.ts';
@@ -41,6 +42,9 @@ const ALPN: Readonly<Record<string, string>> = { 'http/1.1': 'http', 'http/1.0':
  * Of a stream whose start is missing (connection.startSeen is false, or a hole came first), the place of the first bytes is not
  * known: a candidate is tried again with each segment that may begin a message, which is one that follows bytes of the other
  * direction. What was passed over reaches the layer as a gap, so that offsets stay true.
+ *
+ * Which end is the client is a guess then. Bytes that no candidate knows from this end, and one knows from the other, tell that the
+ * guess was wrong: the two ends change places.
  *
  * @param candidates the protocols to look for; their order does not matter
  */
@@ -87,7 +91,7 @@ class DetectLayer implements Layer {
   private readonly context: LayerContext;
   private readonly candidates: readonly Protocol[];
   private readonly connection: Connection;
-  private readonly sides: readonly [Side, Side];
+  private sides: readonly [Side, Side];
   private held: Held[] = [];
   private lastDirection: Direction | undefined;
   private tries = 0;
@@ -155,6 +159,15 @@ class DetectLayer implements Layer {
     const named = alpn === undefined ? undefined : this.candidate(ALPN[alpn]);
     const protocol = named ?? this.verdict(direction, bytes, start, end);
     if (this.abandoned) return;
+    if (this.impossible && named === undefined) {
+      const other = this.fromOtherEnd(direction, bytes, start, end);
+      if (other !== undefined && this.context.swapRoles?.() === true) {
+        this.swapSides();
+        this.become(other);
+        this.child!.data(opposite(direction), bytes, start, end, timeUs);
+        return;
+      }
+    }
     if (protocol !== undefined) {
       this.become(protocol);
       this.child!.data(direction, bytes, start, end, timeUs);
@@ -206,6 +219,23 @@ class DetectLayer implements Layer {
       found = candidate;
     }
     return this.yesCount === 1 ? found : undefined;
+  }
+
+  /** The one candidate that knows these bytes as those of the other end, while nothing else is known of either. */
+  private fromOtherEnd(direction: Direction, bytes: Buffer, start: number, end: number): Protocol | undefined {
+    if (this.connection.startSeen || this.sides[0].length > 0 || this.sides[1].length > 0) return undefined;
+    let found: Protocol | undefined;
+    for (const candidate of this.candidates) {
+      if (candidate.detect(opposite(direction), bytes, start, end, this.connection) !== 'yes') continue;
+      if (found !== undefined) return undefined;
+      found = candidate;
+    }
+    return found;
+  }
+
+  private swapSides(): void {
+    this.sides = [this.sides[1], this.sides[0]];
+    this.held = this.held.map((held) => ({ ...held, direction: opposite(held.direction) }));
   }
 
   private otherSide(candidate: Protocol, direction: Direction): 'yes' | 'no' | 'maybe' {

@@ -14,6 +14,12 @@ export interface LayerContext {
   mute(): void;
   /** Call `tick` of the connection's layers from now on, until `wantTicks(false)`. */
   wantTicks(wanted: boolean): void;
+  /**
+   * The client is at the other end than was guessed: from now on directions, and the connection's ends, are the other way round.
+   *
+   * @returns false when the roles are certain
+   */
+  swapRoles?(): boolean;
   /** Tells of an error that no stage should have thrown, where the caller of the layer is another connection's business. */
   internalError?(error: unknown): void;
 }

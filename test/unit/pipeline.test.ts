@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SECRET_TLS12_MASTER, type SecretRecord } from '../../src/capture/records.ts';
 import { defaultLimits } from '../../src/config/limits.ts';
+import type { Exchange } from '../../src/exchange/exchange.ts';
 import type { Output } from '../../src/export/output.ts';
 import { Pipeline, type PipelineOptions } from '../../src/pipeline.ts';
 import type { Protocol } from '../../src/protocol/layer.ts';
@@ -37,10 +38,10 @@ const fragile: Protocol = {
 function assemble(options: Partial<PipelineOptions> = {}) {
   const counters = newCounters();
   const secrets = new SecretStore(defaultLimits, counters);
-  const targets: string[] = [];
+  const exchanges: Exchange[] = [];
   const errors: unknown[] = [];
   const output: Output = {
-    exchange: (exchange) => void targets.push(exchange.target),
+    exchange: (exchange) => void exchanges.push(exchange),
     ready: () => undefined,
     shutdown: () => Promise.resolve(),
   };
@@ -65,7 +66,7 @@ function assemble(options: Partial<PipelineOptions> = {}) {
     pipeline.packet(packetRecord({ srcPort, ...packet }));
   const server = (dstPort: number, packet: PacketOptions): void =>
     pipeline.packet(packetRecord({ from: '10.0.0.2', to: '10.0.0.1', srcPort: 80, dstPort, ...packet }));
-  return { pipeline, counters, secrets, targets, errors, client, server };
+  return { pipeline, counters, secrets, exchanges, errors, client, server };
 }
 
 type Parts = ReturnType<typeof assemble>;
@@ -81,7 +82,7 @@ describe('an error that a stage should not have thrown', () => {
   for (const where of ['data', 'gap', 'end', 'close']) {
     test(`in ${where} costs its connection and no other`, () => {
       const parts = assemble();
-      const { client, pipeline, counters, targets } = parts;
+      const { client, pipeline, counters, exchanges } = parts;
       client(5000, { seq: 1, flags: 'S' });
       client(5000, { seq: 2, payload: `die ${where}` });
       exchange(parts, 5001);
@@ -91,7 +92,10 @@ describe('an error that a stage should not have thrown', () => {
       client(5000, { seq: next + 11, flags: 'R' });
       exchange(parts, 5002);
       pipeline.finish('shutdown', 2_000_000);
-      assert.deepEqual(targets, ['/5001', '/5002']);
+      assert.deepEqual(
+        exchanges.map(({ target }) => target),
+        ['/5001', '/5002'],
+      );
       assert.deepEqual(counters.internalErrors, { connection: 1 });
       assert.equal(parts.errors.length, 1);
       assert.deepEqual(counters.connections.ended, { reset: 1, shutdown: 2 });
@@ -132,6 +136,56 @@ describe('an error that a stage should not have thrown', () => {
     parts.client(5000, { seq: 2, flags: 'R', cookie: 77, direction: 0 });
     assert.deepEqual(forgotten, [77], 'an observer that keeps no sockets hides no other');
   });
+});
+
+describe('a connection whose start was not seen', () => {
+  /** A server at a port above its clients': what the ports say of the roles is wrong. */
+  const fromClient = { from: '10.0.0.1', to: '10.0.0.2', srcPort: 40_000, dstPort: 50_000 };
+  const fromServer = { from: '10.0.0.2', to: '10.0.0.1', srcPort: 50_000, dstPort: 40_000 };
+  const get = (n: number) => `GET /${n} HTTP/1.1\r\nHost: a\r\n\r\n`;
+  const ok = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
+
+  for (const [name, first] of [
+    ['in the middle of a response', fromServer],
+    ['in the middle of a request', fromClient],
+  ] as const) {
+    test(`${name}: the messages say who is the client`, () => {
+      const { pipeline, counters, exchanges } = assemble();
+      const seq = { [fromClient.srcPort]: 1000, [fromServer.srcPort]: 2000 };
+      const send = (ends: typeof fromClient, cookie: number, payload: string): void => {
+        const peer = ends === fromClient ? fromServer : fromClient;
+        pipeline.packet(
+          packetRecord({ ...ends, seq: seq[ends.srcPort]!, ack: seq[peer.srcPort]!, payload, cookie, direction: 1 }),
+        );
+        seq[ends.srcPort]! += payload.length;
+      };
+      send(first, first === fromClient ? 7 : 8, 'the rest of something');
+      for (let n = 1; n <= 3; n++) {
+        send(fromClient, 7, get(n));
+        send(fromServer, 8, ok);
+      }
+      assert.deepEqual(
+        exchanges.map(({ target, statusCode, incomplete, connection: { client, server } }) => [
+          [target, statusCode, incomplete],
+          [client.address, client.port, client.socket],
+          [server.address, server.port, server.socket],
+        ]),
+        // The request behind the rest of another one does not begin where the client begins to speak.
+        (first === fromClient ? [2, 3] : [1, 2, 3]).map((n) => [
+          [`/${n}`, 200, undefined],
+          ['10.0.0.1', 40_000, 7],
+          ['10.0.0.2', 50_000, 8],
+        ]),
+      );
+      pipeline.packet(
+        packetRecord({ ...fromClient, seq: seq[40_000]!, ack: seq[50_000]!, flags: 'F', cookie: 7, direction: 1 }),
+      );
+      pipeline.packet(packetRecord({ ...fromServer, seq: seq[50_000]!, ack: seq[40_000]! + 1, flags: 'F' }));
+      assert.deepEqual(counters.connections.ended, { fin: 1 });
+      assert.equal(counters.connections.tcp, 1);
+      assert.deepEqual(counters.connections.unrecognised, {});
+    });
+  }
 });
 
 describe('secrets in the pipeline', () => {
