@@ -63,14 +63,15 @@ export type EndReason =
 /**
  * A stage that takes the bytes of one connection in order, such as TLS or HTTP. Sans-IO: time arrives with the event.
  *
- * - `data`: bytes[start..end) are borrowed and valid during the call only.
+ * - `data`: bytes[start..end) are borrowed and valid during the call only. `timeUs` is when they were whole, `firstUs` (default: the
+ *   same) when the first of them was seen: earlier for what had to be whole to be read, such as an encrypted record.
  * - `gap`: `length` bytes were lost for good; those after them follow.
  * - `end`: no more data in this direction. Called at most once per direction.
  * - `close`: no more calls at all. Always called last, once. Release what is held, zero keys.
  * - `tick`: time passes; called now and then for connections that asked for it (LayerContext.wantTicks).
  */
 export interface Layer {
-  data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number): void;
+  data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number, firstUs?: number): void;
   gap(direction: Direction, length: number, timeUs: number): void;
   end(direction: Direction, reason: EndReason, timeUs: number): void;
   close(reason: EndReason, timeUs: number): void;

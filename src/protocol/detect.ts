@@ -83,6 +83,7 @@ interface Held {
   length: number;
   readonly reason: EndReason;
   readonly timeUs: number;
+  readonly firstUs: number;
 }
 
 class DetectLayer implements Layer {
@@ -105,9 +106,9 @@ class DetectLayer implements Layer {
     this.sides = [new Side(adrift), new Side(adrift)];
   }
 
-  data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number): void {
-    if (this.child !== undefined) this.child.data(direction, bytes, start, end, timeUs);
-    else if (!this.abandoned && end > start) this.examine(direction, bytes, start, end, timeUs);
+  data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number, firstUs = timeUs): void {
+    if (this.child !== undefined) this.child.data(direction, bytes, start, end, timeUs, firstUs);
+    else if (!this.abandoned && end > start) this.examine(direction, bytes, start, end, timeUs, firstUs);
   }
 
   gap(direction: Direction, length: number, timeUs: number): void {
@@ -143,7 +144,14 @@ class DetectLayer implements Layer {
     return this.sides[0].bytes.length + this.sides[1].bytes.length;
   }
 
-  private examine(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number): void {
+  private examine(
+    direction: Direction,
+    bytes: Buffer,
+    start: number,
+    end: number,
+    timeUs: number,
+    firstUs: number,
+  ): void {
     const side = this.sides[direction];
     const alpn = this.connection.tls?.alpn;
     if (alpn === 'h2') {
@@ -164,17 +172,17 @@ class DetectLayer implements Layer {
       if (other !== undefined && this.context.swapRoles?.() === true) {
         this.swapSides();
         this.become(other);
-        this.child!.data(opposite(direction), bytes, start, end, timeUs);
+        this.child!.data(opposite(direction), bytes, start, end, timeUs, firstUs);
         return;
       }
     }
     if (protocol !== undefined) {
       this.become(protocol);
-      this.child!.data(direction, bytes, start, end, timeUs);
+      this.child!.data(direction, bytes, start, end, timeUs, firstUs);
       return;
     }
     side.append(bytes, start, end);
-    this.hold('data', direction, end - start, 'fin', timeUs);
+    this.hold('data', direction, end - start, 'fin', timeUs, firstUs);
     if (this.impossible) this.reject(direction);
     else if (side.length > this.context.limits.detectionBytes) {
       if (side.adrift) this.reject(direction);
@@ -270,7 +278,14 @@ class DetectLayer implements Layer {
     }
   }
 
-  private hold(kind: Held['kind'], direction: Direction, length: number, reason: EndReason, timeUs: number): void {
+  private hold(
+    kind: Held['kind'],
+    direction: Direction,
+    length: number,
+    reason: EndReason,
+    timeUs: number,
+    firstUs = timeUs,
+  ): void {
     if (kind === 'gap') {
       // Gaps with no data between them in their direction are one, so that what is held has a bound.
       for (let i = this.held.length - 1; i >= 0; i--) {
@@ -281,18 +296,18 @@ class DetectLayer implements Layer {
         return;
       }
     }
-    this.held.push({ kind, direction, length, reason, timeUs });
+    this.held.push({ kind, direction, length, reason, timeUs, firstUs });
   }
 
   private become(protocol: Protocol): void {
     const child = protocol.create(this.context);
     const positions: [number, number] = [0, 0];
-    for (const { kind, direction, length, reason, timeUs } of this.held) {
+    for (const { kind, direction, length, reason, timeUs, firstUs } of this.held) {
       switch (kind) {
         case 'data': {
           const from = positions[direction];
           positions[direction] = from + length;
-          child.data(direction, this.sides[direction].bytes, from, from + length, timeUs);
+          child.data(direction, this.sides[direction].bytes, from, from + length, timeUs, firstUs);
           break;
         }
         case 'gap':

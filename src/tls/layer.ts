@@ -141,9 +141,9 @@ class TlsLayer implements Layer, RecordSink {
     this.#context.counters.connections.decrypted++;
   }
 
-  applicationData(direction: Direction, bytes: Buffer, start: number, end: number): void {
+  applicationData(direction: Direction, bytes: Buffer, start: number, end: number, firstUs: number): void {
     // RFC 8446 5.1: application data is none before the handshake's end, but for early data. What is authentic is passed on.
-    this.#nextLayer().data(direction, bytes, start, end, this.#nowUs);
+    this.#nextLayer().data(direction, bytes, start, end, this.#nowUs, firstUs);
   }
 
   lost(direction: Direction, length: number): void {
@@ -159,7 +159,7 @@ class TlsLayer implements Layer, RecordSink {
   #feed(side: Side, bytes: Buffer, start: number, end: number): number {
     this.#busy = true;
     try {
-      return side.stream.feed(bytes, start, end);
+      return side.stream.feed(bytes, start, end, this.#nowUs);
     } catch (error) {
       this.#fail('internal_error');
       throw error;

@@ -31,8 +31,8 @@ export interface RecordSink {
   clearRecord(direction: Direction, type: number, bytes: Buffer, start: number, end: number): void;
   /** Application data came before the stream has keys. @returns whether to pass over it or to wait */
   unreadableRecord(direction: Direction): 'skip' | 'wait';
-  /** Authenticated application data: one record or several. */
-  applicationData(direction: Direction, bytes: Buffer, start: number, end: number): void;
+  /** Authenticated application data: one record or several. @param firstUs when the first byte of the first record was fed */
+  applicationData(direction: Direction, bytes: Buffer, start: number, end: number, firstUs: number): void;
   /** An authenticated record of another type. */
   protectedRecord(direction: Direction, type: number, bytes: Buffer, start: number, end: number): void;
   /** The first record under some keys was authentic. */
@@ -80,6 +80,9 @@ export class RecordStream {
   #confirmed = false;
   #partial: Buffer | undefined;
   #partialLength = 0;
+  /** When the first byte of the gathered record was fed, and that of the record at hand. */
+  #partialSinceUs = 0;
+  #recordSinceUs = 0;
   /** Bytes of a cut record that still come and are of no use. */
   #skipBytes = 0;
   #search: Search | undefined;
@@ -119,9 +122,10 @@ export class RecordStream {
   }
 
   /** @returns the position up to which the bytes were taken: less than `end` when the stream waits or was interrupted */
-  feed(bytes: Buffer, start: number, end: number): number {
+  feed(bytes: Buffer, start: number, end: number, timeUs: number): number {
     let position = start;
     this.interrupted = false;
+    this.#recordSinceUs = timeUs;
     while (!this.waiting && !this.interrupted) {
       if (this.discarding) return end;
       const before = position;
@@ -133,6 +137,7 @@ export class RecordStream {
       }
       if (this.#partialLength > 0) {
         position = this.#fillPartial(bytes, position, end);
+        this.#recordSinceUs = timeUs;
         if (this.#partialLength > 0 && position >= end) return end;
       } else {
         if (position >= end) return end;
@@ -224,6 +229,7 @@ export class RecordStream {
   }
 
   #append(bytes: Buffer, start: number, end: number): void {
+    if (this.#partialLength === 0) this.#partialSinceUs = this.#recordSinceUs;
     const needed = this.#partialLength + end - start;
     if (this.#partial === undefined || this.#partial.length < needed) {
       const larger = Buffer.allocUnsafeSlow(Math.max(needed, Math.min(2 * needed, 2 * MAX_RECORD_LENGTH), 64));
@@ -250,6 +256,7 @@ export class RecordStream {
     }
     const partial = this.#partial!;
     const length = this.#partialLength;
+    this.#recordSinceUs = this.#partialSinceUs;
     const consumed = this.#records(partial, 0, length);
     if (this.discarding) {
       this.#dropPartial();
@@ -336,7 +343,7 @@ export class RecordStream {
       this.#confirmed = true;
       this.#sink.keysConfirmed(this.direction);
     }
-    if (appLength > 0) this.#sink.applicationData(this.direction, output, 0, appLength);
+    if (appLength > 0) this.#sink.applicationData(this.direction, output, 0, appLength, this.#recordSinceUs);
     if (status === OPEN_OTHER_TYPE && !this.discarding) {
       this.#sink.protectedRecord(this.direction, otherType, output, appLength, appLength + otherLength);
     }

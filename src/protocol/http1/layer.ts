@@ -45,11 +45,11 @@ export class Http1Layer implements Layer {
     return this.dialogue.ledger.length + this.dialogue.ledger.orphanCount;
   }
 
-  data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number): void {
+  data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number, firstUs = timeUs): void {
     const { dialogue } = this;
     if (dialogue.over) return;
-    if (direction === FROM_CLIENT) dialogue.requests.data(bytes, start, end, timeUs);
-    else dialogue.responses.data(bytes, start, end, timeUs);
+    if (direction === FROM_CLIENT) dialogue.requests.data(bytes, start, end, timeUs, firstUs);
+    else dialogue.responses.data(bytes, start, end, timeUs, firstUs);
     dialogue.lastDataUs = timeUs;
   }
 

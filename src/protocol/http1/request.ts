@@ -32,7 +32,8 @@ export class RequestReader {
     this.state = connection.startSeen ? IDLE : LOST;
   }
 
-  data(bytes: Buffer, start: number, end: number, timeUs: number): void {
+  /** @param firstUs when the first of these bytes was seen */
+  data(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
     const base = this.streamBytes - start;
     this.streamBytes += end - start;
     if (this.state === LOST) this.resync(bytes, start, end, timeUs);
@@ -47,7 +48,7 @@ export class RequestReader {
             break;
           }
           this.head.begin();
-          this.startUs = timeUs;
+          this.startUs = firstUs;
           this.offset = base + position;
           this.state = HEAD;
           break;

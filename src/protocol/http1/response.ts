@@ -50,7 +50,8 @@ export class ResponseReader {
     if (request.method === 'HEAD' && this.body.bytes === 0) this.ended(timeUs);
   }
 
-  data(bytes: Buffer, start: number, end: number, timeUs: number): void {
+  /** @param firstUs when the first of these bytes was seen */
+  data(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
     this.lastUs = timeUs;
     this.dialogue.ledger.noteServerBytes();
     if (this.state === LOST) this.resync(bytes, start, end, timeUs);
@@ -64,7 +65,7 @@ export class ResponseReader {
             break;
           }
           this.head.begin();
-          this.startUs = timeUs;
+          this.startUs = firstUs;
           this.state = HEAD;
           break;
         }

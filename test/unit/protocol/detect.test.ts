@@ -263,15 +263,15 @@ describe('detection without the start', () => {
 });
 
 test('after detection a call is handed on as it is', () => {
-  const seen: [Direction, Buffer, number, number, number][] = [];
+  const seen: Parameters<Layer['data']>[] = [];
   const layer: Layer = { data: (...call) => seen.push(call), gap() {}, end() {}, close() {} };
   const b = bench([{ name: 'a', detect: () => 'yes', create: () => layer }]);
   const bytes = Buffer.from('abc');
-  b.layer.data(FROM_CLIENT, bytes, 0, 3, 1);
-  b.layer.data(FROM_SERVER, bytes, 1, 2, 2);
+  b.layer.data(FROM_CLIENT, bytes, 0, 3, 2, 1);
+  b.layer.data(FROM_SERVER, bytes, 1, 2, 3);
   assert.deepEqual(seen, [
-    [FROM_CLIENT, bytes, 0, 3, 1],
-    [FROM_SERVER, bytes, 1, 2, 2],
+    [FROM_CLIENT, bytes, 0, 3, 2, 1],
+    [FROM_SERVER, bytes, 1, 2, 3, 3],
   ]);
   assert.equal(seen[1]?.[1], bytes);
 });

@@ -218,6 +218,8 @@ export interface Outcome {
   /** In the order of their arrival above: direction and length, or what else happened. */
   events: string[];
   gaps: { direction: Direction; length: number }[];
+  /** Of the data: when it was whole, and when its first byte came. */
+  times: { direction: Direction; timeUs: number; firstUs: number | undefined }[];
   counters: ReturnType<typeof newCounters>;
   connection: Connection;
   keyLog: string[];
@@ -258,6 +260,7 @@ export class Replay {
       received: [Buffer.alloc(0), Buffer.alloc(0)],
       events: [],
       gaps: [],
+      times: [],
       counters,
       connection,
       keyLog: [],
@@ -307,9 +310,10 @@ export class Replay {
   }
 
   #upper(): Layer {
-    const { events, gaps } = this.outcome;
+    const { events, gaps, times } = this.outcome;
     return {
-      data: (direction, bytes, start, end) => {
+      data: (direction, bytes, start, end, timeUs, firstUs) => {
+        times.push({ direction, timeUs, firstUs });
         this.#received[direction].push(Buffer.from(bytes.subarray(start, end)));
         events.push(`${direction} data`);
       },
