@@ -1,13 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import {
-  type Connection,
-  type Direction,
-  FROM_CLIENT,
-  FROM_SERVER,
-  type Layer,
-  type TlsInfo,
-} from '../../../src/flow/connection.ts';
+import { type Connection, FROM_CLIENT, FROM_SERVER, type Layer, type TlsInfo } from '../../../src/flow/connection.ts';
 import { createDetectLayer } from '../../../src/protocol/detect.ts';
 import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
 import type { Detection, Protocol } from '../../../src/protocol/layer.ts';
