@@ -63,7 +63,7 @@ export class Pipeline implements CaptureSink {
       counters: options.counters,
       open: (connection, control) => createDetectLayer(this.#context(connection, control), candidates),
       ...(options.mute === undefined ? {} : { mute: options.mute }),
-      onConnectionEnd: (connection) => this.#forget(connection),
+      onConnectionEnd: (connection, reason) => this.#forget(connection, reason),
       onLayerError: (error) => this.#failed('connection', error),
     });
   }
@@ -160,7 +160,9 @@ export class Pipeline implements CaptureSink {
     }
   }
 
-  #forget(connection: Connection): void {
+  #forget(connection: Connection, reason: EndReason): void {
+    // Given up here, not closed: the sockets live on, and what they send next makes a new connection of the same owners.
+    if (reason === 'idle' || reason === 'evicted') return;
     for (const observer of this.#options.observers ?? []) {
       if (observer.forgetSocket === undefined) continue;
       if (connection.client.socket !== 0) observer.forgetSocket(connection.client.socket);

@@ -33,7 +33,7 @@ export interface FlowTableOptions {
   /** The packets of this socket may be dropped from now on; SYN, FIN and RST are still wanted. */
   mute?: (socketCookie: number) => void;
   /** Called once for every connection, after its layer was closed, and also when it never had one. */
-  onConnectionEnd?: (connection: Connection) => void;
+  onConnectionEnd?: (connection: Connection, reason: EndReason) => void;
   /**
    * A layer threw, which none should: the connection is given up and the error told. Without it (tests) the error passes through.
    */
@@ -196,7 +196,7 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
     this.shared.ticking.delete(this);
     const { options } = this.shared;
     count(options.counters.connections.ended, reason);
-    options.onConnectionEnd?.(this.connection);
+    options.onConnectionEnd?.(this.connection, reason);
   }
 
   private endLayer(direction: Direction, reason: EndReason, timeUs: number): void {

@@ -188,6 +188,25 @@ describe('a connection whose start was not seen', () => {
   }
 });
 
+test('the owner of a socket is remembered when only its connection was given up', () => {
+  for (const [how, limits] of [
+    ['idle', { ...defaultLimits, idleUs: 1_000_000 }],
+    ['evicted', { ...defaultLimits, connections: 1, lingeringConnections: 1 }],
+  ] as const) {
+    const forgotten: number[] = [];
+    const { client, pipeline, counters } = assemble({
+      limits,
+      observers: [{ forgetSocket: (cookie) => forgotten.push(cookie) }],
+    });
+    client(5000, { seq: 2, payload: 'x', cookie: 77, direction: 1 });
+    if (how === 'idle') pipeline.tick(9_000_000);
+    else client(5001, { seq: 2, payload: 'x', cookie: 78, direction: 1 });
+    assert.deepEqual(counters.connections.ended, { [how]: 1 });
+    // Its process still has it, and may use it again.
+    assert.deepEqual(forgotten, []);
+  }
+});
+
 describe('secrets in the pipeline', () => {
   const master = (timeUs: number): SecretRecord => ({
     timeUs,
