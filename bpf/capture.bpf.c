@@ -134,25 +134,30 @@ static __always_inline bool send_socket_record(struct __sk_buff *skb, const stru
 /*
  * The first packet of a socket. Two CPUs may get here at once for one socket: then it is announced twice, which does no harm; the state
  * says "announced" only after the record is in the ring, so that no packet overtakes it.
+ *
+ * This and what else is not for every packet are functions of their own: they read the addresses again, which most packets need not.
  */
-static __always_inline void announce(struct __sk_buff *skb, struct socket_state *state, __u64 cookie, const struct tcp_packet *packet,
-				     bool egress)
+static __noinline int announce(struct __sk_buff *skb, struct bpf_sock *socket, struct socket_state *state, __u64 cookie, bool egress)
 {
-	bool opening = egress && (packet->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	struct tcp_packet packet;
 	struct flow *peer;
 	__u64 peer_cookie = 0;
 
+	if (!parse_packet(skb, &packet))
+		return 0;
+	if (egress)
+		confirm_owner(socket, state);
 	state->flags &= STATE_INHERITED | STATE_OWNER_CONFIRMED;
 	state->ingress_checks = 0;
 	state->mute_generation = globals.mute_generation; /* nobody can have muted what was not announced */
-	if (opening) {
+	if (egress && (packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
 		/* What is still known of these addresses is of an earlier connection. */
 		struct flow_key key;
 
-		local_key(&key, packet, false, state->netns);
+		local_key(&key, &packet, false, state->netns);
 		bpf_map_delete_elem(&flows, &key);
 	} else {
-		peer = find_peer(packet, egress, state->netns);
+		peer = find_peer(&packet, egress, state->netns);
 		if (peer) {
 			peer_cookie = peer->cookie;
 			if (peer->flags & STATE_OWN)
@@ -160,36 +165,69 @@ static __always_inline void announce(struct __sk_buff *skb, struct socket_state 
 		}
 	}
 	if (!(state->flags & STATE_OWN_PEER))
-		enter_flow(state, cookie, packet, egress);
-	if ((state->flags & (STATE_OWN | STATE_OWN_PEER)) || send_socket_record(skb, state, cookie, peer_cookie))
+		enter_flow(state, cookie, &packet, egress);
+	if ((state->flags & (STATE_OWN | STATE_OWN_PEER)) || send_socket_record(skb, state, cookie, peer_cookie)) {
 		state->announced_cookie = cookie;
+		state->announced_socket = (__u64)(unsigned long)socket;
+	}
+	return 0;
+}
+
+/* Announces the socket again when its owner turns out to be another. */
+static __noinline int announce_sender(struct __sk_buff *skb, struct bpf_sock *socket, struct socket_state *state)
+{
+	struct tcp_packet packet;
+	struct flow *peer;
+
+	if (!confirm_owner(socket, state) || !parse_packet(skb, &packet))
+		return 0;
+	peer = find_peer(&packet, true, state->netns);
+	send_socket_record(skb, state, state->announced_cookie, peer ? peer->cookie : 0);
+	return 0;
+}
+
+static __noinline int enter_sender(struct __sk_buff *skb, struct socket_state *state, __u64 cookie)
+{
+	struct tcp_packet packet;
+
+	if (parse_packet(skb, &packet))
+		enter_flow(state, cookie, &packet, true);
+	return 0;
 }
 
 /* --- Packets -------------------------------------------------------------------------------------------------------------------- */
 
-static __always_inline bool is_excluded(const struct tcp_packet *packet)
+static __noinline int is_excluded(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
 	struct port_set *set = bpf_map_lookup_elem(&excluded_ports, &zero);
-	__u16 source = bpf_ntohs(packet->source_port);
-	__u16 destination = bpf_ntohs(packet->destination_port);
+	struct tcp_packet packet;
+	__u16 source, destination;
 
-	return set && (((set->words[source >> 6] >> (source & 63)) & 1) || ((set->words[destination >> 6] >> (destination & 63)) & 1));
+	if (!set || !parse_packet(skb, &packet))
+		return 0;
+	source = bpf_ntohs(packet.source_port);
+	destination = bpf_ntohs(packet.destination_port);
+	return ((set->words[source >> 6] >> (source & 63)) & 1) || ((set->words[destination >> 6] >> (destination & 63)) & 1);
 }
 
-/* A packet whose socket is a listener or the kernel's: see the top. */
-static __always_inline void capture_anonymous(struct __sk_buff *skb, struct bpf_sock *socket, const struct tcp_packet *packet, bool egress)
+/*
+ * A packet whose socket is a listener or the kernel's: see the top.
+ * @returns the network namespace when the packet is wanted, else 0
+ */
+static __noinline __u32 anonymous_namespace(struct __sk_buff *skb, struct bpf_sock *socket, bool egress)
 {
-	__u32 netns;
+	struct tcp_packet packet;
 	struct flow *peer;
+	__u32 netns;
 
-	if (!egress && whole_tree && skb->ifindex == LOOPBACK_IFINDEX)
-		return;
+	if ((!egress && whole_tree && skb->ifindex == LOOPBACK_IFINDEX) || !parse_packet(skb, &packet))
+		return 0;
 	netns = BPF_CORE_READ(kernel_socket(socket), __sk_common.skc_net.net, ns.inum);
-	peer = find_peer(packet, egress, netns);
+	peer = find_peer(&packet, egress, netns);
 	if (peer && ((peer->flags & STATE_OWN) || (!egress && (peer->flags & STATE_EGRESS_SEEN))))
-		return;
-	emit(skb, packet, 0, netns, egress);
+		return 0;
+	return netns;
 }
 
 static __always_inline bool is_muted(struct socket_state *state, __u64 cookie)
@@ -204,33 +242,106 @@ static __always_inline bool is_muted(struct socket_state *state, __u64 cookie)
 	return state->flags & STATE_MUTED;
 }
 
-/* What arrives is not wanted when its sender was captured. */
-static __always_inline bool is_captured_at_sender(struct __sk_buff *skb, struct socket_state *state, const struct tcp_packet *packet)
+/* Looks for the sender of what arrives, a few times: it may not have sent before. */
+static __noinline int find_sender(struct __sk_buff *skb, struct socket_state *state)
 {
+	struct tcp_packet packet;
 	struct flow *peer;
 
+	if (!parse_packet(skb, &packet))
+		return 0;
+	state->ingress_checks += 1;
+	peer = find_peer(&packet, false, state->netns);
+	if (!peer || !(peer->flags & STATE_EGRESS_SEEN))
+		return 0;
+	state->flags |= STATE_SKIP_INGRESS;
+	return 1;
+}
+
+/* What arrives is not wanted when its sender was captured. */
+static __always_inline bool is_captured_at_sender(struct __sk_buff *skb, struct socket_state *state)
+{
 	if (whole_tree && skb->ifindex == LOOPBACK_IFINDEX)
 		return true;
 	if (state->flags & STATE_SKIP_INGRESS)
 		return true;
-	if (state->ingress_checks >= INGRESS_CHECKS_MAX)
-		return false;
-	state->ingress_checks += 1;
-	peer = find_peer(packet, false, state->netns);
-	if (!peer || !(peer->flags & STATE_EGRESS_SEEN))
-		return false;
-	state->flags |= STATE_SKIP_INGRESS;
-	return true;
+	return state->ingress_checks < INGRESS_CHECKS_MAX && find_sender(skb, state) != 0;
 }
 
+/* What most packets over a loopback interface are: received by a socket that was announced, and captured where they were sent. */
+static __always_inline bool is_known_loopback(struct __sk_buff *skb, struct bpf_sock *socket)
+{
+	struct socket_state *state;
+
+	if (!whole_tree || skb->ifindex != LOOPBACK_IFINDEX || socket->state == BPF_TCP_LISTEN)
+		return false;
+	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
+	return state && is_announced(state, socket);
+}
+
+/* Which connection a wanted packet belongs to. */
+struct origin {
+	__u64 cookie;
+	__u32 netns;
+};
+
+/* The first packet of a socket, or one whose socket says nothing of the connection. @returns the state, or null: then `origin` is final */
+static __always_inline struct socket_state *meet(struct __sk_buff *skb, struct bpf_sock *socket, struct socket_state *state, bool egress,
+						 struct origin *origin, bool *wanted)
+{
+	socket = bpf_sk_fullsock(socket);
+	if (!socket) {
+		*wanted = false;
+		return 0;
+	}
+	if (socket->state == BPF_TCP_LISTEN || socket->type != SOCK_STREAM) {
+		origin->netns = anonymous_namespace(skb, socket, egress);
+		*wanted = origin->netns != 0;
+		return 0;
+	}
+	origin->cookie = bpf_get_socket_cookie(skb);
+	if (!state)
+		state = new_state(socket);
+	if (!state)
+		count_loss(LOSS_SOCKET_STORAGE_FAILED);
+	else
+		announce(skb, socket, state, origin->cookie, egress);
+	return state;
+}
+
+/* Whether the packet of a socket that has a state is wanted. */
+static __always_inline bool is_wanted(struct __sk_buff *skb, struct socket_state *state, __u64 cookie, __u8 flags, bool egress)
+{
+	if (state->flags & (STATE_OWN | STATE_OWN_PEER))
+		return false;
+	if (egress) {
+		if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
+			/* Maybe another connection of the same socket: connect(2) allows it after AF_UNSPEC. */
+			state->flags &= ~(STATE_SKIP_INGRESS | STATE_EGRESS_SEEN | STATE_MUTED);
+			state->ingress_checks = 0;
+		}
+		if (!(state->flags & STATE_EGRESS_SEEN))
+			enter_sender(skb, state, cookie);
+	} else if (is_captured_at_sender(skb, state)) {
+		return false;
+	}
+	return !is_muted(state, cookie) || (flags & (TCP_SYN | TCP_FIN | TCP_RST));
+}
+
+/* In the order of what it costs. Bare ACKs, half of many a connection's packets, are told by the packet alone. */
 static __always_inline void capture(struct __sk_buff *skb, bool egress)
 {
-	struct tcp_packet packet = {};
+	struct tcp_shape shape;
 	struct socket_state *state;
-	struct bpf_sock *socket;
-	__u64 cookie;
+	struct bpf_sock *socket = skb->sk;
+	struct origin origin = {};
+	bool wanted = true;
 
-	switch (parse_packet(skb, &packet)) {
+	if (!socket)
+		return;
+	if (!egress && is_known_loopback(skb, socket))
+		return;
+	switch (parse_shape(skb, &shape)) {
 	case PARSE_TCP:
 		break;
 	case PARSE_OTHER:
@@ -239,54 +350,24 @@ static __always_inline void capture(struct __sk_buff *skb, bool egress)
 		count_loss(LOSS_HEADERS_UNREADABLE);
 		return;
 	}
-	if (packet.payload_length == 0 && !(packet.flags & (TCP_SYN | TCP_FIN | TCP_RST)))
+	if (shape.payload_length == 0 && !(shape.flags & (TCP_SYN | TCP_FIN | TCP_RST)))
 		return;
-	if (has_excluded_ports && is_excluded(&packet))
+	if (has_excluded_ports && is_excluded(skb))
 		return;
-	socket = skb->sk;
-	if (!socket)
-		return;
-	socket = bpf_sk_fullsock(socket);
-	if (!socket)
-		return;
-	if (socket->state == BPF_TCP_LISTEN || socket->type != SOCK_STREAM) {
-		capture_anonymous(skb, socket, &packet, egress);
-		return;
+	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
+	if (state && is_announced(state, socket) && socket->state != BPF_TCP_LISTEN) {
+		origin.cookie = state->announced_cookie;
+		if (egress && !(state->flags & (STATE_OWNER_CONFIRMED | STATE_OWN | STATE_OWN_PEER)))
+			announce_sender(skb, socket, state);
+	} else {
+		state = meet(skb, socket, state, egress, &origin, &wanted);
 	}
-	cookie = bpf_get_socket_cookie(skb);
-	state = state_of(socket);
-	if (!state) {
-		count_loss(LOSS_SOCKET_STORAGE_FAILED);
-		emit(skb, &packet, cookie, 0, egress);
-		return;
+	if (state) {
+		origin.netns = state->netns;
+		wanted = is_wanted(skb, state, origin.cookie, shape.flags, egress);
 	}
-	if (state->announced_cookie != cookie) {
-		if (egress)
-			confirm_owner(socket, state);
-		announce(skb, state, cookie, &packet, egress);
-	} else if (egress && !(state->flags & (STATE_OWNER_CONFIRMED | STATE_OWN | STATE_OWN_PEER))) {
-		if (confirm_owner(socket, state)) {
-			struct flow *peer = find_peer(&packet, true, state->netns);
-
-			send_socket_record(skb, state, cookie, peer ? peer->cookie : 0);
-		}
-	}
-	if (state->flags & (STATE_OWN | STATE_OWN_PEER))
-		return;
-	if (egress) {
-		if ((packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
-			/* Maybe another connection of the same socket: connect(2) allows it after AF_UNSPEC. */
-			state->flags &= ~(STATE_SKIP_INGRESS | STATE_EGRESS_SEEN | STATE_MUTED);
-			state->ingress_checks = 0;
-		}
-		if (!(state->flags & STATE_EGRESS_SEEN))
-			enter_flow(state, cookie, &packet, true);
-	} else if (is_captured_at_sender(skb, state, &packet)) {
-		return;
-	}
-	if (is_muted(state, cookie) && !(packet.flags & (TCP_SYN | TCP_FIN | TCP_RST)))
-		return;
-	emit(skb, &packet, cookie, state->netns, egress);
+	if (wanted)
+		emit(skb, shape.payload_offset | (egress ? EGRESS_BIT : 0), origin.cookie, origin.netns);
 }
 
 SEC("cgroup_skb/ingress")

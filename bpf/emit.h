@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 #include "losses.h"
-#include "packet.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -101,16 +100,16 @@ __noinline int emit_piece(struct __sk_buff *skb, __u32 header_length, __u32 skip
 }
 
 /* A packet beyond the largest class (BIG TCP). */
-static __always_inline void emit_pieces(struct __sk_buff *skb, const struct tcp_packet *packet, __u64 cookie, __u32 netns, bool egress)
+static __always_inline void emit_pieces(struct __sk_buff *skb, __u32 header_length, __u64 cookie, __u32 netns, bool egress)
 {
-	__u32 header_length = packet->payload_offset;
+	__u32 payload_length = skb->len - header_length;
 
 	if (header_length > PIECE_HEADERS) {
 		count_loss(LOSS_HEADERS_UNREADABLE);
 		return;
 	}
 	for (__u32 skip = 0; skip < PIECES_MAX * PIECE_PAYLOAD; skip += PIECE_PAYLOAD) {
-		if (skip >= packet->payload_length)
+		if (skip >= payload_length)
 			return;
 		if (emit_piece(skb, header_length | (egress ? EGRESS_BIT : 0), skip, cookie, netns) != 0)
 			return;
@@ -118,10 +117,16 @@ static __always_inline void emit_pieces(struct __sk_buff *skb, const struct tcp_
 	count_loss(LOSS_PACKET_TOO_LARGE);
 }
 
-/* Classes: small requests, TLS handshakes, an Ethernet frame, jumbo frames, one and more TLS records, and all that IP can hold. */
-static __always_inline void emit(struct __sk_buff *skb, const struct tcp_packet *packet, __u64 cookie, __u32 netns, bool egress)
+/*
+ * A packet, whatever its size. Global, so that the verifier goes through the classes once instead of once for each way that leads here;
+ * inlined it was no faster.
+ * Classes: small requests, TLS handshakes, an Ethernet frame, jumbo frames, one and more TLS records, and all that IP can hold.
+ * @param header_length up to the payload; EGRESS_BIT is added for the direction
+ */
+__noinline int emit(struct __sk_buff *skb, __u32 header_length, __u64 cookie, __u32 netns)
 {
-	__u32 length = packet->length;
+	bool egress = header_length & EGRESS_BIT;
+	__u32 length = skb->len;
 
 	if (length <= 200)
 		emit_whole(skb, cookie, netns, egress, 200);
@@ -142,7 +147,8 @@ static __always_inline void emit(struct __sk_buff *skb, const struct tcp_packet 
 	else if (length <= 65576) /* 65,535 bytes behind an IPv6 header */
 		emit_whole(skb, cookie, netns, egress, 65576);
 	else
-		emit_pieces(skb, packet, cookie, netns, egress);
+		emit_pieces(skb, header_length & ~EGRESS_BIT, cookie, netns, egress);
+	return 0;
 }
 
 #endif

@@ -93,16 +93,19 @@ static __always_inline struct sock *kernel_socket(struct bpf_sock *socket)
 	return plain;
 }
 
-/* @returns the state of the socket, made now when the socket is older than the programs or was made by the kernel */
-static __always_inline struct socket_state *state_of(struct bpf_sock *socket)
+/* Of a socket that is older than the programs or was made by the kernel. */
+static __always_inline struct socket_state *new_state(struct bpf_sock *socket)
 {
-	struct socket_state *state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
 	struct socket_state fresh = {};
 
-	if (state)
-		return state;
 	fresh.netns = BPF_CORE_READ(kernel_socket(socket), __sk_common.skc_net.net, ns.inum);
 	return bpf_sk_storage_get(&socket_states, socket, &fresh, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
+/* Whether the socket that this state belongs to was announced. Its listener, whose state it may have inherited, is another socket. */
+static __always_inline bool is_announced(const struct socket_state *state, struct bpf_sock *socket)
+{
+	return state->announced_socket == (__u64)(unsigned long)socket;
 }
 
 /* Corrects the owner when a process is sending. @returns whether it changed */

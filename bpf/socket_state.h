@@ -17,7 +17,8 @@
 #define STATE_INHERITED (STATE_OWNER_KNOWN | STATE_OWN)
 
 struct socket_state {
-	__u64 announced_cookie; /* the socket this state was announced for: not this socket's after a clone from its listener */
+	__u64 announced_cookie;
+	__u64 announced_socket; /* the socket this state was announced for, as a number: not this one after a clone from its listener */
 	__u64 process_start_ns;
 	__u32 tgid;
 	__u32 netns;
