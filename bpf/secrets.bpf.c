@@ -85,7 +85,11 @@ struct found {
 	__u8 end;
 };
 
-static __always_inline __u64 key_word(__u64 address)
+/*
+ * Global functions, this one and the next: the verifier checks them by themselves, instead of once for each parameter and each way that
+ * leads there. That halves the time to load the program.
+ */
+__noinline __u64 key_word(__u64 address)
 {
 	__u64 word = 0;
 	/* A string that ends less than 8 bytes before an unreadable page is read by its NUL. */
@@ -95,7 +99,7 @@ static __always_inline __u64 key_word(__u64 address)
 }
 
 /* 0: not a wanted one. */
-static __always_inline __u8 kind_of_label(__u64 address, __u64 size)
+__noinline int kind_of_label(__u64 address, __u64 size)
 {
 	__u64 head = 0;
 	__u32 tail = 0;
