@@ -49,7 +49,7 @@ export interface Limits {
   secretUs: number;
   /** The packet file: its packets wait so long to be put in the order of time. */
   pcapngReorderUs: number;
-  /** Packets of a connection that lacks its secret wait so long for it, and so many bytes of them in all. */
+  /** Packets of a connection that lacks its secret wait so long for it, and so many bytes of them in all; as many again wait for their order. */
   pcapngPendingUs: number;
   pcapngPendingBytes: number;
   /** Bytes of the packet file that wait for the disk. */

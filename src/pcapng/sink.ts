@@ -48,6 +48,7 @@ export class PcapngSink {
   /** In order of time from `head` on. */
   private queue: Entry[] = [];
   private head = 0;
+  private queuedBytes = 0;
   private readonly waiting = new Map<Connection, Waiting>();
   private waitingBytes = 0;
   private output = Buffer.allocUnsafeSlow(OUTPUT_BYTES);
@@ -90,6 +91,9 @@ export class PcapngSink {
     }
     while (this.waitingBytes > this.options.limits.pcapngPendingBytes) this.releaseOldest();
     this.writeUntil(this.newestUs - this.options.limits.pcapngReorderUs);
+    // A file may hold any number of packets of one time.
+    while (this.queuedBytes > this.options.limits.pcapngPendingBytes) this.writeFirst();
+    this.compact();
   }
 
   /** A key log line: it stands ahead of every packet that is not written yet. */
@@ -139,6 +143,7 @@ export class PcapngSink {
     if (unwritten > 0) count(this.dropped, 'off', unwritten);
     this.queue = [];
     this.head = 0;
+    this.queuedBytes = 0;
     this.waiting.clear();
     this.waitingBytes = 0;
     this.output.fill(0);
@@ -184,6 +189,7 @@ export class PcapngSink {
   /** Into the place of its time; what comes is nearly always the latest. */
   private enqueue(entry: Entry): void {
     const { queue } = this;
+    this.queuedBytes += entry.block.length;
     let at = queue.length;
     while (at > this.head && queue[at - 1]!.timeUs > entry.timeUs) at--;
     if (at === queue.length) queue.push(entry);
@@ -192,11 +198,21 @@ export class PcapngSink {
 
   private writeUntil(timeUs: number): void {
     const { queue } = this;
-    while (this.head < queue.length && queue[this.head]!.timeUs <= timeUs) {
-      this.append(queue[this.head++]!.block);
-      this.written++;
-    }
-    if (this.head < 1024 && this.head < queue.length) return;
+    while (this.head < queue.length && queue[this.head]!.timeUs <= timeUs) this.writeFirst();
+    this.compact();
+  }
+
+  private writeFirst(): void {
+    const { block } = this.queue[this.head++]!;
+    this.queuedBytes -= block.length;
+    this.append(block);
+    this.written++;
+  }
+
+  /** Lets go of what was written. */
+  private compact(): void {
+    const { queue } = this;
+    if (this.head === 0 || (this.head < 1024 && this.head < queue.length)) return;
     queue.splice(0, this.head);
     this.head = 0;
   }

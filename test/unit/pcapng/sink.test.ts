@@ -158,6 +158,20 @@ describe('PcapngSink', () => {
     assert.equal((await harness.order()).length, 100);
   });
 
+  it('holds no more than it may, also of packets of one time', async () => {
+    const harness = new Harness({ pcapngPendingBytes: 10_000 });
+    for (let seq = 1; seq <= 1000; seq++) harness.packet(seq, 0);
+    assert.ok(harness.sink.written > 850, `${harness.sink.written} were written`);
+    harness.packet(1001, -1);
+    harness.sink.finish(0);
+    const order = await harness.order();
+    assert.equal(order.length, 1001);
+    assert.deepEqual(
+      order.slice(0, 800),
+      order.slice(0, 800).toSorted((a, b) => Number(a) - Number(b)),
+    );
+  });
+
   it('drops what the writer cannot take, and says so at the end', async () => {
     const harness = new Harness();
     harness.packet(1, 0);
