@@ -4,7 +4,7 @@ import { ConsoleOutput, consoleStyle } from './console.ts';
 import { LineWriter, type WhyBroken } from './line-writer.ts';
 import { NoOutput } from './none.ts';
 import type { EncoderScope } from './otlp-encoder.ts';
-import { type OtlpGrpcLimits, OtlpGrpcOutput } from './otlp-grpc.ts';
+import { defaultOtlpGrpcLimits, type OtlpGrpcLimits, OtlpGrpcOutput } from './otlp-grpc.ts';
 import { OtlpJsonOutput } from './otlp-json.ts';
 import type { Output } from './output.ts';
 import { WorkerTraceExporter } from './worker-exporter.ts';
@@ -95,7 +95,10 @@ async function otlp(scope: EncoderScope, dependencies: OutputDependencies): Prom
   }
   const options = { counters, log, scope, ...(limits !== undefined && { limits }) };
   if (environment.WIRESPAN_OTLP_ENCODER !== 'sdk') {
-    return new OtlpGrpcOutput({ ...options, exporter: new WorkerTraceExporter() });
+    return new OtlpGrpcOutput({
+      ...options,
+      exporter: new WorkerTraceExporter((limits ?? defaultOtlpGrpcLimits).inFlight),
+    });
   }
   // OpenTelemetry's own encoder, several times slower: to tell whether ours is to blame for something. Rare, so loaded when asked for.
   const { EncodedTraceExporter } = await import('./trace-exporter.ts');

@@ -26,8 +26,12 @@ interface Pending {
   readonly done: (outcome: ExportOutcome) => void;
 }
 
-/** The worker's heap holds gRPC and little else: batches lie outside of it. */
-const MAX_YOUNG_GENERATION_MB = 8;
+/** The worker's heap holds gRPC and what is under way. Without a limit V8 lets the copies that gRPC makes pile up: 40 MB more. */
+const MAX_YOUNG_GENERATION_MB = 4;
+const OLD_GENERATION_MB = 32;
+/** A batch is at most this large. */
+const BATCH_MB = 4;
+const RESTART_DELAY_MS = 1000;
 
 /**
  * Sends encoded batches from a thread of its own.
@@ -36,34 +40,29 @@ const MAX_YOUNG_GENERATION_MB = 8;
  * of the event loop. Beside the pipeline, whose turns are long under load, that held export to a few megabytes a second.
  */
 export class WorkerTraceExporter implements BatchExporter {
-  readonly #worker: Worker;
+  readonly #settings: WorkerSettings;
+  readonly #oldGenerationMb: number;
   readonly #pending = new Map<number, Pending>();
+  #worker: Worker | undefined;
   #nextId = 1;
-  #failure: string | undefined;
+  #brokenAtMs = Number.NEGATIVE_INFINITY;
+  #why = '';
 
-  /** @param url overrides the endpoint of the environment */
-  constructor(url?: string) {
-    const entry = import.meta.url.endsWith('.ts') ? './worker-main.ts' : './worker-main.js';
-    const settings: WorkerSettings = { url };
-    this.#worker = new Worker(new URL(entry, import.meta.url), {
-      name: 'otlp',
-      workerData: settings,
-      execArgv: [],
-      resourceLimits: { maxYoungGenerationSizeMb: MAX_YOUNG_GENERATION_MB },
-    });
-    this.#worker.unref();
-    this.#worker.on('message', (response: WorkerResponse) => this.#answered(response));
-    this.#worker.on('error', (error) => this.#broken(error instanceof Error ? error.message : String(error)));
-    this.#worker.on('exit', () => this.#broken('the export thread has ended'));
+  /** @param inFlight batches under way at most @param url overrides the endpoint of the environment */
+  constructor(inFlight: number, url?: string) {
+    this.#settings = { url };
+    this.#oldGenerationMb = OLD_GENERATION_MB + BATCH_MB * inFlight;
+    this.#worker = this.#start();
   }
 
   exportBatch(batch: Batch, done: (outcome: ExportOutcome) => void): void {
     if (!Buffer.isBuffer(batch.payload)) throw new TypeError('a worker takes encoded batches');
-    if (this.#failure !== undefined) {
-      const failure = this.#failure;
-      queueMicrotask(() => done(broken(failure)));
+    if (this.#worker === undefined && performance.now() - this.#brokenAtMs < RESTART_DELAY_MS) {
+      const outcome = failed(this.#why, true);
+      queueMicrotask(() => done(outcome));
       return;
     }
+    this.#worker ??= this.#start();
     const id = this.#nextId++;
     this.#pending.set(id, { batch, done });
     const { buffer, byteOffset, length } = batch.payload as Buffer<ArrayBuffer>;
@@ -72,7 +71,27 @@ export class WorkerTraceExporter implements BatchExporter {
   }
 
   async shutdown(): Promise<void> {
-    await this.#worker.terminate();
+    const worker = this.#worker;
+    this.#pending.clear();
+    await worker?.terminate();
+  }
+
+  #start(): Worker {
+    const entry = import.meta.url.endsWith('.ts') ? './worker-main.ts' : './worker-main.js';
+    const worker = new Worker(new URL(entry, import.meta.url), {
+      name: 'otlp',
+      workerData: this.#settings,
+      execArgv: [],
+      resourceLimits: {
+        maxYoungGenerationSizeMb: MAX_YOUNG_GENERATION_MB,
+        maxOldGenerationSizeMb: this.#oldGenerationMb,
+      },
+    });
+    worker.unref();
+    worker.on('message', (response: WorkerResponse) => this.#answered(response));
+    worker.on('error', (error) => this.#broken(worker, error instanceof Error ? error.message : String(error)));
+    worker.on('exit', () => this.#broken(worker, 'the export thread has ended'));
+    return worker;
   }
 
   #answered(response: WorkerResponse): void {
@@ -84,15 +103,18 @@ export class WorkerTraceExporter implements BatchExporter {
     pending.done(response.outcome);
   }
 
-  /** What was under way went with the thread, and its memory too. */
-  #broken(reason: string): void {
-    this.#failure ??= reason;
-    const all = [...this.#pending.values()];
+  /** What was under way is lost with the thread, whose memory it lay in. The next batch gets a new thread, after a while. */
+  #broken(worker: Worker, reason: string): void {
+    if (this.#worker !== worker) return;
+    this.#worker = undefined;
+    this.#brokenAtMs = performance.now();
+    this.#why = reason;
+    const lost = [...this.#pending.values()];
     this.#pending.clear();
-    for (const { done } of all) done(broken(reason));
+    for (const { done } of lost) done(failed(reason, false));
   }
 }
 
-function broken(reason: string): ExportOutcome {
-  return { delivered: false, failure: { status: 'error', retryable: false, retryDelayMs: undefined }, reason };
+function failed(reason: string, retryable: boolean): ExportOutcome {
+  return { delivered: false, failure: { status: 'error', retryable, retryDelayMs: undefined }, reason };
 }

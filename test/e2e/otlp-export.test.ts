@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import type { Worker } from 'node:worker_threads';
 import * as grpc from '@grpc/grpc-js';
 import { createOutputs } from '../../src/export/create.ts';
 import { type OtlpGrpcOptions, OtlpGrpcOutput } from '../../src/export/otlp-grpc.ts';
@@ -137,7 +138,7 @@ describe('OTLP over gRPC', () => {
       log,
       scope,
       ...(encoder === 'own'
-        ? { exporter: new WorkerTraceExporter(url) }
+        ? { exporter: new WorkerTraceExporter(LIMITS.inFlight, url) }
         : { exporter: new EncodedTraceExporter(url), batcher: new ReadableBatcher(scope) }),
       limits: LIMITS,
       retry: FAST_RETRY,
@@ -359,6 +360,31 @@ describe('OTLP over gRPC', () => {
     assertNothingUnexplained(sent);
     const late = send(to, 1);
     assert.equal(counters.spans.dropped.shutdown, late);
+  });
+
+  it('starts a new thread when the one that exports ends, and counts what went with it', async () => {
+    const threads: Worker[] = [];
+    const onThread = (thread: Worker) => threads.push(thread);
+    process.on('worker', onThread);
+    try {
+      let answers = false;
+      backend.behave = (_call, respond) => {
+        if (answers) respond(null, Buffer.alloc(0));
+      };
+      const to = output();
+      let sent = send(to, 100);
+      await until(() => backend.requests.length === 1);
+      await threads[0]!.terminate();
+      await until(() => (counters.spans.dropped.export_failed ?? 0) === 100);
+      answers = true;
+      sent += send(to, 100);
+      await until(() => counters.spans.exported === 100);
+      assert.equal(threads.length, 2);
+      await to.shutdown(1000);
+      assertNothingUnexplained(sent);
+    } finally {
+      process.off('worker', onThread);
+    }
   });
 
   it('follows the standard variables', async () => {

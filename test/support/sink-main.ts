@@ -71,7 +71,10 @@ function answer(stream: ServerHttp2Stream, status: number): void {
   stream.end(status === 0 ? Buffer.alloc(5) : undefined);
 }
 
-const server = createServer();
+// As large as those that gRPC servers grow to; with HTTP/2's own 64 KiB every batch would take many turns.
+const WINDOW_BYTES = 1024 * 1024;
+const server = createServer({ settings: { initialWindowSize: WINDOW_BYTES } });
+server.on('session', (session) => session.setLocalWindowSize(4 * WINDOW_BYTES));
 server.on('stream', (stream) => {
   const chunks: Buffer[] = [];
   stream.on('error', () => {});
