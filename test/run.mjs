@@ -14,7 +14,8 @@ import { root } from '../native/setup/common.mjs';
 import * as packages from '../native/setup/packages.mjs';
 import { prepare } from '../native/setup/prepare.mjs';
 
-/** @typedef {{name: string, live?: boolean, needs?: packages.Need[], checks?: [string, string[]][], folders?: string[], serial?: boolean}} Part */
+/** @typedef {{name: string, live?: boolean, needs?: packages.Need[], checks?: [string, string[]][], folders?: string[], serial?: boolean,
+ * fileMinutes?: number}} Part fileMinutes: a file that takes longer has failed */
 
 /** @type {Part[]} */
 const PARTS = [
@@ -29,8 +30,15 @@ const PARTS = [
   { name: 'unit', needs: packages.TEST, folders: ['test/unit', 'test/golden', 'test/property'] },
   { name: 'captures', needs: packages.TEST, folders: ['test/captures'] },
   // The live tests watch the whole machine: one at a time.
-  { name: 'live', live: true, needs: [...packages.TEST, ...packages.LIVE], folders: ['test/e2e'], serial: true },
-  { name: 'kernels', live: true, needs: packages.KERNELS, folders: ['test/kernels'], serial: true },
+  {
+    name: 'live',
+    live: true,
+    needs: [...packages.TEST, ...packages.LIVE],
+    folders: ['test/e2e'],
+    serial: true,
+    fileMinutes: 10,
+  },
+  { name: 'kernels', live: true, needs: packages.KERNELS, folders: ['test/kernels'], serial: true, fileMinutes: 15 },
 ];
 
 /** @param {Part} part */
@@ -93,7 +101,11 @@ function runTests(part) {
   }
   const totalsFile = join(work, `${part.name}.json`);
   const ok = execute([
-    ...['--test', ...(part.serial ? ['--test-concurrency=1'] : [])],
+    ...[
+      '--test',
+      `--test-timeout=${(part.fileMinutes ?? 5) * 60_000}`,
+      ...(part.serial ? ['--test-concurrency=1'] : []),
+    ],
     ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
     ...['--test-reporter=./test/support/totals-reporter.mjs', `--test-reporter-destination=${totalsFile}`],
     ...files,

@@ -26,6 +26,7 @@ const alive = new Set<ChildProcess>();
 process.on('exit', () => {
   for (const child of alive) child.kill('SIGKILL');
 });
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.once(signal, () => process.exit(1));
 
 /** A started program, with what it has written so far. */
 export class Running {
@@ -115,6 +116,9 @@ export class Running {
     const timer = setTimeout(() => {
       late = true;
       this.child.kill('SIGKILL');
+      // Whoever else holds the pipes is not waited for.
+      this.child.stdout?.destroy();
+      this.child.stderr?.destroy();
     }, timeoutMs * timeScale);
     const result = await this.exited;
     clearTimeout(timer);
