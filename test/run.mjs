@@ -7,7 +7,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { environmentOf } from '../native/setup/build.mjs';
 import { root } from '../native/setup/common.mjs';
@@ -104,7 +104,7 @@ function runTests(part) {
     ...[
       '--test',
       `--test-timeout=${(part.fileMinutes ?? 5) * 60_000}`,
-      ...(part.serial ? ['--test-concurrency=1'] : []),
+      `--test-concurrency=${part.serial ? 1 : availableParallelism()}`,
     ],
     ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
     ...['--test-reporter=./test/support/totals-reporter.mjs', `--test-reporter-destination=${totalsFile}`],
