@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Check, Report } from '../../src/doctor/report.ts';
+import { assertKernelClean } from '../support/kernel.ts';
 
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
@@ -10,6 +11,8 @@ function doctor(prefix: readonly string[], ...words: string[]) {
   const [command, ...rest] = [...prefix, process.execPath, main, 'doctor', ...words];
   return spawnSync(command!, rest, { encoding: 'utf8', timeout: 60_000 });
 }
+
+after(assertKernelClean);
 
 test('as root: everything that the agent does was tried and works', () => {
   assert.equal(process.getuid?.(), 0, 'this test needs root');
