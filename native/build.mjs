@@ -122,7 +122,7 @@ async function buildAddon() {
   const napi = join(root, 'node_modules/node-addon-api');
   if (!existsSync(join(napi, 'napi.h'))) throw new Error(`no ${napi}: run npm ci first`);
   const context = [compiler, process.version, CXX_FLAGS.join(' '), readFileSync(join(napi, 'package.json'), 'utf8')];
-  const headers = [...filesIn('native', /\.h$/), join(root, 'bpf/events.h')];
+  const headers = [...filesIn('native', /\.h$/), ...filesIn('bpf', /\.h$/)];
   const flags = [...CXX_FLAGS, '-I', root, '-isystem', include, '-isystem', napi];
 
   const sources = filesIn('native', /\.cc$/);
