@@ -1,8 +1,6 @@
 /** Many requests, large bodies, many connections, and ends that nobody planned: what was served is what was traced. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -234,29 +232,5 @@ suite('load', () => {
     assert.equal(churn.child.exitCode, null, 'a request failed');
     await churn.stop('SIGKILL');
     await background.stop('SIGINT');
-  });
-
-  test('a second signal ends the agent at once', async (t) => {
-    const cleanup = cleanupAfter(t);
-    // An endpoint that takes connections and never answers keeps the first signal's flush busy.
-    const silent = createServer(() => {}).listen(0, '127.0.0.1');
-    await once(silent, 'listening');
-    cleanup.add(() => silent.close());
-    const address = silent.address();
-    assert.ok(address !== null && typeof address === 'object');
-    const server = await startNodeServer(cleanup);
-    const agent = await startAgent(cleanup, {
-      json: false,
-      env: { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${address.port}` },
-    });
-    await run('curl', ['-sk', '-o', '/dev/null', `${server.url}/bytes/1`]);
-    await sleep(300);
-    const begun = performance.now();
-    process.kill(agent.running.pid, 'SIGINT');
-    await sleep(500);
-    process.kill(agent.running.pid, 'SIGINT');
-    await agent.running.exited;
-    assert.ok(performance.now() - begun < 2_000, 'it ended before the deadline of the flush');
-    await assertKernelClean();
   });
 });
