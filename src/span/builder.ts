@@ -287,7 +287,8 @@ export class SpanBuilder {
     const { target } = this;
     writeServerSpanId(span.ids, state.seed, exchange.streamOffset);
     if (context?.hasSpanId) this.setParent(span, context.ids, true);
-    else if (context?.hasTraceId) span.hasParent = false;
+    // Where no CLIENT span is ever made, its id would be the parent of nobody's span.
+    else if (context?.hasTraceId || this.options.perspective === 'server') span.hasParent = false;
     else {
       writeClientSpanId(span.ids, PARENT_SPAN_ID, state.seed, exchange.streamOffset);
       span.hasParent = true;
