@@ -65,7 +65,7 @@ test('tshark decrypts what was written and finds the exchanges of the spans; so 
 
   const filter = [...ports].map((port) => `tcp.port==${port}`).join(' or ');
   assert.deepEqual(exchangesOf(await tsharkHttp(file, [], `(${filter})`)), expected);
-  const replayed = await replay(cleanup, [file]);
+  const replayed = await replay(cleanup, [file, '--perspective', 'both']);
   assert.deepEqual(served(replayed.spans), expected);
   // The same ids as live: they come from the connection and the offset in it, not from who computes them.
   const ids = (list: readonly FlatSpan[]) =>
