@@ -224,7 +224,7 @@ describe('OTLP over gRPC', () => {
       backend.behave = refuse(grpc.status[code]);
       const to = output();
       const sent = send(to, 10);
-      await to.shutdown(2000);
+      await to.shutdown(20_000);
       assert.equal(backend.requests.length, 1);
       assert.deepEqual(counters.spans.dropped, { export_failed: sent });
       assertNothingUnexplained(sent);
@@ -249,7 +249,7 @@ describe('OTLP over gRPC', () => {
     backend.behave = (_call, respond) => respond(null, Buffer.from('0a0608031202' + '6e6f', 'hex'));
     const to = output();
     const sent = send(to, 10);
-    await to.shutdown(2000);
+    await to.shutdown(20_000);
     assert.equal(counters.spans.exported, sent - 3);
     assert.deepEqual(counters.spans.dropped, { rejected: 3 });
     assert.ok(lines.some((line) => line.includes('rejected')));
@@ -259,7 +259,7 @@ describe('OTLP over gRPC', () => {
     backend.behave = (_call, respond) => respond(null, Buffer.from('0aff', 'hex'));
     const to = output();
     const sent = send(to, 10);
-    await to.shutdown(2000);
+    await to.shutdown(20_000);
     assert.equal(counters.spans.exported, sent);
   });
 
@@ -271,7 +271,7 @@ describe('OTLP over gRPC', () => {
     sent += send(to, 200);
     await until(() => lines.some((line) => line.includes('trying again')));
     await backend.start();
-    await until(() => counters.spans.exported === sent, 20_000);
+    await until(() => counters.spans.exported === sent);
     assert.equal(backend.spans, sent);
     await to.shutdown(1000);
     assertNothingUnexplained(sent);
@@ -421,12 +421,12 @@ describe('OTLP over gRPC', () => {
       for (const span of made) kept.push(span.clone());
       to.exchange(exchange({ target }), made);
     }
-    await to.shutdown(2000);
+    await to.shutdown(20_000);
     for (const span of kept) assert.ok(backend.received.has(span.traceId + span.spanId));
   });
 });
 
-async function until(condition: () => boolean, timeoutMs = 5000): Promise<void> {
+async function until(condition: () => boolean, timeoutMs = 30_000): Promise<void> {
   const deadlineMs = performance.now() + timeoutMs;
   while (!condition()) {
     if (performance.now() > deadlineMs) assert.fail('it did not come');
