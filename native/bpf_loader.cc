@@ -55,6 +55,12 @@ void CaptureObject::Load(const CaptureOptions& options) {
     if (error != 0) throw BpfError("cannot set the constants of the capture programs", error);
   }
 
+  // The kernel copies values of the size that the object says into structs of the size that was compiled in here.
+  bpf_map* states = bpf_object__find_map_by_name(object_, "socket_states");
+  if (states == nullptr || bpf_map__value_size(states) != sizeof(socket_state)) {
+    throw BpfError(options.object_path + " and the addon are not of one build", EINVAL);
+  }
+
   error = LoadObject(object_);
   if (error != 0) throw BpfError("cannot load the capture programs into the kernel", error);
 
