@@ -81,7 +81,7 @@ export const defaultLimits: Limits = {
   tlsPendingBytes: 32 * 1024 * 1024,
   tlsPendingUs: 5_000_000,
   tlsHandshakeMessageBytes: 1024 * 1024,
-  tlsGapTrials: 64,
+  tlsGapTrials: 16_384,
   detectionBytes: 4096,
   detectionTries: 64,
   httpHeaderBytes: 1024 * 1024,
