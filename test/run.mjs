@@ -84,9 +84,11 @@ function heading(text) {
   process.stdout.write(`\n== ${text}\n`);
 }
 
-/** @param {string[]} args */
-function execute(args) {
-  return spawnSync(node, args, { cwd: root, env, stdio: ['ignore', 'inherit', 'inherit'] }).status === 0;
+/** @param {string[]} args @param {NodeJS.ProcessEnv} [more] of the environment */
+function execute(args, more = {}) {
+  return (
+    spawnSync(node, args, { cwd: root, env: { ...env, ...more }, stdio: ['ignore', 'inherit', 'inherit'] }).status === 0
+  );
 }
 
 /** @param {Part} part */
@@ -100,16 +102,17 @@ function runTests(part) {
     return;
   }
   const totalsFile = join(work, `${part.name}.json`);
-  const ok = execute([
-    ...[
-      '--test',
-      `--test-timeout=${(part.fileMinutes ?? 5) * 60_000}`,
+  const minutes = part.fileMinutes ?? 3;
+  const ok = execute(
+    [
+      ...['--test', `--test-timeout=${minutes * 60_000}`, '--import=./test/support/deadline.mjs'],
       `--test-concurrency=${part.serial ? 1 : availableParallelism()}`,
+      ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
+      ...['--test-reporter=./test/support/totals-reporter.mjs', `--test-reporter-destination=${totalsFile}`],
+      ...files,
     ],
-    ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
-    ...['--test-reporter=./test/support/totals-reporter.mjs', `--test-reporter-destination=${totalsFile}`],
-    ...files,
-  ]);
+    { WIRESPAN_TEST_FILE_MINUTES: String(minutes) },
+  );
   const line = readFileSync(totalsFile, 'utf8').trim();
   // A run that was cut short has no totals: that is a failure too.
   const counts = line === '' ? { passed: 0, failed: 1, cancelled: 0, skipped: 0, todo: 0 } : JSON.parse(line);

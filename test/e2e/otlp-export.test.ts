@@ -125,7 +125,11 @@ describe('OTLP over gRPC', () => {
     Object.assign(counters, newCounters());
   });
 
-  afterEach(() => {
+  const outputs: OtlpGrpcOutput[] = [];
+
+  afterEach(async () => {
+    // Also after a test that failed: a thread that goes on would keep this process.
+    await Promise.all(outputs.splice(0).map((each) => each.shutdown(0)));
     backend.stop();
     for (const name of Object.keys(process.env)) if (!(name in environment)) delete process.env[name];
   });
@@ -133,7 +137,7 @@ describe('OTLP over gRPC', () => {
   function output(options: Partial<OtlpGrpcOptions> = {}, encoder: 'own' | 'sdk' = 'own'): OtlpGrpcOutput {
     const url = `http://127.0.0.1:${backend.port}`;
     const scope = { name: 'wirespan', version: '0' };
-    return new OtlpGrpcOutput({
+    const made = new OtlpGrpcOutput({
       counters,
       log,
       scope,
@@ -144,6 +148,8 @@ describe('OTLP over gRPC', () => {
       retry: FAST_RETRY,
       ...options,
     });
+    outputs.push(made);
+    return made;
   }
 
   let offset = 0;
