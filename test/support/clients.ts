@@ -15,26 +15,40 @@ export interface Load {
   prefix: string;
 }
 
+/** Runs a client, behind a prefix such as that of a cgroup. */
+function runClient(prefix: readonly string[], words: readonly string[], input?: string) {
+  const [command, ...args] = [...prefix, ...words];
+  return run(command!, args, { timeoutMs: 120_000, ...(input === undefined ? {} : { input }) });
+}
+
 /** Sends requests from a Node process and returns the number of answers by status. Targets: /orders/P-N, /missing/P-N. */
-export async function nodeLoad(load: Load): Promise<Record<string, number>> {
-  const { stdout } = await run(process.execPath, [clientScript('load.mjs'), JSON.stringify(load)], {
-    timeoutMs: 120_000,
-  });
+export async function nodeLoad(load: Load, prefix: readonly string[] = []): Promise<Record<string, number>> {
+  const { stdout } = await runClient(prefix, [process.execPath, clientScript('load.mjs'), JSON.stringify(load)]);
   return JSON.parse(stdout) as Record<string, number>;
 }
 
 /** Sends requests from a Python process. Targets: /orders/P-N?from=python. */
-export async function pythonLoad(base: string, count: number, prefix: string): Promise<void> {
-  await run('python3', [clientScript('python-load.py'), base, String(count), prefix], { timeoutMs: 120_000 });
+export async function pythonLoad(
+  base: string,
+  count: number,
+  name: string,
+  prefix: readonly string[] = [],
+): Promise<void> {
+  await runClient(prefix, ['python3', clientScript('python-load.py'), base, String(count), name]);
 }
 
 /** Sends requests from one curl process, on one connection. Targets: /orders/P-N?from=curl. */
-export async function curlLoad(base: string, count: number, prefix: string): Promise<void> {
+export async function curlLoad(
+  base: string,
+  count: number,
+  name: string,
+  prefix: readonly string[] = [],
+): Promise<void> {
   const config = Array.from(
     { length: count },
-    (_, index) => `url = "${base}/orders/${prefix}-${index}?from=curl"\noutput = /dev/null\n`,
+    (_, index) => `url = "${base}/orders/${name}-${index}?from=curl"\noutput = /dev/null\n`,
   );
-  await run('curl', ['-gsk', '-K', '-'], { input: config.join(''), timeoutMs: 120_000 });
+  await runClient(prefix, ['curl', '-gsk', '-K', '-'], config.join(''));
 }
 
 export interface Ask {
