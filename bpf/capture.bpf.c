@@ -211,23 +211,16 @@ static __noinline int is_excluded(struct __sk_buff *skb)
 	return ((set->words[source >> 6] >> (source & 63)) & 1) || ((set->words[destination >> 6] >> (destination & 63)) & 1);
 }
 
-/*
- * A packet whose socket is a listener or the kernel's: see the top.
- * @returns the network namespace when the packet is wanted, else 0
- */
-static __noinline __u32 anonymous_namespace(struct __sk_buff *skb, struct bpf_sock *socket, bool egress)
+/* A packet whose socket is a listener or the kernel's: see the top. @returns whether it is wanted */
+static __noinline int is_anonymous_wanted(struct __sk_buff *skb, __u32 netns, bool egress)
 {
 	struct tcp_packet packet;
 	struct flow *peer;
-	__u32 netns;
 
 	if ((!egress && whole_tree && skb->ifindex == LOOPBACK_IFINDEX) || !parse_packet(skb, &packet))
 		return 0;
-	netns = BPF_CORE_READ(kernel_socket(socket), __sk_common.skc_net.net, ns.inum);
 	peer = find_peer(&packet, egress, netns);
-	if (peer && ((peer->flags & STATE_OWN) || (!egress && (peer->flags & STATE_EGRESS_SEEN))))
-		return 0;
-	return netns;
+	return !peer || !((peer->flags & STATE_OWN) || (!egress && (peer->flags & STATE_EGRESS_SEEN)));
 }
 
 static __always_inline bool is_muted(struct socket_state *state, __u64 cookie)
@@ -295,8 +288,8 @@ static __always_inline struct socket_state *meet(struct __sk_buff *skb, struct b
 		return 0;
 	}
 	if (socket->state == BPF_TCP_LISTEN || socket->type != SOCK_STREAM) {
-		origin->netns = anonymous_namespace(skb, socket, egress);
-		*wanted = origin->netns != 0;
+		origin->netns = BPF_CORE_READ(kernel_socket(socket), __sk_common.skc_net.net, ns.inum);
+		*wanted = is_anonymous_wanted(skb, origin->netns, egress) != 0;
 		return 0;
 	}
 	origin->cookie = bpf_get_socket_cookie(skb);
