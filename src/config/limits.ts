@@ -17,6 +17,9 @@ export interface Limits {
   reassemblyWindowBytes: number;
   /** A connection without packets is forgotten after this time. */
   idleUs: number;
+  /** A connection that its client, or its server, has closed for its part ends after this time without packets. */
+  clientClosedUs: number;
+  serverClosedUs: number;
   /** A closed connection is remembered for this time, so that late copies of its packets do not look like a new one; and how many. */
   lingerUs: number;
   lingeringConnections: number;
@@ -75,6 +78,8 @@ export const defaultLimits: Limits = {
   reassemblyHoleUs: 2_000_000,
   reassemblyWindowBytes: 64 * 1024 * 1024,
   idleUs: 3_600_000_000,
+  clientClosedUs: 300_000_000,
+  serverClosedUs: 10_000_000,
   lingerUs: 5_000_000,
   lingeringConnections: 8192,
   tlsPendingBytesPerConnection: 1024 * 1024,

@@ -42,6 +42,8 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
     'A closed connection is remembered for this time, so that late copies of its packets do not open a new one.',
   lingeringConnections: 'Closed connections that are remembered.',
   reassemblyHoleUs: 'A hole in a stream is given up after this time.',
+  clientClosedUs: 'A connection that its client has closed for its part ends after this time without packets.',
+  serverClosedUs: 'A connection that its server has closed for its part ends after this time without packets.',
   idleUs: 'A connection without packets is forgotten after this time.',
   tlsPendingBytesPerConnection: 'Bytes of TLS records of one connection that wait for its secret.',
   tlsPendingBytes: 'Bytes of TLS records of all connections that wait for a secret.',

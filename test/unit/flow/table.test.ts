@@ -362,6 +362,24 @@ describe('FlowTable: time and room', () => {
     assert.deepEqual(flows.counters.connections.ended, { idle: 3 });
   });
 
+  it('ends what one side has closed when nothing follows: soon for a server, later for a client', () => {
+    const flows = new FlowHarness({ serverClosedUs: 10_000_000, clientClosedUs: 60_000_000 });
+    for (const srcPort of [1, 2]) {
+      flows.client({ seq: 1, payload: 'a', srcPort, timeUs: 0 });
+      flows.server({ seq: 1, payload: 'b', dstPort: srcPort, timeUs: 0 });
+    }
+    flows.server({ seq: 2, flags: 'F', dstPort: 1, timeUs: 1_000_000 });
+    flows.client({ seq: 2, flags: 'F', srcPort: 2, timeUs: 1_000_000 });
+    flows.table.tick(10_900_000);
+    assert.equal(flows.table.size, 2);
+    flows.table.tick(11_100_000);
+    assert.equal(flows.table.size, 1);
+    assert.deepEqual(flows.layers[0]!.log.at(-1), 'close fin');
+    flows.table.tick(61_100_000);
+    assert.equal(flows.table.size, 0);
+    assert.deepEqual(flows.counters.connections.ended, { fin: 2 });
+  });
+
   it('makes room: closed ones first, then those without data, then the longest idle', () => {
     const flows = new FlowHarness({ connections: 3, lingeringConnections: 3 });
     const open = (srcPort: number, timeUs: number) => flows.client({ srcPort, seq: 1, payload: `${srcPort}`, timeUs });
