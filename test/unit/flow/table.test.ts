@@ -364,12 +364,12 @@ describe('FlowTable: time and room', () => {
 
   it('ends what one side has closed when nothing follows: soon for a server, later for a client', () => {
     const flows = new FlowHarness({ serverClosedUs: 10_000_000, clientClosedUs: 60_000_000 });
-    for (const srcPort of [1, 2]) {
+    for (const srcPort of [50_001, 50_002]) {
       flows.client({ seq: 1, payload: 'a', srcPort, timeUs: 0 });
       flows.server({ seq: 1, payload: 'b', dstPort: srcPort, timeUs: 0 });
     }
-    flows.server({ seq: 2, flags: 'F', dstPort: 1, timeUs: 1_000_000 });
-    flows.client({ seq: 2, flags: 'F', srcPort: 2, timeUs: 1_000_000 });
+    flows.server({ seq: 2, flags: 'F', dstPort: 50_001, timeUs: 1_000_000 });
+    flows.client({ seq: 2, flags: 'F', srcPort: 50_002, timeUs: 1_000_000 });
     flows.table.tick(10_900_000);
     assert.equal(flows.table.size, 2);
     flows.table.tick(11_100_000);
