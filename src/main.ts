@@ -36,7 +36,17 @@ async function main(words: readonly string[]): Promise<number> {
   }
 }
 
+/** @throws Error on a Node that lacks what is used here, instead of one from somewhere inside */
+function checkNode(): void {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major > 22 || (major === 22 && minor >= 19)) return;
+  throw new Error(
+    `Node 22.19 or newer is needed, this is ${process.version}; in a checkout, npm start brings the right one`,
+  );
+}
+
 async function run(invocation: Invocation): Promise<number> {
+  if (invocation.kind !== 'help' && invocation.kind !== 'version') checkNode();
   switch (invocation.kind) {
     case 'help':
       return help(invocation.asked, helpText(invocation.command));
