@@ -21,7 +21,7 @@ import { toStats, writeStats } from './telemetry/stats.ts';
 import { readHost } from './workload/host.ts';
 import { Workloads } from './workload/workloads.ts';
 
-const TICK_MS = 50;
+const TICK_MS = 100;
 /** When nothing is seen the console says so, less and less often. */
 const FIRST_HINT_S = 1;
 const HINT_FACTOR = 10;
