@@ -21,10 +21,11 @@ export const TEST = [
   { package: 'tshark', command: 'tshark' },
 ];
 
-/** For the live tests. @type {Need[]} */
+/** For the live tests and the benchmarks. @type {Need[]} */
 export const LIVE = [
   { package: 'nginx', command: 'nginx' },
   { package: 'wrk', command: 'wrk' },
+  { package: 'nghttp2-client', command: 'h2load' },
   { package: 'curl', command: 'curl' },
   { package: 'python3', command: 'python3' },
   { package: 'iproute2', command: 'ip' },

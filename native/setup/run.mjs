@@ -1,4 +1,9 @@
-/** `node native/setup/run.mjs SCRIPT ARGS`: set-up, then a script of the checkout with the right Node. */
+/** `node native/setup/run.mjs [--live] SCRIPT ARGS`: set-up, then a script of the checkout with the right Node. */
+import { LIVE, TEST } from './packages.mjs';
 import { prepare, replaceBy } from './prepare.mjs';
 
-await replaceBy(prepare(), process.argv.slice(2));
+const [first, ...rest] = process.argv.slice(2);
+/** `--live`: the script runs real servers and load generators. */
+const live = first === '--live';
+const needs = live ? { needs: [...TEST, ...LIVE], purpose: 'measure' } : {};
+await replaceBy(prepare(needs), live ? rest : [first, ...rest]);
