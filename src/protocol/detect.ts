@@ -52,10 +52,12 @@ export function createDetectLayer(context: LayerContext, candidates: readonly Pr
   return new DetectLayer(context, candidates);
 }
 
+const NOTHING = Buffer.alloc(0);
+
 /** What one direction showed so far. */
 class Side {
   /** Contiguous bytes that wait for a verdict. */
-  bytes = Buffer.alloc(0);
+  bytes: Buffer = NOTHING;
   length = 0;
   /** The bytes' place in the stream is not known. */
   adrift: boolean;
@@ -336,7 +338,7 @@ class DetectLayer implements Layer {
   private releaseHeld(): void {
     this.held = [];
     for (const side of this.sides) {
-      side.bytes = Buffer.alloc(0);
+      side.bytes = NOTHING;
       side.length = 0;
     }
   }

@@ -17,9 +17,13 @@
  * For one connection each word is a bijection of `low`, so two exchanges less than 4 GiB apart can never share an id. An id of only
  * zeros is not valid and ends in 1 instead.
  */
-import { createHash } from 'node:crypto';
-import { type Connection, FROM_CLIENT, FROM_SERVER } from '../flow/connection.ts';
+import { hash } from 'node:crypto';
+import type { Connection } from '../flow/connection.ts';
 import { type PARENT_SPAN_ID, SPAN_ID, TRACE_ID } from './span.ts';
+
+const TLS_PREFIX = Buffer.from('wirespan tls 1');
+const TCP_PREFIX = Buffer.from('wirespan tcp 1');
+const ANY_PREFIX = Buffer.from('wirespan any 1');
 
 const CLIENT_WORD = 4;
 const SERVER_WORD = 6;
@@ -29,25 +33,26 @@ const SERVER_WORD = 6;
  * @returns eight 32-bit words
  */
 export function connectionSeed(connection: Connection, salt: Buffer): Int32Array {
-  const hash = createHash('sha256');
-  const clientRandom = connection.tls?.clientRandom;
-  const [clientSequence, serverSequence] = connection.initialSequence;
-  if (clientRandom !== undefined) {
-    hash.update('wirespan tls 1').update(clientRandom);
-  } else if (connection.startSeen && clientSequence >= 0 && serverSequence >= 0) {
-    const sequences = Buffer.allocUnsafe(8);
-    sequences.writeUInt32BE(connection.initialSequence[FROM_CLIENT] >>> 0, 0);
-    sequences.writeUInt32BE(connection.initialSequence[FROM_SERVER] >>> 0, 4);
-    hash.update('wirespan tcp 1').update(sequences);
-  } else {
-    const { client, server, startUs } = connection;
-    hash.update('wirespan any 1').update(salt);
-    hash.update(`${client.address} ${client.port} ${server.address} ${server.port} ${startUs}`);
-  }
-  const digest = hash.digest();
+  const digest = hash('sha256', nameOf(connection, salt), 'buffer');
   const seed = new Int32Array(8);
   for (let i = 0; i < 8; i++) seed[i] = digest.readInt32BE(4 * i);
   return seed;
+}
+
+function nameOf(connection: Connection, salt: Buffer): Buffer {
+  const clientRandom = connection.tls?.clientRandom;
+  if (clientRandom !== undefined) return Buffer.concat([TLS_PREFIX, clientRandom]);
+  const [clientSequence, serverSequence] = connection.initialSequence;
+  if (connection.startSeen && clientSequence >= 0 && serverSequence >= 0) {
+    const name = Buffer.allocUnsafe(TCP_PREFIX.length + 8);
+    TCP_PREFIX.copy(name);
+    name.writeUInt32BE(clientSequence >>> 0, TCP_PREFIX.length);
+    name.writeUInt32BE(serverSequence >>> 0, TCP_PREFIX.length + 4);
+    return name;
+  }
+  const { client, server, startUs } = connection;
+  const rest = `${client.address} ${client.port} ${server.address} ${server.port} ${startUs}`;
+  return Buffer.concat([ANY_PREFIX, salt, Buffer.from(rest)]);
 }
 
 /** Writes the trace id of the exchange at `streamOffset` to ids[0..16). */

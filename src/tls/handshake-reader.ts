@@ -20,7 +20,7 @@ export class HandshakeReader {
   readonly #maxBytes: number;
   #held: Buffer | undefined;
   #heldLength = 0;
-  readonly #header = Buffer.alloc(HEADER_LENGTH);
+  readonly #header = Buffer.allocUnsafe(HEADER_LENGTH);
   #headerLength = 0;
   #bodyLeft = 0;
 
@@ -57,7 +57,7 @@ export class HandshakeReader {
         const type = this.#header[0]!;
         if (this.#wanted(type)) {
           if (this.#bodyLeft > this.#maxBytes) return 'too_large';
-          this.#held = Buffer.alloc(Math.min(HEADER_LENGTH + this.#bodyLeft, 1024));
+          this.#held = Buffer.allocUnsafe(Math.min(HEADER_LENGTH + this.#bodyLeft, 1024));
           this.#hold(this.#header, 0, HEADER_LENGTH);
         }
         sink.handshakeBytes(type, this.#header, 0, HEADER_LENGTH);
@@ -80,7 +80,7 @@ export class HandshakeReader {
     let held = this.#held!;
     const needed = this.#heldLength + end - start;
     if (needed > held.length) {
-      const larger = Buffer.alloc(Math.max(needed, Math.min(2 * held.length, this.#maxBytes + HEADER_LENGTH)));
+      const larger = Buffer.allocUnsafe(Math.max(needed, Math.min(2 * held.length, this.#maxBytes + HEADER_LENGTH)));
       held.copy(larger, 0, 0, this.#heldLength);
       this.#held = held = larger;
     }

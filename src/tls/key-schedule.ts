@@ -18,20 +18,30 @@ type Hkdf = 'SHA256' | 'SHA384';
  */
 export function hkdfExpandLabel(hash: Hkdf, secret: Buffer, label: string, context: Buffer, length: number): Buffer {
   if (length > HASH_LENGTH[hash]) throw new RangeError(`HKDF-Expand-Label of ${length} bytes`);
-  const labelLength = label.length + 6;
-  const info = Buffer.alloc(2 + 1 + labelLength + 1 + context.length + 1);
-  info.writeUInt16BE(length, 0);
-  info[2] = labelLength;
-  info.write('tls13 ', 3, 'latin1');
-  info.write(label, 9, 'latin1');
-  info[3 + labelLength] = context.length;
-  context.copy(info, 4 + labelLength);
-  info[info.length - 1] = 1; // RFC 5869 2.3: T(1) = HMAC(PRK, info | 0x01)
-  const block = hmac(hash, secret, info);
-  if (length === block.length) return block;
-  const out = Buffer.from(block.subarray(0, length));
-  block.fill(0);
-  return out;
+  const prefix = labelPrefix(label);
+  const info = Buffer.allocUnsafe(2 + prefix.length + 1 + context.length + 1);
+  info[0] = length >>> 8;
+  info[1] = length & 0xff;
+  let at = 2;
+  for (let i = 0; i < prefix.length; i++) info[at++] = prefix[i]!;
+  info[at++] = context.length;
+  for (let i = 0; i < context.length; i++) info[at++] = context[i]!;
+  info[at] = 1; // RFC 5869 2.3: T(1) = HMAC(PRK, info | 0x01)
+  return hmac(hash, secret, info, length);
+}
+
+/** The labels are few, and the same for every connection. */
+const labelPrefixes = new Map<string, Buffer>();
+
+/** The label of an HkdfLabel: its length, `tls13 ` and the label. */
+function labelPrefix(label: string): Buffer {
+  let prefix = labelPrefixes.get(label);
+  if (prefix === undefined) {
+    prefix = Buffer.from(`?tls13 ${label}`, 'latin1');
+    prefix[0] = prefix.length - 1;
+    labelPrefixes.set(label, prefix);
+  }
+  return prefix;
 }
 
 /** Key and IV of a TLS 1.3 traffic secret, RFC 8446 7.3. */
@@ -62,10 +72,13 @@ const EMPTY_HASH = {
   ),
 } as const;
 
+/** The input of the last HKDF-Extract: a string of zeros. */
+const NO_KEY = { SHA256: Buffer.alloc(HASH_LENGTH.SHA256), SHA384: Buffer.alloc(HASH_LENGTH.SHA384) } as const;
+
 /** The master secret: HKDF-Extract(Derive-Secret(handshake secret, "derived", ""), 0). */
 export function masterSecret(hash: Hkdf, handshakeSecret: Buffer): Buffer {
   const salt = deriveSecret(hash, handshakeSecret, 'derived', EMPTY_HASH[hash]);
-  const master = hmac(hash, salt, Buffer.alloc(HASH_LENGTH[hash]));
+  const master = hmac(hash, salt, NO_KEY[hash]);
   salt.fill(0);
   return master;
 }

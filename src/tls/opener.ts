@@ -138,11 +138,18 @@ export type HashName = 'MD5' | 'SHA1' | 'SHA256' | 'SHA384';
 
 const macOutput = Buffer.allocUnsafeSlow(64);
 
-/** HMAC in native memory: createHmac costs several times as much. @returns a Buffer of its own */
-export function hmac(hash: HashName, key: Buffer, data: Buffer): Buffer {
-  const length = tls().tlsHmac(hash, key, data, macOutput);
-  if (length === 0) throw new Error(`HMAC-${hash} failed`);
-  const mac = Buffer.from(macOutput.subarray(0, length));
+/**
+ * HMAC in native memory: createHmac costs several times as much.
+ * @param length how many of its bytes are wanted; not given: all
+ * @returns a Buffer of its own
+ */
+export function hmac(hash: HashName, key: Buffer, data: Buffer, length?: number): Buffer {
+  const whole = tls().tlsHmac(hash, key, data, macOutput);
+  if (whole === 0) throw new Error(`HMAC-${hash} failed`);
+  const wanted = length ?? whole;
+  // From Node's pool: a buffer with memory of its own costs more than the HMAC, and its holder zeroes it in either.
+  const mac = Buffer.allocUnsafe(wanted);
+  for (let i = 0; i < wanted; i++) mac[i] = macOutput[i]!;
   macOutput.fill(0);
   return mac;
 }

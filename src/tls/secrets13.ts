@@ -1,4 +1,4 @@
-import { createHash, type Hash } from 'node:crypto';
+import { createHash, type Hash, hash } from 'node:crypto';
 import type { KeyLogLabel } from '../secrets/keylog.ts';
 import { earlyName, handshakeName, randomName, type SecretName, type SecretStore } from '../secrets/store.ts';
 import { MESSAGE_HASH } from './hello.ts';
@@ -50,7 +50,7 @@ export class Tls13Secrets {
     this.#clientRandom = clientRandom;
     this.#onSecret = onSecret;
     const algorithm = NODE_HASH[suite.hash];
-    this.#clientHelloHash = createHash(algorithm).update(hellos[0]!).digest();
+    this.#clientHelloHash = hash(algorithm, hellos[0]!, 'buffer');
     this.#transcript = createHash(algorithm);
     if (hellos.length > 2) {
       // RFC 8446 4.4.1: before a HelloRetryRequest the first ClientHello is replaced by a message of its hash.
