@@ -35,15 +35,15 @@ const NEW_CONNECTIONS = 32;
 /** What is under way when the load ends arrives within this time. */
 const SETTLE_MS = 2000;
 
-/** Seconds of load that are not measured: an agent runs for days, and V8 compiles its stages in the first seconds. */
-const WARM_UP_SECONDS = 3;
-
-/** Load without the agent, or with it. The agent is started, warmed up, settled and stopped inside the phase. */
+/**
+ * Load without the agent, or with it. The agent is started, settled and stopped inside the phase. The first run of the load is not
+ * measured: an agent runs for days, and V8 compiles its stages in the first seconds.
+ */
 async function phase(nginx: Nginx, sink: Sink, withAgent: boolean, load: () => Promise<LoadResult>): Promise<Phase> {
   const cleanup = new Cleanup();
   try {
     const agent = withAgent ? await benchAgent(cleanup, sink) : undefined;
-    await wrk(`https://127.0.0.1:${nginx.tls13Port}/200`, WARM_UP_SECONDS, KEEP_ALIVE_CONNECTIONS);
+    await load();
     await sleep(SETTLE_MS);
     await sink.reset();
     const agentBefore = agent === undefined ? 0 : cpuSeconds(agent.running.pid);
