@@ -56,7 +56,7 @@ export class Pipeline implements CaptureSink {
 
   constructor(options: PipelineOptions) {
     this.#options = options;
-    this.#tls = { name: 'tls', detect: detectTls, create: (context) => this.#createTls(context) };
+    this.#tls = { name: 'tls', detect: detectTls, create: (context) => this.#detectInTls(context) };
     const candidates = [this.#tls, ...options.protocols];
     this.#flows = new FlowTable({
       limits: options.limits,
@@ -126,11 +126,15 @@ export class Pipeline implements CaptureSink {
     this.#options.onInternalError?.(error);
   }
 
-  #createTls(context: LayerContext): Layer {
-    const { secrets, protocols, pcapng, explainMissingSecret } = this.#options;
+  #detectInTls(context: LayerContext): Layer {
+    return this.#createTls(context, (inner) => createDetectLayer(inner, this.#options.protocols));
+  }
+
+  #createTls(context: LayerContext, next: (inner: LayerContext) => Layer): Layer {
+    const { secrets, pcapng, explainMissingSecret } = this.#options;
     return createTlsLayer(context, {
       secrets,
-      next: (inner) => createDetectLayer(inner, protocols),
+      next,
       ...(pcapng === undefined ? {} : { onKeyLog: (connection, line) => pcapng.secrets(connection, line) }),
       ...(explainMissingSecret === undefined ? {} : { explainMissingSecret }),
     });
@@ -138,7 +142,7 @@ export class Pipeline implements CaptureSink {
 
   #context(connection: Connection, control: FlowControl): LayerContext {
     const { limits, counters } = this.#options;
-    return {
+    const outer: LayerContext = {
       connection,
       limits,
       counters,
@@ -146,8 +150,10 @@ export class Pipeline implements CaptureSink {
       mute: () => control.mute(),
       wantTicks: (wanted) => control.wantTicks(wanted),
       swapRoles: () => control.swapRoles(),
+      startTls: (next) => this.#createTls(outer, next),
       internalError: (error) => this.#failed('connection', error),
     };
+    return outer;
   }
 
   #emit(exchange: Exchange): void {

@@ -1,5 +1,5 @@
 import { SpanKind } from '@opentelemetry/api';
-import type { Exchange } from '../exchange/exchange.ts';
+import type { Exchange, HttpExchange } from '../exchange/exchange.ts';
 import { KEY } from '../span/attributes.ts';
 import type { Span } from '../span/span.ts';
 import type { LineWriter } from './line-writer.ts';
@@ -55,6 +55,10 @@ export class ConsoleOutput implements Output {
 
 /** @param spans at least one */
 export function formatExchange(exchange: Exchange, spans: readonly Span[], style: ConsoleStyle): string {
+  return exchange.protocol === 'http' ? formatHttp(exchange, spans, style) : '';
+}
+
+function formatHttp(exchange: HttpExchange, spans: readonly Span[], style: ConsoleStyle): string {
   const span = spans[0]!;
   const { connection } = exchange;
   let client = connection.client.address;
@@ -133,7 +137,7 @@ export function formatBytes(bytes: number): string {
   return `${(bytes / 1e9).toFixed(1)} GB`;
 }
 
-function protocol(exchange: Exchange): string {
+function protocol(exchange: HttpExchange): string {
   const { tls } = exchange.connection;
   const version =
     exchange.version === '1.0' ? 'h1.0' : exchange.version.startsWith('1') ? 'h1' : `h${exchange.version}`;

@@ -20,6 +20,11 @@ export interface LayerContext {
    * @returns false when the roles are certain
    */
   swapRoles?(): boolean;
+  /**
+   * The bytes that follow in both directions are TLS, after a request within the protocol (SSLRequest). The layer that asks passes them,
+   * and gaps, ends, ticks and the close, on to the layer that it gets; `next` makes the layer for what is inside. Missing inside TLS.
+   */
+  startTls?(next: (context: LayerContext) => Layer): Layer;
   /** Tells of an error that no stage should have thrown, where the caller of the layer is another connection's business. */
   internalError?(error: unknown): void;
 }

@@ -143,8 +143,11 @@ export class SpanBuilder {
       case 'http':
         this.buildHttp(exchange);
         return this.spans;
+      case 'postgresql':
+      case 'mysql':
+        return this.spans;
       default:
-        return exchange.protocol satisfies never;
+        return exchange satisfies never;
     }
   }
 

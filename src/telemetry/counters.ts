@@ -24,6 +24,8 @@ export interface Counters {
     ended: ReasonCounts;
     /** Byte streams, plain or decrypted, whose protocol is none that is parsed here. */
     unrecognised: ReasonCounts;
+    /** Connections of a known protocol that are passed over from some point on, by what they carry: `postgresql_replication`, ... */
+    opaque: ReasonCounts;
   };
   /** TLS secrets received, and those that were evicted, expired, malformed, ... */
   secrets: ReasonCounts;
@@ -56,7 +58,7 @@ export interface Counters {
 export function newCounters(): Counters {
   return {
     packets: { captured: 0, bytes: 0, lost: {}, ignored: {} },
-    connections: { tcp: 0, tls: 0, decrypted: 0, undecryptable: {}, ended: {}, unrecognised: {} },
+    connections: { tcp: 0, tls: 0, decrypted: 0, undecryptable: {}, ended: {}, unrecognised: {}, opaque: {} },
     secrets: {},
     reassembly: {},
     exchanges: {},

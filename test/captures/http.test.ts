@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { readCaptureFile } from '../../src/capture/file.ts';
 import { HEADER, PACKET, type PacketRecord, RECORD_PACKET } from '../../src/capture/records.ts';
 import { defaultLimits } from '../../src/config/limits.ts';
-import type { Exchange } from '../../src/exchange/exchange.ts';
+import type { HttpExchange } from '../../src/exchange/exchange.ts';
 import { FlowTable } from '../../src/flow/table.ts';
 import { createDetectLayer } from '../../src/protocol/detect.ts';
 import type { LayerContext, Protocol } from '../../src/protocol/layer.ts';
@@ -18,7 +18,7 @@ import { CAPTURES, type CaptureFacts, readFacts, type StreamFacts } from './expe
 const facts = readFacts().captures;
 
 interface Replayed {
-  exchanges: Exchange[];
+  exchanges: HttpExchange[];
   counters: Counters;
 }
 
@@ -26,7 +26,7 @@ interface Replayed {
 async function replay(name: string): Promise<Replayed> {
   const path = fileURLToPath(new URL(`data/${name}`, import.meta.url));
   const counters = newCounters();
-  const exchanges: Exchange[] = [];
+  const exchanges: HttpExchange[] = [];
   const secrets = new SecretStore(defaultLimits, counters);
   if (existsSync(`${path}.keylog`)) secrets.addKeyLogText(readFileSync(`${path}.keylog`));
   const protocols = createProtocols({ keepHeaders: new Set(['host', 'user-agent', 'content-type']) });
@@ -45,7 +45,7 @@ async function replay(name: string): Promise<Replayed> {
           connection,
           limits: defaultLimits,
           counters,
-          emit: (exchange) => exchanges.push(exchange),
+          emit: (exchange) => exchanges.push(exchange as HttpExchange),
           mute: () => control.mute(),
           wantTicks: (wanted) => control.wantTicks(wanted),
         },
@@ -85,7 +85,7 @@ function* packets(bytes: Buffer, length: number): Generator<PacketRecord> {
 }
 
 /** The exchanges in the form of tshark's facts: by connection, requests and statuses in their order. */
-function asFacts(exchanges: readonly Exchange[]): CaptureFacts {
+function asFacts(exchanges: readonly HttpExchange[]): CaptureFacts {
   const streams = new Map<number, { firstUs: number; facts: StreamFacts }>();
   for (const exchange of [...exchanges].sort((a, b) => a.streamOffset - b.streamOffset)) {
     const { id } = exchange.connection;

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { defaultLimits, type Limits } from '../../../src/config/limits.ts';
-import type { Exchange } from '../../../src/exchange/exchange.ts';
+import type { HttpExchange } from '../../../src/exchange/exchange.ts';
 import {
   type Connection,
   type Direction,
@@ -93,7 +93,7 @@ export const keepHeaders: ReadonlySet<string> = new Set(['host', 'user-agent', '
 export class Bench {
   readonly counters: Counters = newCounters();
   readonly emitted: string[] = [];
-  readonly exchanges: Exchange[] = [];
+  readonly exchanges: HttpExchange[] = [];
   muted = 0;
   ticks = false;
   readonly layer: Layer;
@@ -109,6 +109,7 @@ export class Bench {
       limits: { ...defaultLimits, ...options.limits },
       counters: this.counters,
       emit: (exchange) => {
+        if (exchange.protocol !== 'http') throw new Error(`an exchange of ${exchange.protocol}`);
         this.exchanges.push(exchange);
         this.emitted.push(describeExchange(exchange));
       },
@@ -178,7 +179,7 @@ function describeFields(fields: ReadonlyMap<string, readonly string[]>): string 
     .join('');
 }
 
-export function describeExchange(e: Exchange): string {
+export function describeExchange(e: HttpExchange): string {
   const times = `${e.startUs},${e.requestEndUs},${e.responseStartUs},${e.endUs}`;
   const sizes = `in=${e.requestBodyBytes} out=${e.responseBodyBytes} at=${e.streamOffset}`;
   const fields = `${describeFields(e.requestHeaders)}| ${describeFields(e.responseHeaders)}`;

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
-import type { Exchange } from '../../../src/exchange/exchange.ts';
+import type { HttpExchange } from '../../../src/exchange/exchange.ts';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import { Bench } from './cases.ts';
 
@@ -48,7 +48,7 @@ class Tap {
   }
 
   /** All exchanges, once every connection is closed. */
-  async finish(): Promise<Exchange[]> {
+  async finish(): Promise<HttpExchange[]> {
     for (const deadline = Date.now() + TIMEOUT_MS; this.open > 0; ) {
       assert.ok(Date.now() < deadline, 'a connection stays open');
       await new Promise((resolve) => setTimeout(resolve, 5));
@@ -66,7 +66,7 @@ function nowUs(): number {
   return performance.now() * 1000;
 }
 
-const brief = (e: Exchange): string =>
+const brief = (e: HttpExchange): string =>
   `${e.version} ${e.method} ${e.target} ${e.statusCode} ${e.requestBodyBytes} ${e.responseBodyBytes}`;
 
 describe('HTTP/1.1 between real peers', { timeout: 60_000 }, () => {

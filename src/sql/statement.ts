@@ -1,0 +1,34 @@
+/** The lexical rules that a statement's text follows. MariaDB's are MySQL's. */
+export type SqlDialect = 'postgresql' | 'mysql';
+
+/** What running a statement changes for those after it on the same connection. */
+export type SessionEffect =
+  /** MySQL: `USE name`. */
+  | { readonly kind: 'use'; readonly database: string }
+  /** PostgreSQL: `SET search_path TO first, ...`; empty when it is reset or set to its default. */
+  | { readonly kind: 'search_path'; readonly schema: string };
+
+/**
+ * What may be said of one SQL statement. Made once per distinct text and shared by all exchanges that run it. An empty string
+ * means: not known, or none.
+ */
+export interface SqlStatement {
+  /** Every literal replaced by `?`, comments stripped, cut to the configured length. Empty when the lexer is not sure of it. */
+  readonly text: string;
+  /** `text` was cut. */
+  readonly truncated: boolean;
+  /** db.query.summary: operations and targets in source order, at most 255 characters. */
+  readonly summary: string;
+  /** The first operation, in the case of the source: `SELECT`. */
+  readonly operation: string;
+  /** The one target, when there is exactly one. */
+  readonly collection: string;
+  /** What CALL, or PostgreSQL's equivalent, calls. */
+  readonly storedProcedure: string;
+  /** What sqlcommenter's comment said, unescaped. */
+  readonly traceparent: string;
+  readonly tracestate: string;
+  /** A configured pattern says that no span is wanted. */
+  readonly ignored: boolean;
+  readonly effect: SessionEffect | undefined;
+}
