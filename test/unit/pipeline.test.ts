@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SECRET_TLS12_MASTER, type SecretRecord } from '../../src/capture/records.ts';
 import { defaultLimits } from '../../src/config/limits.ts';
-import type { Exchange } from '../../src/exchange/exchange.ts';
+import type { HttpExchange } from '../../src/exchange/exchange.ts';
 import type { Output } from '../../src/export/output.ts';
 import { Pipeline, type PipelineOptions } from '../../src/pipeline.ts';
 import type { Protocol } from '../../src/protocol/layer.ts';
@@ -38,10 +38,10 @@ const fragile: Protocol = {
 function assemble(options: Partial<PipelineOptions> = {}) {
   const counters = newCounters();
   const secrets = new SecretStore(defaultLimits, counters);
-  const exchanges: Exchange[] = [];
+  const exchanges: HttpExchange[] = [];
   const errors: unknown[] = [];
   const output: Output = {
-    exchange: (exchange) => void exchanges.push(exchange),
+    exchange: (exchange) => void (exchange.protocol === 'http' && exchanges.push(exchange)),
     ready: () => undefined,
     shutdown: () => Promise.resolve(),
   };
