@@ -125,6 +125,47 @@ const httpShape = {
     ),
 };
 
+/** A regular expression of JavaScript, compiled. SQL knows no case, so it does not either. */
+const pattern = z.string().transform((text, context) => {
+  try {
+    return new RegExp(text, 'i');
+  } catch {
+    context.addIssue({ code: 'custom', message: 'expected a regular expression' });
+    return z.NEVER;
+  }
+});
+
+const sqlShape = {
+  raw_text: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Statements as they were sent: with the values in their text, and with comments. Default: each value is `?`.',
+    ),
+  max_text_bytes: whole(1, 1_048_576, 2048, 'Longest text of a statement in UTF-8. What is longer is cut, and marked.'),
+  ignore: z
+    .array(pattern)
+    .max(MAX_LIST_ENTRIES)
+    .prefault([])
+    .describe('Regular expressions, without regard to case. Statements that one of them matches become no spans.'),
+  min_duration_us: whole(
+    0,
+    3_600_000_000,
+    0,
+    'Statements that took less become no spans, unless they failed. In microseconds.',
+  ),
+  capture_returned_rows: z
+    .boolean()
+    .default(true)
+    .describe('Say in db.response.returned_rows how many rows were returned.'),
+  capture_operation_and_collection: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Say db.operation.name and db.collection.name, taken from the statement's text, which the semantic conventions advise against.",
+    ),
+};
+
 const exportShape = {
   queue_spans: whole(1, 10_000_000, 65_536, 'Spans that wait for export; the oldest are dropped, and counted.'),
   queue_mib: whole(1, 4096, 32, 'Bytes of encoded spans that wait for export, in MiB.'),
@@ -156,6 +197,7 @@ export const configSchema = z.strictObject({
     ),
   capture: z.strictObject(captureShape).prefault({}).describe('What the agent watches, and how.'),
   http: z.strictObject(httpShape).prefault({}).describe('HTTP spans.'),
+  sql: z.strictObject(sqlShape).prefault({}).describe('SQL spans.'),
   export: z
     .strictObject(exportShape)
     .prefault({})

@@ -14,7 +14,7 @@ const wrong: readonly (readonly [string, readonly string[]])[] = [
       'w.yaml:3:12: capture.poll_ms: expected a whole number from 1 to 1000, found "fast"',
     ],
   ],
-  ['zzzz: 1\n', ['w.yaml:1:1: unknown key "zzzz"; expected one of outputs, capture, http, export, limits, log']],
+  ['zzzz: 1\n', ['w.yaml:1:1: unknown key "zzzz"; expected one of outputs, capture, http, sql, export, limits, log']],
   ['\n\nlog: {level: loud}\n', ['w.yaml:3:14: log.level: expected one of error, warn, info, debug, found "loud"']],
   ['log:\n  level:\n', ['w.yaml:2:9: log.level: expected one of error, warn, info, debug, found nothing']],
   ['log: [1]\n', ['w.yaml:1:6: log: expected a mapping of keys to values, found a list']],
@@ -37,6 +37,12 @@ const wrong: readonly (readonly [string, readonly string[]])[] = [
       'w.yaml:1:39: http.capture_request_headers[1]: expected a field that is no credential: Authorization, Cookie and the like are never captured, found "Cookie"',
     ],
   ],
+  [
+    'sql:\n  ignore:\n    - ^BEGIN$\n    - "(unbalanced"\n',
+    ['w.yaml:4:7: sql.ignore[1]: expected a regular expression, found "(unbalanced"'],
+  ],
+  ['sql: {raw_text: 1}\n', ['w.yaml:1:17: sql.raw_text: expected true or false, found 1']],
+  ['sql: {min_duration: 5}\n', ['w.yaml:1:7: unknown key "min_duration" in sql; did you mean "min_duration_us"?']],
   [
     'outputs: [csv]\n',
     ['w.yaml:1:11: outputs[0]: expected one of otlp, console, otlp-json, otlp-json=FILE, none, found "csv"'],
