@@ -78,16 +78,21 @@ export async function wrk(url: string, seconds: number, connections: number, clo
   return { requests, seconds, requestsPerSecond, cpuSeconds: cpu, errors: socketErrors + statusErrors };
 }
 
-/** A fixed number of HTTP/1.1 requests at a fixed total rate by h2load (package nghttp2-client). */
+/**
+ * A fixed number of HTTP/1.1 requests at a fixed total rate by h2load (package nghttp2-client).
+ * @param prefix runs before it on its command line, such as that of a cgroup
+ */
 export async function h2load(
   url: string,
   requests: number,
   clients: number,
   requestsPerSecond: number,
+  prefix: readonly string[] = [],
 ): Promise<number> {
   const args = ['--h1', '-t1', `-n${requests}`, `-c${clients}`];
   if (requestsPerSecond > 0) args.push(`--rps=${Math.max(1, Math.round(requestsPerSecond / clients))}`);
-  const { stdout } = await run('h2load', [...args, url], { maxBuffer: 1 << 24 });
+  const [command, ...words] = [...prefix, 'h2load', ...args, url];
+  const { stdout } = await run(command!, words, { maxBuffer: 1 << 24 });
   const succeeded = Number(/(\d+) succeeded/.exec(stdout)?.[1] ?? Number.NaN);
   if (succeeded !== requests) throw new Error(`h2load: ${succeeded} of ${requests} requests succeeded:\n${stdout}`);
   return succeeded;

@@ -5,6 +5,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { startAgent, wirespan } from '../support/agent.ts';
+import { newCgroup } from '../support/cgroup.ts';
 import { Cleanup } from '../support/cleanup.ts';
 import { startNginx } from '../support/nginx.ts';
 import { run } from '../support/process.ts';
@@ -25,9 +26,12 @@ async function record(cleanup: Cleanup, exchanges: number): Promise<string> {
   try {
     const folder = await cleanup.temporaryFolder();
     const file = join(folder, 'recorded.pcapng');
-    const nginx = await startNginx(inner, { workers: 2, log: false });
-    const agent = await startAgent(inner, { json: false, args: ['--output', 'none', '--pcapng', file] });
-    await h2load(`https://127.0.0.1:${nginx.tls13Port}/200`, exchanges, CONNECTIONS, RECORDING_RATE);
+    // Whatever else this machine does stays out of the file.
+    const { path, prefix } = await newCgroup(inner);
+    const nginx = await startNginx(inner, { workers: 2, log: false, prefix });
+    const args = ['--output', 'none', '--pcapng', file, '--cgroup', path];
+    const agent = await startAgent(inner, { json: false, args });
+    await h2load(`https://127.0.0.1:${nginx.tls13Port}/200`, exchanges, CONNECTIONS, RECORDING_RATE, prefix);
     await sleep(1000);
     const { stats } = await agent.stop();
     if (stats.packets.lost > 0 || (stats.exchanges.http ?? 0) < exchanges) {
