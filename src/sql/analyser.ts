@@ -57,7 +57,7 @@ export class SqlAnalyser {
     _backslash: BackslashRule = 'unknown',
   ): SqlStatement | undefined {
     if (end <= start || encoding === 'unsafe') return undefined;
-    const operation = /^\s*([a-z]+)/i.exec(bytes.latin1Slice(start, Math.min(end, start + 64)))?.[1] ?? '';
+    const operation = /^\s*([a-z]+)/i.exec(bytes.toString('latin1', start, Math.min(end, start + 64)))?.[1] ?? '';
     return {
       text: '',
       truncated: false,
