@@ -6,7 +6,7 @@ import { createOutputs } from './export/create.ts';
 import type { WhyBroken } from './export/line-writer.ts';
 import type { Output } from './export/output.ts';
 import { Pipeline, type PipelineOptions } from './pipeline.ts';
-import { createProtocols } from './protocol/registry.ts';
+import { createProtocols, createSqlAnalysers } from './protocol/registry.ts';
 import { SecretStore } from './secrets/store.ts';
 import { keptHeaders, type Perspective, SpanBuilder, type SpanBuilderOptions } from './span/builder.ts';
 import { type Sampling, sampleAll } from './span/sampling.ts';
@@ -59,12 +59,16 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
     counters,
     secrets,
     outputs,
-    protocols: createProtocols({ keepHeaders: new Set([...kept.request, ...kept.response]) }),
+    protocols: createProtocols({
+      keepHeaders: new Set([...kept.request, ...kept.response]),
+      sql: createSqlAnalysers(config.sql),
+    }),
     spans: new SpanBuilder({
       ...parts.spans,
       perspective: parts.perspective,
       counters,
       http: config.http,
+      sql: config.sql,
       sampling: await sampling(log),
     }),
   });

@@ -36,7 +36,7 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
     limits,
     log,
     counters,
-    perspective: options.perspective ?? 'server',
+    perspective: options.perspective ?? 'replay',
     onBroken: (why) => {
       if (why === 'write_failed') failed = true;
       stopped = true;

@@ -247,6 +247,7 @@ export class OtlpEncoder {
     if (span.traceState !== '') writer.string(TAG.spanTraceState, span.traceState);
     writer.string(TAG.spanName, span.name);
     if (span.shared !== undefined) writer.raw(span.shared.encoded ?? this.encodeBlock(span.shared));
+    if (span.sharedToo !== undefined) writer.raw(span.sharedToo.encoded ?? this.encodeBlock(span.sharedToo));
     const { keys, values } = span;
     for (let i = 0; i < span.count; i++) this.writeAttribute(writer, keys[i]!, values[i]!);
     writer.finishLength(lengthAt);

@@ -89,8 +89,9 @@ export function encodeSpan(span: Span): string {
   text += `,"flags":${flags},"name":${JSON.stringify(span.name)},"kind":${span.kind + 1}`;
   text += `,"startTimeUnixNano":"${nanos(span.startUnixUs)}","endTimeUnixNano":"${nanos(span.endUnixUs)}","attributes":[`;
   let separator = '';
-  if (span.shared !== undefined) {
-    const { keys, values } = span.shared;
+  for (const block of [span.shared, span.sharedToo]) {
+    if (block === undefined) continue;
+    const { keys, values } = block;
     for (let i = 0; i < keys.length; i++) {
       text += separator + encodeKnown(keys[i]!, values[i]!);
       separator = ',';

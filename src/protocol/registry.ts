@@ -1,9 +1,25 @@
+import { SqlAnalyser, type SqlAnalyserOptions } from '../sql/analyser.ts';
+import type { SqlDialect } from '../sql/statement.ts';
 import { createHttp1Protocol } from './http1/protocol.ts';
 import type { Protocol } from './layer.ts';
+
+/** What finds out about SQL texts, one per dialect: its cache serves all connections. */
+export type SqlAnalysers = Readonly<Record<SqlDialect, SqlAnalyser>>;
+
+/** `sql` of the configuration has these keys. */
+export type SqlTextOptions = Pick<SqlAnalyserOptions, 'maxTextBytes' | 'rawText' | 'ignore'>;
+
+export const defaultSqlTextOptions: SqlTextOptions = { maxTextBytes: 2048, rawText: false, ignore: [] };
+
+export function createSqlAnalysers({ maxTextBytes, rawText, ignore }: SqlTextOptions): SqlAnalysers {
+  const make = (dialect: SqlDialect) => new SqlAnalyser({ dialect, maxTextBytes, rawText, ignore });
+  return { postgresql: make('postgresql'), mysql: make('mysql') };
+}
 
 export interface ProtocolOptions {
   /** Lower-case names of the HTTP header fields whose values later stages want. */
   readonly keepHeaders: ReadonlySet<string>;
+  readonly sql: SqlAnalysers;
 }
 
 /** The application protocols that are looked for, in plain text and inside TLS. A new protocol is one more line here. */

@@ -41,6 +41,16 @@ const repeats = { repeats: true } as const;
 /** Names of the semantic conventions 1.44; those that begin with `wirespan.` are this project's own. */
 export const KEY = {
   clientAddress: new AttributeKey('client.address', repeats),
+  dbCollectionName: new AttributeKey('db.collection.name', repeats),
+  dbNamespace: new AttributeKey('db.namespace', repeats),
+  dbOperationBatchSize: new AttributeKey('db.operation.batch.size'),
+  dbOperationName: new AttributeKey('db.operation.name', repeats),
+  dbQuerySummary: new AttributeKey('db.query.summary', repeats),
+  dbQueryText: new AttributeKey('db.query.text'),
+  dbResponseReturnedRows: new AttributeKey('db.response.returned_rows'),
+  dbResponseStatusCode: new AttributeKey('db.response.status_code', repeats),
+  dbStoredProcedureName: new AttributeKey('db.stored_procedure.name', repeats),
+  dbSystemName: new AttributeKey('db.system.name', repeats),
   errorType: new AttributeKey('error.type', repeats),
   httpRequestBodySize: new AttributeKey('http.request.body.size'),
   httpRequestMethod: new AttributeKey('http.request.method', repeats),
@@ -62,6 +72,20 @@ export const KEY = {
   userAgentOriginal: new AttributeKey('user_agent.original', repeats),
   /** Seconds from the first byte of the request to the first byte of the final response. */
   timeToFirstByte: new AttributeKey('wirespan.http.response.time_to_first_byte', { isDouble: true }),
+  /** Position of a statement in its message, from 0, and how many there are in it; only where there are several. */
+  batchIndex: new AttributeKey('wirespan.db.batch.index', repeats),
+  batchCount: new AttributeKey('wirespan.db.batch.count', repeats),
+  /** db.query.text was cut to the longest that the configuration allows. */
+  queryTextTruncated: new AttributeKey('wirespan.db.query.text.truncated', repeats),
+  /** Bytes of the protocol's messages with their headers: of the statement, of all that answered it. */
+  dbRequestSize: new AttributeKey('wirespan.db.request.size'),
+  dbResponseSize: new AttributeKey('wirespan.db.response.size'),
+  /** Rows that the statement inserted, changed, deleted or copied. */
+  affectedRows: new AttributeKey('wirespan.db.response.affected_rows'),
+  /** Seconds from the first byte of the statement to the first byte of the first row. */
+  timeToFirstRow: new AttributeKey('wirespan.db.response.time_to_first_row', { isDouble: true }),
+  /** How the transaction block stood when the statement began: `idle`, `active`, `failed`. */
+  transaction: new AttributeKey('wirespan.db.transaction', repeats),
   /** Why the exchange is not whole, an IncompleteReason. */
   incomplete: new AttributeKey('wirespan.exchange.incomplete', repeats),
 } as const;

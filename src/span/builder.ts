@@ -1,135 +1,28 @@
-import { ROOT_CONTEXT, SpanKind, SpanStatusCode } from '@opentelemetry/api';
-import type { SamplingDecision } from '@opentelemetry/sdk-trace-node';
-import { defaultRedactedQueryKeys, forbiddenHeaders } from '../config/http.ts';
-import type { Exchange, HttpExchange } from '../exchange/exchange.ts';
-import type { Connection } from '../flow/connection.ts';
-import type { Clock } from '../telemetry/clock.ts';
-import { type Counters, count } from '../telemetry/counters.ts';
-import { AttributeKey, KEY } from './attributes.ts';
-import { CONTEXT_HEADERS, WireContext } from './context.ts';
-import { connectionSeed, writeClientSpanId, writeServerSpanId, writeTraceId } from './ids.ts';
-import type { Resource, ResourceResolver } from './resource.ts';
-import { type Sampling, sampleAll } from './sampling.ts';
-import { currentSide, type Side } from './side.ts';
-import { PARENT_SPAN_ID, SPAN_ID, Span } from './span.ts';
-import { UnknownResources } from './unknown.ts';
-import { type Forwarded, parseForwarded, QueryRedactor, Router, Target } from './url.ts';
+import type { Exchange } from '../exchange/exchange.ts';
+import { Common, type CommonOptions } from './common.ts';
+import { type HttpSpanOptions, HttpSpans } from './http.ts';
+import type { Span } from './span.ts';
+import { defaultSqlSpanOptions, type SqlSpanOptions, SqlSpans } from './sql.ts';
 
-/**
- * Whose spans are made of an exchange. `auto`: a CLIENT span when the client's socket is on this machine, a SERVER span when the
- * server's is; with neither known, a SERVER span.
- */
-export type Perspective = 'auto' | 'client' | 'server' | 'both';
+export type { Perspective } from './common.ts';
+export { defaultHttpSpanOptions, type HttpSpanOptions, keptHeaders, requiredHeaders } from './http.ts';
+export { defaultSqlSpanOptions, type SqlSpanOptions } from './sql.ts';
 
-/** `http` of the configuration has this shape. */
-export interface HttpSpanOptions {
-  /** Query parameters whose values are replaced in url.full and url.query. */
-  readonly redactQueryKeys: readonly string[];
-  /** Fields that become http.request.header.NAME; credentials never do, whatever stands here. */
-  readonly captureRequestHeaders: readonly string[];
-  readonly captureResponseHeaders: readonly string[];
-  /** Patterns of http.route: `/orders/{id}`, `/orders/:id`, `/static/*`. */
-  readonly routes: readonly string[];
-  /** Make a route of other paths by replacing what looks like an identifier. Default: no. */
-  readonly groupPaths?: boolean;
-}
-
-export const defaultHttpSpanOptions: HttpSpanOptions = {
-  redactQueryKeys: defaultRedactedQueryKeys,
-  captureRequestHeaders: [],
-  captureResponseHeaders: [],
-  routes: [],
-};
-
-export interface SpanBuilderOptions {
-  readonly perspective: Perspective;
-  readonly resources: ResourceResolver;
-  readonly clock: Clock;
-  readonly counters: Counters;
+export interface SpanBuilderOptions extends CommonOptions {
   readonly http: HttpSpanOptions;
-  readonly sampling?: Sampling;
-  /** See ids.ts: random bytes in an agent, empty in replay. */
-  readonly idSalt?: Buffer;
-  /** How an end that no process is known of is called; default: by its address in replay perspectives, else unknown_service. */
-  readonly unknownNames?: 'address' | 'unknown_service';
+  readonly sql?: SqlSpanOptions;
 }
-
-/** Lower-case names of the request fields that the builder reads. */
-export const requiredHeaders: ReadonlySet<string> = new Set([
-  'host',
-  'user-agent',
-  'content-type',
-  'upgrade',
-  'forwarded',
-  'x-forwarded-for',
-  'x-forwarded-host',
-  'x-forwarded-proto',
-  ...CONTEXT_HEADERS,
-]);
-
-/** The fields that a parser must keep for these options: of requests and of responses. */
-export function keptHeaders(options: HttpSpanOptions): { request: ReadonlySet<string>; response: ReadonlySet<string> } {
-  return {
-    request: new Set([...requiredHeaders, ...allowed(options.captureRequestHeaders)]),
-    response: new Set(allowed(options.captureResponseHeaders)),
-  };
-}
-
-function allowed(names: readonly string[]): string[] {
-  return names.map((name) => name.toLowerCase()).filter((name) => !forbiddenHeaders.has(name));
-}
-
-/** RFC 9110 section 9, RFC 5789, and QUERY, which the conventions know too. Any other is `_OTHER`. */
-const KNOWN_METHODS: ReadonlySet<string> = new Set([
-  'GET',
-  'HEAD',
-  'POST',
-  'PUT',
-  'DELETE',
-  'CONNECT',
-  'OPTIONS',
-  'TRACE',
-  'PATCH',
-  'QUERY',
-]);
-
-interface ConnectionState {
-  readonly seed: Int32Array;
-  client: Side | undefined;
-  server: Side | undefined;
-}
-
-const RECORD_AND_SAMPLED: SamplingDecision.RECORD_AND_SAMPLED = 2;
 
 /** Makes spans of exchanges. */
 export class SpanBuilder {
-  private readonly options: SpanBuilderOptions;
-  private readonly counters: Counters;
-  private readonly sampling: Sampling;
-  private readonly states = new WeakMap<Connection, ConnectionState>();
-  private readonly unknown: UnknownResources;
-  private readonly salt: Buffer;
-  private readonly redactor: QueryRedactor;
-  private readonly router: Router;
-  private readonly requestHeaders: readonly (readonly [string, AttributeKey])[];
-  private readonly responseHeaders: readonly (readonly [string, AttributeKey])[];
-  private readonly target = new Target();
-  private readonly context = new WireContext();
-  private readonly clientSpan = new Span();
-  private readonly serverSpan = new Span();
+  private readonly http: HttpSpans;
+  private readonly sql: SqlSpans;
   private readonly spans: Span[] = [];
 
   constructor(options: SpanBuilderOptions) {
-    this.options = options;
-    this.counters = options.counters;
-    this.sampling = options.sampling ?? sampleAll;
-    const live = options.perspective === 'auto';
-    this.salt = options.idSalt ?? (live ? randomSalt() : Buffer.alloc(0));
-    this.unknown = new UnknownResources(options.unknownNames ?? (live ? 'unknown_service' : 'address'));
-    this.redactor = new QueryRedactor(options.http.redactQueryKeys);
-    this.router = new Router(options.http.routes, options.http.groupPaths ?? false);
-    this.requestHeaders = headerKeys('http.request.header.', options.http.captureRequestHeaders);
-    this.responseHeaders = headerKeys('http.response.header.', options.http.captureResponseHeaders);
+    const common = new Common(options);
+    this.http = new HttpSpans(common, options.http);
+    this.sql = new SqlSpans(common, options.sql ?? defaultSqlSpanOptions);
   }
 
   /**
@@ -138,293 +31,18 @@ export class SpanBuilder {
    * @returns an array and spans that the next call fills again
    */
   build(exchange: Exchange): readonly Span[] {
-    this.spans.length = 0;
+    const { spans } = this;
+    spans.length = 0;
     switch (exchange.protocol) {
       case 'http':
-        this.buildHttp(exchange);
-        return this.spans;
+        this.http.build(exchange, spans);
+        return spans;
       case 'postgresql':
       case 'mysql':
-        return this.spans;
+        this.sql.build(exchange, spans);
+        return spans;
       default:
         return exchange satisfies never;
     }
   }
-
-  private buildHttp(exchange: HttpExchange): void {
-    const { connection, requestHeaders } = exchange;
-    const wantClient = this.wants('client', connection);
-    const wantServer = this.wants('server', connection);
-    const wanted = (wantClient ? 1 : 0) + (wantServer ? 1 : 0);
-
-    this.target.parse(exchange.method, exchange.target, this.redactor);
-    if (isOtlpExport(exchange, this.target.path)) {
-      count(this.counters.spans.leftOut, 'otlp_export', wanted);
-      return;
-    }
-
-    // Most requests carry a host and a user agent and nothing else of interest: do not ask for each name.
-    const plain =
-      (requestHeaders.has('host') ? 1 : 0) + (requestHeaders.has('user-agent') ? 1 : 0) === requestHeaders.size;
-    const context = !plain && this.context.read(requestHeaders) ? this.context : undefined;
-    const forwarded = plain ? undefined : parseForwarded(requestHeaders);
-
-    const state = this.stateOf(connection);
-    const first = wantClient ? this.clientSpan : this.serverSpan;
-    if (!this.identify(first, state, exchange, context)) {
-      count(this.counters.spans.leftOut, 'unsampled', wanted);
-      return;
-    }
-
-    // An exchange that began before the capture has no first byte; its end, if not seen, is the last that was seen of it.
-    const startUs = exchange.startUs || exchange.responseStartUs || exchange.endUs;
-    const endUs = Math.max(exchange.endUs, exchange.responseStartUs, exchange.requestEndUs, startUs);
-    const startUnixUs = this.options.clock.unixUs(startUs);
-    const endUnixUs = startUnixUs + (endUs - startUs);
-
-    if (wantClient) {
-      const span = this.clientSpan;
-      this.start(span, SpanKind.CLIENT, exchange, startUnixUs, endUnixUs);
-      this.finishClient(span, state, exchange, context);
-      this.spans.push(span);
-    }
-    if (wantServer) {
-      const span = this.serverSpan;
-      if (wantClient) {
-        this.clientSpan.ids.copy(span.ids, 0, 0, SPAN_ID);
-        span.flags = this.clientSpan.flags;
-        span.traceState = this.clientSpan.traceState;
-      }
-      this.start(span, SpanKind.SERVER, exchange, startUnixUs, endUnixUs);
-      this.finishServer(span, state, exchange, context, forwarded);
-      this.spans.push(span);
-    }
-    this.counters.spans.made += wanted;
-  }
-
-  private wants(end: 'client' | 'server', connection: Connection): boolean {
-    switch (this.options.perspective) {
-      case 'both':
-        return true;
-      case 'client':
-      case 'server':
-        return this.options.perspective === end;
-      case 'auto':
-        return end === 'client'
-          ? connection.client.socket !== 0
-          : connection.server.socket !== 0 || connection.client.socket === 0;
-    }
-  }
-
-  private stateOf(connection: Connection): ConnectionState {
-    let state = this.states.get(connection);
-    if (state === undefined) {
-      state = { seed: connectionSeed(connection, this.salt), client: undefined, server: undefined };
-      this.states.set(connection, state);
-    }
-    return state;
-  }
-
-  /**
-   * Decides over the trace: its id, flags and state.
-   *
-   * @returns false when it is not sampled
-   */
-  private identify(
-    span: Span,
-    state: ConnectionState,
-    exchange: HttpExchange,
-    context: WireContext | undefined,
-  ): boolean {
-    const { followParent, root } = this.sampling;
-    if (context?.hasTraceId) context.ids.copy(span.ids, 0, 0, SPAN_ID);
-    else writeTraceId(span.ids, state.seed, exchange.streamOffset);
-    span.flags = context?.hasTraceId ? context.flags | 1 : 1;
-    span.traceState = context?.traceState ?? '';
-    if (followParent && context?.sampled !== undefined) return context.sampled;
-    if (root === undefined) return true;
-    const kind = span === this.clientSpan ? SpanKind.CLIENT : SpanKind.SERVER;
-    const result = root.shouldSample(ROOT_CONTEXT, span.traceId, exchange.method, kind, {}, []);
-    if (result.traceState !== undefined && span.traceState === '') span.traceState = result.traceState.serialize();
-    return result.decision === RECORD_AND_SAMPLED;
-  }
-
-  private finishClient(
-    span: Span,
-    state: ConnectionState,
-    exchange: HttpExchange,
-    context: WireContext | undefined,
-  ): void {
-    const { connection } = exchange;
-    const { target } = this;
-    writeClientSpanId(span.ids, SPAN_ID, state.seed, exchange.streamOffset);
-    // The wire's span is the application's own client span, in the same process: ours is its child.
-    if (context?.hasSpanId) this.setParent(span, context.ids, false);
-    else span.hasParent = false;
-    span.resource = this.resourceOf(connection, 'client');
-
-    const scheme = target.scheme || (connection.tls === undefined ? 'http' : 'https');
-    // RFC 9112 section 3.2.2: the absolute form overrides Host.
-    const authority = target.authority || exchange.requestHeaders.get('host')?.[0];
-    state.client = currentSide(state.client, authority, scheme, exchange, 'client');
-    const side = state.client;
-    span.shared = side.block;
-    // RFC 9112 section 3.3: the asterisk form has no path.
-    const path = target.path === '*' ? '' : target.path;
-    const rest = target.query === '' ? path : `${path}?${target.query}`;
-    span.set(
-      KEY.urlFull,
-      target.hasUserInfo ? side.origin.replace('://', '://REDACTED:REDACTED@') + rest : side.origin + rest,
-    );
-    span.name = knownMethod(exchange.method) ? exchange.method : 'HTTP';
-  }
-
-  private finishServer(
-    span: Span,
-    state: ConnectionState,
-    exchange: HttpExchange,
-    context: WireContext | undefined,
-    forwarded: Forwarded | undefined,
-  ): void {
-    const { connection } = exchange;
-    const { target } = this;
-    writeServerSpanId(span.ids, state.seed, exchange.streamOffset);
-    if (context?.hasSpanId) this.setParent(span, context.ids, true);
-    // Where no CLIENT span is ever made, its id would be the parent of nobody's span.
-    else if (context?.hasTraceId || this.options.perspective === 'server') span.hasParent = false;
-    else {
-      writeClientSpanId(span.ids, PARENT_SPAN_ID, state.seed, exchange.streamOffset);
-      span.hasParent = true;
-      span.parentIsRemote = true;
-    }
-    span.resource = this.resourceOf(connection, 'server');
-
-    const scheme = forwarded?.proto || target.scheme || (connection.tls === undefined ? 'http' : 'https');
-    const authority = forwarded?.host || target.authority || exchange.requestHeaders.get('host')?.[0];
-    // Behind a proxy each request of a connection may come from somebody else.
-    const proxied = forwarded !== undefined && forwarded.address !== '';
-    if (proxied) span.set(KEY.clientAddress, forwarded.address);
-    state.server = currentSide(state.server, authority, scheme, exchange, proxied ? 'proxied server' : 'server');
-    span.shared = state.server.block;
-    span.set(KEY.urlPath, target.path);
-    if (target.query !== '') span.set(KEY.urlQuery, target.query);
-    const route = this.router.match(target.path);
-    const method = knownMethod(exchange.method) ? exchange.method : 'HTTP';
-    if (route !== '') {
-      span.set(KEY.httpRoute, route);
-      span.name = `${method} ${route}`;
-    } else {
-      span.name = method;
-    }
-  }
-
-  /** What CLIENT and SERVER spans have alike. */
-  private start(span: Span, kind: SpanKind, exchange: HttpExchange, startUnixUs: number, endUnixUs: number): void {
-    const { method, statusCode, incomplete } = exchange;
-    span.kind = kind;
-    span.startUnixUs = startUnixUs;
-    span.endUnixUs = endUnixUs;
-    span.count = 0;
-    span.summary =
-      this.target.authority === '' ? withQuery(this.target.path, this.target.query) : this.readableTarget();
-
-    if (knownMethod(method)) {
-      span.set(KEY.httpRequestMethod, method);
-    } else {
-      span.set(KEY.httpRequestMethod, '_OTHER');
-      if (method !== '') span.set(KEY.httpRequestMethodOriginal, method);
-    }
-    if (statusCode !== 0) {
-      span.set(KEY.httpResponseStatusCode, statusCode);
-      span.set(KEY.httpResponseBodySize, exchange.responseBodyBytes);
-    }
-    span.set(KEY.httpRequestBodySize, exchange.requestBodyBytes);
-    const userAgent = exchange.requestHeaders.get('user-agent');
-    if (userAgent !== undefined) span.set(KEY.userAgentOriginal, userAgent[0]!);
-    if (exchange.responseStartUs !== 0 && exchange.startUs !== 0) {
-      // Whole nanoseconds: no digits that were never measured.
-      const us = Math.max(0, exchange.responseStartUs - exchange.startUs);
-      span.set(KEY.timeToFirstByte, Math.round(us * 1000) / 1e9);
-    }
-    if (incomplete !== undefined) span.set(KEY.incomplete, incomplete);
-    const error = errorType(exchange, kind);
-    if (error !== '') span.set(KEY.errorType, error);
-    span.status = error === '' ? SpanStatusCode.UNSET : SpanStatusCode.ERROR;
-    if (this.requestHeaders.length > 0) setHeaders(span, this.requestHeaders, exchange.requestHeaders);
-    if (this.responseHeaders.length > 0) setHeaders(span, this.responseHeaders, exchange.responseHeaders);
-  }
-
-  private readableTarget(): string {
-    const { scheme, authority, path, query } = this.target;
-    return `${scheme === '' ? '' : `${scheme}://`}${authority}${withQuery(path, query)}`;
-  }
-
-  private setParent(span: Span, ids: Buffer, remote: boolean): void {
-    ids.copy(span.ids, PARENT_SPAN_ID, PARENT_SPAN_ID);
-    span.hasParent = true;
-    span.parentIsRemote = remote;
-  }
-
-  private resourceOf(connection: Connection, end: 'client' | 'server'): Resource {
-    const endpoint = connection[end];
-    const known = endpoint.socket === 0 ? undefined : this.options.resources.resourceOf(endpoint.socket);
-    // A client's port says nothing, and there are many.
-    return known ?? this.unknown.resourceOf(endpoint.address, end === 'server' ? endpoint.port : 0);
-  }
-}
-
-function randomSalt(): Buffer {
-  return Buffer.from(crypto.getRandomValues(new Uint8Array(16)));
-}
-
-function headerKeys(prefix: string, names: readonly string[]): (readonly [string, AttributeKey])[] {
-  return allowed(names).map((name) => [name, new AttributeKey(prefix + name)]);
-}
-
-function setHeaders(
-  span: Span,
-  wanted: readonly (readonly [string, AttributeKey])[],
-  headers: ReadonlyMap<string, readonly string[]>,
-): void {
-  for (const [name, key] of wanted) {
-    const values = headers.get(name);
-    if (values !== undefined) span.set(key, values);
-  }
-}
-
-function withQuery(path: string, query: string): string {
-  return query === '' ? path : `${path}?${query}`;
-}
-
-function knownMethod(method: string): boolean {
-  return method === 'GET' || KNOWN_METHODS.has(method);
-}
-
-/** The value of error.type, empty when the exchange did not fail from where the span stands. */
-function errorType(exchange: HttpExchange, kind: SpanKind): string {
-  const { statusCode, incomplete } = exchange;
-  // A 4xx is the client's error; from where the server stands it did its work.
-  if (statusCode >= 500 || (statusCode >= 400 && kind === SpanKind.CLIENT)) return String(statusCode);
-  switch (incomplete) {
-    case 'connection_reset':
-    case 'connection_closed':
-    case 'timeout':
-    case 'protocol_error':
-      return incomplete;
-    // Limits of the observer are no errors of the observed.
-    case 'gap':
-    case 'shutdown':
-    case 'limit':
-    case undefined:
-      return '';
-    default:
-      return incomplete satisfies never;
-  }
-}
-
-/** An OTLP/HTTP export of another process: telemetry about telemetry. */
-function isOtlpExport(exchange: HttpExchange, path: string): boolean {
-  if (exchange.method !== 'POST' || !/\/v1(?:development)?\/(?:traces|metrics|logs|profiles)$/.test(path)) return false;
-  const type = exchange.requestHeaders.get('content-type')?.[0] ?? '';
-  return /^application\/(?:x-protobuf|json)\s*(?:;|$)/i.test(type);
 }

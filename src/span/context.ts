@@ -37,11 +37,7 @@ export class WireContext {
    * @returns whether anything was found: ids, or (B3) a sampling decision alone
    */
   read(headers: Headers): boolean {
-    this.hasTraceId = false;
-    this.hasSpanId = false;
-    this.sampled = undefined;
-    this.flags = 0;
-    this.traceState = '';
+    this.clear();
     return (
       this.readW3c(headers) ||
       this.readB3Single(headers) ||
@@ -51,12 +47,37 @@ export class WireContext {
     );
   }
 
-  /** https://www.w3.org/TR/trace-context/ sections 3.2 and 3.3. */
+  /**
+   * Reads a W3C context that did not come in header fields.
+   *
+   * @param traceparent empty: there is none
+   * @param tracestate a list as in the field of that name; empty: there is none
+   * @returns whether it is one
+   */
+  readTraceparent(traceparent: string, tracestate: string): boolean {
+    this.clear();
+    return traceparent !== '' && this.setW3c(traceparent, tracestate);
+  }
+
+  private clear(): void {
+    this.hasTraceId = false;
+    this.hasSpanId = false;
+    this.sampled = undefined;
+    this.flags = 0;
+    this.traceState = '';
+  }
+
   private readW3c(headers: Headers): boolean {
     const values = headers.get('traceparent');
     // 3.2.1: there is exactly one traceparent, else it is not valid.
     if (values === undefined || values.length !== 1) return false;
-    const parent = parseTraceParent(values[0]!);
+    // 3.3.1.1: several tracestate fields are one list.
+    return this.setW3c(values[0]!, headers.get('tracestate')?.join(',') ?? '');
+  }
+
+  /** https://www.w3.org/TR/trace-context/ sections 3.2 and 3.3. */
+  private setW3c(traceparent: string, tracestate: string): boolean {
+    const parent = parseTraceParent(traceparent);
     if (parent === null) return false;
     writeHex(this.ids, TRACE_ID, parent.traceId, 16);
     writeHex(this.ids, PARENT_SPAN_ID, parent.spanId, 8);
@@ -64,9 +85,7 @@ export class WireContext {
     this.hasSpanId = true;
     this.flags = parent.traceFlags;
     this.sampled = (parent.traceFlags & 1) !== 0;
-    const state = headers.get('tracestate');
-    // 3.3.1.1: several tracestate fields are one list.
-    if (state !== undefined) this.traceState = new TraceState(state.join(',')).serialize();
+    if (tracestate !== '') this.traceState = new TraceState(tracestate).serialize();
     return true;
   }
 

@@ -33,13 +33,14 @@ export class Span {
   endUnixUs = 0;
   status: SpanStatusCode = SpanStatusCode.UNSET;
   resource: Resource = NO_RESOURCE;
-  /** Attributes that it shares with other spans; they come first. */
+  /** Attributes that it shares with other spans; they come first, in this order: those of its connection, those of its statement. */
   shared: AttributeBlock | undefined = undefined;
+  sharedToo: AttributeBlock | undefined = undefined;
   /** Its own attributes: keys[0..count), values[0..count). What lies beyond is left from earlier spans. */
   count = 0;
   readonly keys: AttributeKey[] = [];
   readonly values: AttributeValue[] = [];
-  /** What a person reads of it: for HTTP the redacted target. */
+  /** What a person reads of it: for HTTP the redacted target, for SQL the summary of the statement. */
   summary = '';
 
   get traceId(): string {
@@ -63,8 +64,9 @@ export class Span {
   /** All attributes by name: for encoders that need not be fast, and for tests. */
   attributes(): Record<string, AttributeValue> {
     const all: Record<string, AttributeValue> = {};
-    if (this.shared !== undefined) {
-      for (let i = 0; i < this.shared.keys.length; i++) all[this.shared.keys[i]!.name] = this.shared.values[i]!;
+    for (const block of [this.shared, this.sharedToo]) {
+      if (block === undefined) continue;
+      for (let i = 0; i < block.keys.length; i++) all[block.keys[i]!.name] = block.values[i]!;
     }
     for (let i = 0; i < this.count; i++) all[this.keys[i]!.name] = this.values[i]!;
     return all;
@@ -85,6 +87,7 @@ export class Span {
     copy.status = this.status;
     copy.resource = this.resource;
     copy.shared = this.shared;
+    copy.sharedToo = this.sharedToo;
     copy.summary = this.summary;
     for (let i = 0; i < this.count; i++) copy.set(this.keys[i]!, this.values[i]!);
     return copy;

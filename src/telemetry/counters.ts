@@ -48,7 +48,10 @@ export interface Counters {
    */
   spans: Deliveries & {
     made: number;
-    /** Spans that were not made on purpose: `unsampled`, and `otlp_export`, the telemetry of other processes. */
+    /**
+     * Spans that were not made on purpose: `unsampled`, `otlp_export` (the telemetry of other processes), `ignored` and `below_min_duration`
+     * (SQL statements, by the configuration).
+     */
     leftOut: ReasonCounts;
   };
   /** The same of every further output, by its name as --output takes it. */

@@ -9,7 +9,7 @@ import type { HttpExchange } from '../../src/exchange/exchange.ts';
 import { FlowTable } from '../../src/flow/table.ts';
 import { createDetectLayer } from '../../src/protocol/detect.ts';
 import type { LayerContext, Protocol } from '../../src/protocol/layer.ts';
-import { createProtocols } from '../../src/protocol/registry.ts';
+import { createProtocols, createSqlAnalysers, defaultSqlTextOptions } from '../../src/protocol/registry.ts';
 import { SecretStore } from '../../src/secrets/store.ts';
 import { type Counters, newCounters } from '../../src/telemetry/counters.ts';
 import { createTlsLayer, detectTls } from '../../src/tls/layer.ts';
@@ -29,7 +29,10 @@ async function replay(name: string): Promise<Replayed> {
   const exchanges: HttpExchange[] = [];
   const secrets = new SecretStore(defaultLimits, counters);
   if (existsSync(`${path}.keylog`)) secrets.addKeyLogText(readFileSync(`${path}.keylog`));
-  const protocols = createProtocols({ keepHeaders: new Set(['host', 'user-agent', 'content-type']) });
+  const protocols = createProtocols({
+    keepHeaders: new Set(['host', 'user-agent', 'content-type']),
+    sql: createSqlAnalysers(defaultSqlTextOptions),
+  });
   const next = (context: LayerContext) => createDetectLayer(context, protocols);
   const tls: Protocol = {
     name: 'tls',

@@ -6,7 +6,7 @@ import type { HttpExchange } from '../../src/exchange/exchange.ts';
 import type { Output } from '../../src/export/output.ts';
 import { Pipeline, type PipelineOptions } from '../../src/pipeline.ts';
 import type { Protocol } from '../../src/protocol/layer.ts';
-import { createProtocols } from '../../src/protocol/registry.ts';
+import { createProtocols, createSqlAnalysers, defaultSqlTextOptions } from '../../src/protocol/registry.ts';
 import { SecretStore } from '../../src/secrets/store.ts';
 import { defaultHttpSpanOptions, keptHeaders, SpanBuilder } from '../../src/span/builder.ts';
 import { identityClock } from '../../src/telemetry/clock.ts';
@@ -50,7 +50,10 @@ function assemble(options: Partial<PipelineOptions> = {}) {
     limits: defaultLimits,
     counters,
     secrets,
-    protocols: [...createProtocols({ keepHeaders: kept.request }), fragile],
+    protocols: [
+      ...createProtocols({ keepHeaders: kept.request, sql: createSqlAnalysers(defaultSqlTextOptions) }),
+      fragile,
+    ],
     spans: new SpanBuilder({
       perspective: 'server',
       resources: { resourceOf: () => undefined },

@@ -1,0 +1,308 @@
+import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
+import { defaultRedactedQueryKeys, forbiddenHeaders } from '../config/http.ts';
+import type { HttpExchange } from '../exchange/exchange.ts';
+import type { Connection } from '../flow/connection.ts';
+import { count } from '../telemetry/counters.ts';
+import { AttributeKey, KEY } from './attributes.ts';
+import { type Common, errorOfIncomplete } from './common.ts';
+import { CONTEXT_HEADERS, WireContext } from './context.ts';
+import { writeClientSpanId, writeServerSpanId } from './ids.ts';
+import { currentSide, type Side } from './side.ts';
+import { PARENT_SPAN_ID, SPAN_ID, Span } from './span.ts';
+import { type Forwarded, parseForwarded, QueryRedactor, Router, Target } from './url.ts';
+
+/** `http` of the configuration has this shape. */
+export interface HttpSpanOptions {
+  /** Query parameters whose values are replaced in url.full and url.query. */
+  readonly redactQueryKeys: readonly string[];
+  /** Fields that become http.request.header.NAME; credentials never do, whatever stands here. */
+  readonly captureRequestHeaders: readonly string[];
+  readonly captureResponseHeaders: readonly string[];
+  /** Patterns of http.route: `/orders/{id}`, `/orders/:id`, `/static/*`. */
+  readonly routes: readonly string[];
+  /** Make a route of other paths by replacing what looks like an identifier. Default: no. */
+  readonly groupPaths?: boolean;
+}
+
+export const defaultHttpSpanOptions: HttpSpanOptions = {
+  redactQueryKeys: defaultRedactedQueryKeys,
+  captureRequestHeaders: [],
+  captureResponseHeaders: [],
+  routes: [],
+};
+
+/** Lower-case names of the request fields that the builder reads. */
+export const requiredHeaders: ReadonlySet<string> = new Set([
+  'host',
+  'user-agent',
+  'content-type',
+  'upgrade',
+  'forwarded',
+  'x-forwarded-for',
+  'x-forwarded-host',
+  'x-forwarded-proto',
+  ...CONTEXT_HEADERS,
+]);
+
+/** The fields that a parser must keep for these options: of requests and of responses. */
+export function keptHeaders(options: HttpSpanOptions): { request: ReadonlySet<string>; response: ReadonlySet<string> } {
+  return {
+    request: new Set([...requiredHeaders, ...allowed(options.captureRequestHeaders)]),
+    response: new Set(allowed(options.captureResponseHeaders)),
+  };
+}
+
+function allowed(names: readonly string[]): string[] {
+  return names.map((name) => name.toLowerCase()).filter((name) => !forbiddenHeaders.has(name));
+}
+
+/** RFC 9110 section 9, RFC 5789, and QUERY, which the conventions know too. Any other is `_OTHER`. */
+const KNOWN_METHODS: ReadonlySet<string> = new Set([
+  'GET',
+  'HEAD',
+  'POST',
+  'PUT',
+  'DELETE',
+  'CONNECT',
+  'OPTIONS',
+  'TRACE',
+  'PATCH',
+  'QUERY',
+]);
+
+interface ConnectionState {
+  readonly seed: Int32Array;
+  client: Side | undefined;
+  server: Side | undefined;
+}
+
+/** Makes the spans of HTTP exchanges. */
+export class HttpSpans {
+  private readonly common: Common;
+  private readonly states = new WeakMap<Connection, ConnectionState>();
+  private readonly redactor: QueryRedactor;
+  private readonly router: Router;
+  private readonly requestHeaders: readonly (readonly [string, AttributeKey])[];
+  private readonly responseHeaders: readonly (readonly [string, AttributeKey])[];
+  private readonly target = new Target();
+  private readonly context = new WireContext();
+  private readonly clientSpan = new Span();
+  private readonly serverSpan = new Span();
+
+  constructor(common: Common, options: HttpSpanOptions) {
+    this.common = common;
+    this.redactor = new QueryRedactor(options.redactQueryKeys);
+    this.router = new Router(options.routes, options.groupPaths ?? false);
+    this.requestHeaders = headerKeys('http.request.header.', options.captureRequestHeaders);
+    this.responseHeaders = headerKeys('http.response.header.', options.captureResponseHeaders);
+  }
+
+  /** Adds the spans of one exchange: none, a CLIENT span, a SERVER span, or both in this order. */
+  build(exchange: HttpExchange, spans: Span[]): void {
+    const { connection, requestHeaders } = exchange;
+    const { common } = this;
+    const wantClient = common.wantsHttp('client', connection);
+    const wantServer = common.wantsHttp('server', connection);
+    const wanted = (wantClient ? 1 : 0) + (wantServer ? 1 : 0);
+
+    this.target.parse(exchange.method, exchange.target, this.redactor);
+    if (isOtlpExport(exchange, this.target.path)) {
+      count(common.counters.spans.leftOut, 'otlp_export', wanted);
+      return;
+    }
+
+    // Most requests carry a host and a user agent and nothing else of interest: do not ask for each name.
+    const plain =
+      (requestHeaders.has('host') ? 1 : 0) + (requestHeaders.has('user-agent') ? 1 : 0) === requestHeaders.size;
+    const context = !plain && this.context.read(requestHeaders) ? this.context : undefined;
+    const forwarded = plain ? undefined : parseForwarded(requestHeaders);
+
+    const state = this.stateOf(connection);
+    const first = wantClient ? this.clientSpan : this.serverSpan;
+    const kind = wantClient ? SpanKind.CLIENT : SpanKind.SERVER;
+    if (!common.identify(first, kind, state.seed, exchange.streamOffset, exchange.method, context)) {
+      count(common.counters.spans.leftOut, 'unsampled', wanted);
+      return;
+    }
+
+    // An exchange that began before the capture has no first byte; its end, if not seen, is the last that was seen of it.
+    const startUs = exchange.startUs || exchange.responseStartUs || exchange.endUs;
+    const endUs = Math.max(exchange.endUs, exchange.responseStartUs, exchange.requestEndUs, startUs);
+    const startUnixUs = common.clock.unixUs(startUs);
+    const endUnixUs = startUnixUs + (endUs - startUs);
+
+    if (wantClient) {
+      const span = this.clientSpan;
+      this.start(span, SpanKind.CLIENT, exchange, startUnixUs, endUnixUs);
+      this.finishClient(span, state, exchange, context);
+      spans.push(span);
+    }
+    if (wantServer) {
+      const span = this.serverSpan;
+      if (wantClient) {
+        common.copyTrace(this.clientSpan, span);
+      }
+      this.start(span, SpanKind.SERVER, exchange, startUnixUs, endUnixUs);
+      this.finishServer(span, state, exchange, context, forwarded);
+      spans.push(span);
+    }
+    common.counters.spans.made += wanted;
+  }
+
+  private stateOf(connection: Connection): ConnectionState {
+    let state = this.states.get(connection);
+    if (state === undefined) {
+      state = { seed: this.common.seedOf(connection), client: undefined, server: undefined };
+      this.states.set(connection, state);
+    }
+    return state;
+  }
+
+  private finishClient(
+    span: Span,
+    state: ConnectionState,
+    exchange: HttpExchange,
+    context: WireContext | undefined,
+  ): void {
+    const { connection } = exchange;
+    const { target } = this;
+    writeClientSpanId(span.ids, SPAN_ID, state.seed, exchange.streamOffset);
+    // The wire's span is the application's own client span, in the same process: ours is its child.
+    if (context?.hasSpanId) this.common.setParent(span, context.ids, false);
+    else span.hasParent = false;
+    span.resource = this.common.resourceOf(connection, 'client');
+
+    const scheme = target.scheme || (connection.tls === undefined ? 'http' : 'https');
+    // RFC 9112 section 3.2.2: the absolute form overrides Host.
+    const authority = target.authority || exchange.requestHeaders.get('host')?.[0];
+    state.client = currentSide(state.client, authority, scheme, exchange, 'client');
+    const side = state.client;
+    span.shared = side.block;
+    // RFC 9112 section 3.3: the asterisk form has no path.
+    const path = target.path === '*' ? '' : target.path;
+    const rest = target.query === '' ? path : `${path}?${target.query}`;
+    span.set(
+      KEY.urlFull,
+      target.hasUserInfo ? side.origin.replace('://', '://REDACTED:REDACTED@') + rest : side.origin + rest,
+    );
+    span.name = knownMethod(exchange.method) ? exchange.method : 'HTTP';
+  }
+
+  private finishServer(
+    span: Span,
+    state: ConnectionState,
+    exchange: HttpExchange,
+    context: WireContext | undefined,
+    forwarded: Forwarded | undefined,
+  ): void {
+    const { connection } = exchange;
+    const { target } = this;
+    writeServerSpanId(span.ids, state.seed, exchange.streamOffset);
+    if (context?.hasSpanId) this.common.setParent(span, context.ids, true);
+    // Where no CLIENT span is ever made, its id would be the parent of nobody's span.
+    else if (context?.hasTraceId || !this.common.makesHttpClients) span.hasParent = false;
+    else {
+      writeClientSpanId(span.ids, PARENT_SPAN_ID, state.seed, exchange.streamOffset);
+      span.hasParent = true;
+      span.parentIsRemote = true;
+    }
+    span.resource = this.common.resourceOf(connection, 'server');
+
+    const scheme = forwarded?.proto || target.scheme || (connection.tls === undefined ? 'http' : 'https');
+    const authority = forwarded?.host || target.authority || exchange.requestHeaders.get('host')?.[0];
+    // Behind a proxy each request of a connection may come from somebody else.
+    const proxied = forwarded !== undefined && forwarded.address !== '';
+    if (proxied) span.set(KEY.clientAddress, forwarded.address);
+    state.server = currentSide(state.server, authority, scheme, exchange, proxied ? 'proxied server' : 'server');
+    span.shared = state.server.block;
+    span.set(KEY.urlPath, target.path);
+    if (target.query !== '') span.set(KEY.urlQuery, target.query);
+    const route = this.router.match(target.path);
+    const method = knownMethod(exchange.method) ? exchange.method : 'HTTP';
+    if (route !== '') {
+      span.set(KEY.httpRoute, route);
+      span.name = `${method} ${route}`;
+    } else {
+      span.name = method;
+    }
+  }
+
+  /** What CLIENT and SERVER spans have alike. */
+  private start(span: Span, kind: SpanKind, exchange: HttpExchange, startUnixUs: number, endUnixUs: number): void {
+    const { method, statusCode, incomplete } = exchange;
+    span.kind = kind;
+    span.startUnixUs = startUnixUs;
+    span.endUnixUs = endUnixUs;
+    span.count = 0;
+    span.summary =
+      this.target.authority === '' ? withQuery(this.target.path, this.target.query) : this.readableTarget();
+
+    if (knownMethod(method)) {
+      span.set(KEY.httpRequestMethod, method);
+    } else {
+      span.set(KEY.httpRequestMethod, '_OTHER');
+      if (method !== '') span.set(KEY.httpRequestMethodOriginal, method);
+    }
+    if (statusCode !== 0) {
+      span.set(KEY.httpResponseStatusCode, statusCode);
+      span.set(KEY.httpResponseBodySize, exchange.responseBodyBytes);
+    }
+    span.set(KEY.httpRequestBodySize, exchange.requestBodyBytes);
+    const userAgent = exchange.requestHeaders.get('user-agent');
+    if (userAgent !== undefined) span.set(KEY.userAgentOriginal, userAgent[0]!);
+    if (exchange.responseStartUs !== 0 && exchange.startUs !== 0) {
+      // Whole nanoseconds: no digits that were never measured.
+      const us = Math.max(0, exchange.responseStartUs - exchange.startUs);
+      span.set(KEY.timeToFirstByte, Math.round(us * 1000) / 1e9);
+    }
+    if (incomplete !== undefined) span.set(KEY.incomplete, incomplete);
+    const error = errorType(exchange, kind);
+    if (error !== '') span.set(KEY.errorType, error);
+    span.status = error === '' ? SpanStatusCode.UNSET : SpanStatusCode.ERROR;
+    if (this.requestHeaders.length > 0) setHeaders(span, this.requestHeaders, exchange.requestHeaders);
+    if (this.responseHeaders.length > 0) setHeaders(span, this.responseHeaders, exchange.responseHeaders);
+  }
+
+  private readableTarget(): string {
+    const { scheme, authority, path, query } = this.target;
+    return `${scheme === '' ? '' : `${scheme}://`}${authority}${withQuery(path, query)}`;
+  }
+}
+
+function headerKeys(prefix: string, names: readonly string[]): (readonly [string, AttributeKey])[] {
+  return allowed(names).map((name) => [name, new AttributeKey(prefix + name)]);
+}
+
+function setHeaders(
+  span: Span,
+  wanted: readonly (readonly [string, AttributeKey])[],
+  headers: ReadonlyMap<string, readonly string[]>,
+): void {
+  for (const [name, key] of wanted) {
+    const values = headers.get(name);
+    if (values !== undefined) span.set(key, values);
+  }
+}
+
+function withQuery(path: string, query: string): string {
+  return query === '' ? path : `${path}?${query}`;
+}
+
+function knownMethod(method: string): boolean {
+  return method === 'GET' || KNOWN_METHODS.has(method);
+}
+
+/** The value of error.type, empty when the exchange did not fail from where the span stands. */
+function errorType(exchange: HttpExchange, kind: SpanKind): string {
+  const { statusCode, incomplete } = exchange;
+  // A 4xx is the client's error; from where the server stands it did its work.
+  if (statusCode >= 500 || (statusCode >= 400 && kind === SpanKind.CLIENT)) return String(statusCode);
+  return errorOfIncomplete(incomplete);
+}
+
+/** An OTLP/HTTP export of another process: telemetry about telemetry. */
+function isOtlpExport(exchange: HttpExchange, path: string): boolean {
+  if (exchange.method !== 'POST' || !/\/v1(?:development)?\/(?:traces|metrics|logs|profiles)$/.test(path)) return false;
+  const type = exchange.requestHeaders.get('content-type')?.[0] ?? '';
+  return /^application\/(?:x-protobuf|json)\s*(?:;|$)/i.test(type);
+}

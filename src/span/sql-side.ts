@@ -1,0 +1,56 @@
+/** What holds for all statements of a connection as seen from one of its ends, made once and shared by their spans. */
+import type { SqlExchange } from '../exchange/exchange.ts';
+import { AttributeBlock, type AttributeKey, KEY } from './attributes.ts';
+import type { AttributeValue } from './resource.ts';
+
+/** Attributes that hold for a whole connection, as long as what they were made of stays the same. */
+export interface SqlSide {
+  readonly end: 'client' | 'server';
+  readonly system: SqlExchange['system'];
+  readonly namespace: string;
+  readonly tlsVersion: string;
+  readonly block: AttributeBlock;
+}
+
+/** Ports registered with IANA: server.port is said where the server has another. */
+const DEFAULT_PORTS: Readonly<Record<SqlExchange['system'], number>> = { postgresql: 5432, mysql: 3306, mariadb: 3306 };
+
+/** @returns `side` when it still holds, else a new one */
+export function currentSqlSide(side: SqlSide | undefined, exchange: SqlExchange, end: 'client' | 'server'): SqlSide {
+  const tlsVersion = exchange.connection.tls?.version ?? '';
+  if (
+    side !== undefined &&
+    side.end === end &&
+    side.system === exchange.system &&
+    side.namespace === exchange.namespace &&
+    side.tlsVersion === tlsVersion
+  ) {
+    return side;
+  }
+  return newSide(exchange, end, tlsVersion);
+}
+
+function newSide(exchange: SqlExchange, end: 'client' | 'server', tlsVersion: string): SqlSide {
+  const { connection, system, namespace } = exchange;
+  const { client, server, tls } = connection;
+  const peer = end === 'client' ? server : client;
+  const keys: AttributeKey[] = [];
+  const values: AttributeValue[] = [];
+  const set = (key: AttributeKey, value: AttributeValue): void => {
+    keys.push(key);
+    values.push(value);
+  };
+  set(KEY.dbSystemName, system);
+  if (namespace !== '') set(KEY.dbNamespace, namespace);
+  // The name that the client was configured with, where it says it (RFC 6066 section 3).
+  set(KEY.serverAddress, tls?.serverName || server.address);
+  if (server.port !== DEFAULT_PORTS[system]) set(KEY.serverPort, server.port);
+  set(KEY.networkPeerAddress, peer.address);
+  set(KEY.networkPeerPort, peer.port);
+  if (end === 'server') set(KEY.clientAddress, client.address);
+  if (tlsVersion !== '') {
+    set(KEY.tlsProtocolVersion, tlsVersion);
+    if (tls?.cipherSuite) set(KEY.tlsCipher, tls.cipherSuite);
+  }
+  return { end, system, namespace, tlsVersion, block: new AttributeBlock(keys, values) };
+}
