@@ -47,6 +47,17 @@ export interface Limits {
   httpParseErrors: number;
   /** Silence after which a connection that pipelines its requests is taken to be between two exchanges. */
   httpQuietUs: number;
+  /** Bytes of one SQL text. A longer one is passed over: its statements have no text. */
+  sqlTextBytes: number;
+  /** Prepared statements remembered per connection, and cursors (portals); the one used least recently makes room. */
+  sqlPreparedStatements: number;
+  sqlPortals: number;
+  /** Messages of one connection that wait for their answer. */
+  sqlPipelineDepth: number;
+  /** Messages of one connection that could not be parsed before the connection is given up. */
+  sqlParseErrors: number;
+  /** Silence after which a connection that sends further statements before the answers is taken to be between two of them. */
+  sqlQuietUs: number;
   /** Secrets kept for connections that were not seen yet, and for how long. */
   secrets: number;
   secretUs: number;
@@ -95,6 +106,12 @@ export const defaultLimits: Limits = {
   httpOrphanResponses: 16,
   httpParseErrors: 16,
   httpQuietUs: 1_000_000,
+  sqlTextBytes: 1024 * 1024,
+  sqlPreparedStatements: 4096,
+  sqlPortals: 256,
+  sqlPipelineDepth: 65_536,
+  sqlParseErrors: 16,
+  sqlQuietUs: 1_000_000,
   secrets: 16_384,
   secretUs: 60_000_000,
   pcapngReorderUs: 10_000,

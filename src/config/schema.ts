@@ -59,6 +59,13 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   httpOrphanResponses: 'Responses kept per connection whose request has not been seen yet.',
   httpParseErrors: 'Messages of one connection that could not be parsed before the connection is given up.',
   httpQuietUs: 'Silence after which a connection that pipelines its requests is taken to be between two exchanges.',
+  sqlTextBytes: 'Bytes of one SQL text. The statements of a longer one have no text.',
+  sqlPreparedStatements: 'Prepared statements remembered per connection.',
+  sqlPortals: 'Cursors (portals) remembered per connection.',
+  sqlPipelineDepth: 'SQL messages of one connection that wait for their answer.',
+  sqlParseErrors: 'SQL messages of one connection that could not be parsed before the connection is given up.',
+  sqlQuietUs:
+    'Silence after which a connection that sends further statements before the answers is taken to be between two of them.',
   pcapngReorderUs: 'Packets wait so long for the packet file, to be put in the order of time.',
   pcapngPendingUs: 'Packets of a connection that lacks its secret wait so long for the packet file.',
   pcapngPendingBytes: 'Bytes of such packets of all connections.',

@@ -38,6 +38,8 @@ export interface Counters {
    * whose start line is not whole is counted under the reason that ended it.
    */
   incomplete: ReasonCounts;
+  /** What is not known of SQL statements that have their span all the same: `text_limit`, `statement_evicted`, `statement_not_seen`, ... */
+  sql: ReasonCounts;
   /** By protocol. */
   parseErrors: ReasonCounts;
   /** Errors of our own that were caught, by what was given up for them: `connection`, `exchange`, `packet`, ... Any is a defect. */
@@ -66,6 +68,7 @@ export function newCounters(): Counters {
     reassembly: {},
     exchanges: {},
     incomplete: {},
+    sql: {},
     parseErrors: {},
     internalErrors: {},
     spans: { made: 0, exported: 0, dropped: {}, leftOut: {} },
