@@ -1,6 +1,7 @@
 import type { CommandName } from './arguments.ts';
 
-const general = `wirespan turns the HTTP requests of every process on this machine, encrypted or not, into OpenTelemetry spans.
+const general = `wirespan turns the HTTP requests and SQL statements of every process on this machine, encrypted or not,
+into OpenTelemetry spans.
 
 Usage: wirespan COMMAND [OPTIONS]
 
@@ -29,6 +30,8 @@ const pipelineOptions = `  -o, --output WHERE       where spans go; may be given
       --keylog FILE        take TLS secrets from an NSS key log (SSLKEYLOGFILE), too
       --stats FILE         at exit, write the statistics as a JSON object to FILE, or to standard output for -
       --perspective WHICH  client, server or both: which ends of an exchange become spans
+                           default: those on this machine, of SQL the client alone if it is one of them;
+                           replay: of HTTP the server, of SQL the client
       --pcapng FILE        write the packets with their TLS secrets to FILE, for tshark and Wireshark
       --log-level LEVEL    error, warn, info or debug
       --log-format FORMAT  text or json
@@ -68,7 +71,7 @@ ${environment}
 Examples:
   wirespan replay capture.pcapng
   wirespan replay --keylog keys.log --output otlp-json=spans.jsonl --stats - monday.pcap.gz tuesday.pcap.gz
-  tcpdump -w - tcp port 80 | wirespan replay -
+  tcpdump -w - tcp port 80 or tcp port 5432 | wirespan replay -
 `,
   doctor: `Says what can be seen on this machine and what cannot, and why: kernel features, capabilities, the cgroup mount, BTF, and the
 TLS library of each running process and whether it is probed. Every statement was checked. Ends with 1 when the agent

@@ -1,13 +1,15 @@
 import type { Counters } from '../telemetry/counters.ts';
 
 /**
- * What the console says, line by line, while no request has been seen: what is watched, what was seen of it, and what to try.
+ * What the console says, line by line, while nothing has become a span: what is watched, what was seen of it, and what to try.
  *
  * @param watched such as `every process of this machine`
  */
 export function nothingSeenYet(watched: string, counters: Counters): string[] {
   const { tcp, tls, undecryptable } = counters.connections;
-  const lines = [`no HTTP request yet; watching ${watched}: HTTP/1, plain and inside TLS by OpenSSL 3`];
+  const lines = [
+    `no HTTP request or SQL statement yet; watching ${watched}: HTTP/1, PostgreSQL, MySQL, plain and inside TLS by OpenSSL 3`,
+  ];
   if (tcp > 0) {
     const unread = Object.entries(undecryptable).map(([reason, n]) => `${n} ${reason}`);
     const why = unread.length === 0 ? '' : `; could not be read: ${unread.join(', ')}`;

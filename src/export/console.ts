@@ -1,5 +1,6 @@
 import { SpanKind } from '@opentelemetry/api';
-import type { Exchange, HttpExchange } from '../exchange/exchange.ts';
+import type { Exchange, HttpExchange, SqlExchange } from '../exchange/exchange.ts';
+import type { Connection } from '../flow/connection.ts';
 import { KEY } from '../span/attributes.ts';
 import type { Span } from '../span/span.ts';
 import type { LineWriter } from './line-writer.ts';
@@ -12,7 +13,9 @@ export interface ConsoleStyle {
 }
 
 const WHO_WIDTH = 24;
+/** What was asked for, and what came of it: a long outcome takes its room from the request, so that what follows stays in its column. */
 const REQUEST_WIDTH = 36;
+const OUTCOME_WIDTH = 3;
 const MIN_REQUEST_WIDTH = 20;
 
 /** SGR parameters. */
@@ -25,10 +28,12 @@ const CYAN = '36';
 /**
  * Writes one line per exchange:
  *
- *     14:02:11.203  curl -> nginx             GET /orders/17                        200    3.1 ms   1.2 kB   h1 TLS1.3
+ *     14:02:11.203  curl -> nginx            GET /orders/17                        200   3.1 ms    1.2 kB   h1 TLS1.3
+ *     14:02:11.204  nginx -> postgres        SELECT orders  (shop)              3 rows   1.2 ms     842 B   pg TLS1.3
  *
- * local time of the first byte, who asked whom, method and redacted target, status, duration, bytes of the response's body,
- * protocol, and what went wrong. Nothing from the wire or from a process reaches a terminal as a control sequence.
+ * local time of the first byte, who asked whom, method and redacted target or the statement's summary and database, status or rows or
+ * error code, duration, bytes of the answer (HTTP: of its body), protocol, and what went wrong. Nothing from the wire or from a process
+ * reaches a terminal as a control sequence.
  */
 export class ConsoleOutput implements Output {
   private readonly writer: LineWriter;
@@ -55,51 +60,115 @@ export class ConsoleOutput implements Output {
 
 /** @param spans at least one */
 export function formatExchange(exchange: Exchange, spans: readonly Span[], style: ConsoleStyle): string {
-  return exchange.protocol === 'http' ? formatHttp(exchange, spans, style) : '';
+  switch (exchange.protocol) {
+    case 'http':
+      return formatHttp(exchange, spans, style);
+    case 'postgresql':
+    case 'mysql':
+      return formatSql(exchange, spans, style);
+    default:
+      return exchange satisfies never;
+  }
 }
 
 function formatHttp(exchange: HttpExchange, spans: readonly Span[], style: ConsoleStyle): string {
-  const span = spans[0]!;
-  const { connection } = exchange;
-  let client = connection.client.address;
-  let server = `${connection.server.address.includes(':') ? `[${connection.server.address}]` : connection.server.address}:${connection.server.port}`;
-  let error = '';
-  for (const each of spans) {
-    if (each.kind === SpanKind.CLIENT) client = each.resource.name;
-    else server = each.resource.name;
-    for (let i = 0; i < each.count; i++) {
-      // A status says it already.
-      const value = each.values[i];
-      if (
-        (each.keys[i] === KEY.errorType || each.keys[i] === KEY.incomplete) &&
-        value !== String(exchange.statusCode)
-      ) {
-        error = String(value);
-      }
-    }
-  }
+  const { statusCode } = exchange;
+  const error = errorOf(spans);
+  return formatLine(exchange.connection, spans, style, {
+    request: `${exchange.method || '?'} ${spans[0]!.summary}`,
+    outcome: statusCode === 0 ? '-' : String(statusCode),
+    color: statusColor(statusCode),
+    bytes: exchange.responseBodyBytes,
+    protocol: exchange.version === '1.0' ? 'h1.0' : exchange.version.startsWith('1') ? 'h1' : `h${exchange.version}`,
+    // A status says it already.
+    error: error === String(statusCode) ? '' : error,
+  });
+}
 
+function formatSql(exchange: SqlExchange, spans: readonly Span[], style: ConsoleStyle): string {
+  const { namespace, statusCode, system } = exchange;
+  const error = errorOf(spans);
+  const said = error !== '' && error === statusCode;
+  return formatLine(exchange.connection, spans, style, {
+    request: `${spans[0]!.summary || '?'}${namespace === '' ? '' : `  (${namespace})`}`,
+    outcome: said ? statusCode : error !== '' ? '-' : rows(exchange),
+    color: error === '' ? GREEN : RED,
+    bytes: exchange.responseBytes,
+    protocol: system === 'postgresql' ? 'pg' : system,
+    error: said ? '' : error,
+  });
+}
+
+/** Returned rows; affected ones when none can have been returned; `ok` when the server counts neither. */
+function rows({ returnedRows, affectedRows }: SqlExchange): string {
+  const count = returnedRows > 0 || affectedRows < 0 ? returnedRows : affectedRows;
+  return count < 0 ? 'ok' : `${count} ${count === 1 ? 'row' : 'rows'}`;
+}
+
+/** What differs between the protocols. */
+interface Columns {
+  readonly request: string;
+  readonly outcome: string;
+  readonly color: string;
+  readonly bytes: number;
+  readonly protocol: string;
+  /** Empty: nothing went wrong that the outcome does not say. */
+  readonly error: string;
+}
+
+function formatLine(
+  connection: Connection,
+  spans: readonly Span[],
+  style: ConsoleStyle,
+  { outcome, color, bytes, protocol, error, ...columns }: Columns,
+): string {
+  const span = spans[0]!;
   const time = formatTime(span.startUnixUs);
-  const who = printable(`${client} -> ${server}`).padEnd(WHO_WIDTH);
-  const status = exchange.statusCode === 0 ? '-' : String(exchange.statusCode);
-  const tail = `${formatDuration(span.endUnixUs - span.startUnixUs).padStart(9)}  ${formatBytes(exchange.responseBodyBytes).padStart(8)}   ${protocol(exchange)}`;
+  const who = printable(whoAskedWhom(connection, spans)).padEnd(WHO_WIDTH);
+  const version = connection.tls?.version ?? '';
+  const tail = `${formatDuration(span.endUnixUs - span.startUnixUs).padStart(9)}  ${formatBytes(bytes).padStart(8)}   ${protocol}${version === '' ? '' : ` TLS${version}`}`;
   const failure = error === '' ? '' : `  ${error}`;
 
-  let request = printable(`${exchange.method || '?'} ${span.summary}`);
-  const columns = style.columns();
-  if (columns !== undefined) {
-    const others = time.length + 2 + who.length + 1 + 2 + 3 + tail.length + failure.length;
-    const room = Math.max(MIN_REQUEST_WIDTH, columns - others);
+  const result = printable(outcome).padStart(OUTCOME_WIDTH);
+  let request = printable(columns.request);
+  let width = REQUEST_WIDTH + OUTCOME_WIDTH - result.length;
+  const available = style.columns();
+  if (available !== undefined) {
+    const others = time.length + 2 + who.length + 1 + 2 + result.length + tail.length + failure.length;
+    const room = Math.max(MIN_REQUEST_WIDTH, available - others);
     if (request.length > room) request = `${request.slice(0, room - 1)}…`;
-    request = request.padEnd(Math.min(REQUEST_WIDTH, room));
-  } else {
-    request = request.padEnd(REQUEST_WIDTH);
+    width = Math.min(width, room);
   }
-  if (!style.color) return `${time}  ${who} ${request}  ${status.padStart(3)}${tail}${failure}`;
+  request = request.padEnd(width);
+  if (!style.color) return `${time}  ${who} ${request}  ${result}${tail}${failure}`;
   return (
-    `${paint(DIM, time)}  ${paint(CYAN, who)} ${request}  ${paint(statusColor(exchange.statusCode), status.padStart(3))}` +
+    `${paint(DIM, time)}  ${paint(CYAN, who)} ${request}  ${paint(color, result)}` +
     `${tail}${failure === '' ? '' : paint(RED, failure)}`
   );
+}
+
+function whoAskedWhom({ client, server }: Connection, spans: readonly Span[]): string {
+  let from = client.address;
+  let to = `${server.address.includes(':') ? `[${server.address}]` : server.address}:${server.port}`;
+  for (const span of spans) {
+    if (span.kind === SpanKind.CLIENT) {
+      from = span.resource.name;
+      if (span.peerName !== '') to = span.peerName;
+    } else to = span.resource.name;
+  }
+  return `${from} -> ${to}`;
+}
+
+/** Why it failed or is not whole, empty when neither. */
+function errorOf(spans: readonly Span[]): string {
+  let error = '';
+  for (const { count, keys, values } of spans) {
+    for (let i = 0; i < count; i++) {
+      if (keys[i] === KEY.errorType) return String(values[i]);
+      if (keys[i] === KEY.incomplete) error = String(values[i]);
+    }
+  }
+  return error;
 }
 
 function paint(parameters: string, text: string): string {
@@ -135,13 +204,6 @@ export function formatBytes(bytes: number): string {
   if (bytes < 999_950) return `${(bytes / 1e3).toFixed(1)} kB`;
   if (bytes < 999_950_000) return `${(bytes / 1e6).toFixed(1)} MB`;
   return `${(bytes / 1e9).toFixed(1)} GB`;
-}
-
-function protocol(exchange: HttpExchange): string {
-  const { tls } = exchange.connection;
-  const version =
-    exchange.version === '1.0' ? 'h1.0' : exchange.version.startsWith('1') ? 'h1' : `h${exchange.version}`;
-  return tls === undefined || tls.version === '' ? version : `${version} TLS${tls.version}`;
 }
 
 /** Control characters, and those that change the direction of text, as escapes. */

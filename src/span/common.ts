@@ -141,9 +141,16 @@ export class Common {
 
   resourceOf(connection: Connection, end: 'client' | 'server'): Resource {
     const endpoint = connection[end];
-    const known = endpoint.socket === 0 ? undefined : this.resources.resourceOf(endpoint.socket);
     // A client's port says nothing, and there are many.
-    return known ?? this.unknown.resourceOf(endpoint.address, end === 'server' ? endpoint.port : 0);
+    return (
+      this.processOf(connection, end) ?? this.unknown.resourceOf(endpoint.address, end === 'server' ? endpoint.port : 0)
+    );
+  }
+
+  /** The process at that end, when it is on this machine and known. */
+  processOf(connection: Connection, end: 'client' | 'server'): Resource | undefined {
+    const { socket } = connection[end];
+    return socket === 0 ? undefined : this.resources.resourceOf(socket);
   }
 }
 

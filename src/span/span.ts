@@ -42,6 +42,8 @@ export class Span {
   readonly values: AttributeValue[] = [];
   /** What a person reads of it: for HTTP the redacted target, for SQL the summary of the statement. */
   summary = '';
+  /** For people: the other end's process, when it is here and no span stands for it. */
+  peerName = '';
 
   get traceId(): string {
     return this.ids.toString('hex', TRACE_ID, SPAN_ID);
@@ -89,6 +91,7 @@ export class Span {
     copy.shared = this.shared;
     copy.sharedToo = this.sharedToo;
     copy.summary = this.summary;
+    copy.peerName = this.peerName;
     for (let i = 0; i < this.count; i++) copy.set(this.keys[i]!, this.values[i]!);
     return copy;
   }

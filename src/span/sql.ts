@@ -96,6 +96,7 @@ export class SqlSpans {
       else span.hasParent = false;
       span.kind = SpanKind.CLIENT;
       span.resource = common.resourceOf(connection, 'client');
+      span.peerName = wantServer ? '' : (common.processOf(connection, 'server')?.name ?? '');
       state.client = currentSqlSide(state.client, exchange, 'client');
       span.shared = state.client.block;
       this.finish(span, exchange, name, error, startUnixUs, endUnixUs);

@@ -238,7 +238,10 @@ suite('outputs', () => {
       json: false,
       args: ['--output', 'console', '--cgroup', cgroup.path],
     });
-    await agent.running.waitFor('stderr', /no HTTP request yet; watching the processes below .*\n.*curl.*\n.*doctor/);
+    await agent.running.waitFor(
+      'stderr',
+      /no HTTP request or SQL statement yet; watching the processes below .*\n.*curl.*\n.*doctor/,
+    );
     assert.equal(agent.running.stdout, '');
     await ask(cgroup, server, 1);
     await agent.running.waitFor('stdout', /\/bytes\/0/);
@@ -254,7 +257,8 @@ suite('outputs', () => {
     const busy = await startAgent(cleanup, { json: false, args: ['--output', 'console', '--cgroup', cgroup.path] });
     await ask(cgroup, server, 1);
     await sleep(2000);
-    for (const agent of [silent, busy]) assert.doesNotMatch((await agent.stop()).stderr, /no HTTP request yet/);
+    for (const agent of [silent, busy])
+      assert.doesNotMatch((await agent.stop()).stderr, /no HTTP request or SQL statement yet/);
   });
 
   test('two agents at once see the same', async (t) => {

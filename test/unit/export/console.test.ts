@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
-import type { HttpExchange } from '../../../src/exchange/exchange.ts';
+import type { HttpExchange, SqlExchange } from '../../../src/exchange/exchange.ts';
 import {
   type ConsoleStyle,
   consoleStyle,
@@ -10,7 +10,7 @@ import {
   formatExchange,
 } from '../../../src/export/console.ts';
 import { defaultOutputs } from '../../../src/export/create.ts';
-import { builder, connection, exchange, tls } from '../span/fixtures.ts';
+import { builder, connection, exchange, mysqlExchange, sqlExchange, statement, tls } from '../span/fixtures.ts';
 
 const piped: ConsoleStyle = { color: false, columns: () => undefined };
 const terminal = (columns: number): ConsoleStyle => ({ color: false, columns: () => columns });
@@ -104,6 +104,54 @@ describe('console', () => {
       [3e9, '3.0 GB'],
     ];
     for (const [bytes, text] of sizes) assert.equal(formatBytes(bytes), text);
+  });
+});
+
+describe('console: SQL', () => {
+  const show = (each: SqlExchange, style = piped) =>
+    formatExchange(each, builder().build(each), style).replace(/^\d\d:\d\d:\d\d\.\d{3} {2}/, '');
+
+  it('stands in the columns of HTTP', () => {
+    const secure = connection({ tls: tls(), server: { port: 5432 } });
+    assert.deepEqual(
+      [
+        line({ connection: connection({ tls: tls() }) }),
+        show(sqlExchange({ connection: secure })),
+        show(mysqlExchange({ failed: true, statusCode: '1146', returnedRows: -1, namespace: '' })),
+        show(mysqlExchange({ system: 'mariadb', returnedRows: 0, affectedRows: 1, batchSize: 2 })),
+        show(sqlExchange({ statement: undefined, returnedRows: -1, incomplete: 'connection_reset' })),
+        show(sqlExchange({ statement: statement({ summary: 'BEGIN' }), returnedRows: -1 })),
+        show(sqlExchange({ connection: connection({ client: { socket: 0 } }), returnedRows: 1_000_000 })),
+        show(sqlExchange({ connection: connection({ server: { socket: 0 } }), incomplete: 'gap' })),
+      ],
+      [
+        'curl -> nginx            GET /orders/17                        200   250 us    1.2 kB   h1 TLS1.3',
+        'curl -> nginx            SELECT orders  (shop)              3 rows   1.3 ms     842 B   pg TLS1.3',
+        'curl -> nginx            SELECT orders                        1146   1.3 ms     842 B   mysql',
+        'curl -> nginx            BATCH SELECT orders  (shop)         1 row   1.3 ms     842 B   mariadb',
+        'curl -> nginx            ?  (shop)                               -   1.3 ms     842 B   pg  connection_reset',
+        'curl -> nginx            BEGIN  (shop)                          ok   1.3 ms     842 B   pg',
+        '192.0.2.1 -> nginx       SELECT orders  (shop)        1000000 rows   1.3 ms     842 B   pg',
+        'curl -> 198.51.100.2:80  SELECT orders  (shop)                   -   1.3 ms     842 B   pg  gap',
+      ],
+    );
+  });
+
+  it('cuts a long summary on a terminal only, and colours what failed', () => {
+    const long = sqlExchange({ statement: statement({ summary: `SELECT ${'t '.repeat(100)}` }) });
+    assert.ok(show(long).includes('t t t   (shop)'));
+    assert.equal(show(long, terminal(100)).length + '00:00:00.000  '.length, 100);
+    const failed = sqlExchange({ failed: true, statusCode: '42P01' });
+    const coloured = show(failed, { color: true, columns: () => undefined });
+    assert.ok(coloured.includes('\x1b[31m42P01\x1b[0m'));
+    assert.equal(stripVTControlCharacters(coloured).replace(/^[\d:.]+ {2}/, ''), show(failed));
+  });
+
+  it('lets no control character through', () => {
+    const text = show(
+      sqlExchange({ namespace: 'a\x1b]0;x\x07', statement: statement({ summary: 'SELECT "\x9b31m"' }) }),
+    );
+    assert.doesNotMatch(text, /\p{Cc}/u);
   });
 });
 

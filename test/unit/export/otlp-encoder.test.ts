@@ -9,7 +9,16 @@ import { ReadableSpans } from '../../../src/export/readable-span.ts';
 import { AttributeBlock, AttributeKey } from '../../../src/span/attributes.ts';
 import type { AttributeValue, Resource } from '../../../src/span/resource.ts';
 import { Span } from '../../../src/span/span.ts';
-import { builder, connection, exchange, headers, tls } from '../span/fixtures.ts';
+import {
+  builder,
+  connection,
+  exchange,
+  headers,
+  mysqlExchange,
+  sqlExchange,
+  statement,
+  tls,
+} from '../span/fixtures.ts';
 import { decodeRequest, spansOf } from './decode.ts';
 
 const SCOPE = { name: 'wirespan', version: '1.2.3' };
@@ -51,6 +60,23 @@ function examples(): Span[] {
   ]) {
     for (const span of spans.build(each)) made.push(span.clone());
   }
+  const again = statement({ text: `SELECT ${'x, '.repeat(500)}?`, truncated: true });
+  for (const each of [
+    sqlExchange({ statement: again }),
+    // The second time its attributes are a block of their own.
+    sqlExchange({ statement: again, failed: true, statusCode: '42P01', returnedRows: -1, responseBytes: 2 ** 33 }),
+    mysqlExchange({
+      connection: connection({ tls: tls() }),
+      batchSize: 3,
+      affectedRows: 2,
+      batchIndex: 1,
+      batchCount: 2,
+    }),
+    mysqlExchange({ statement: undefined, incomplete: 'connection_reset', endUs: 0, system: 'mariadb' }),
+  ]) {
+    for (const span of spans.build(each)) made.push(span.clone());
+  }
+  assert.ok(made.some((span) => span.sharedToo !== undefined));
   return made;
 }
 
@@ -93,10 +119,10 @@ describe('OTLP encoder', () => {
 
   it('means the same as the official serializer', () => {
     const spans = examples();
-    assert.equal(spans.length, 10);
+    assert.equal(spans.length, 14);
     const ours = decodeRequest(encode(spans));
     assert.deepEqual(ours, decodeRequest(official(spans)));
-    assert.equal(spansOf(ours).length, 10);
+    assert.equal(spansOf(ours).length, 14);
     // And the second time, when everything that repeats comes from caches.
     const encoder = new OtlpEncoder(SCOPE);
     for (const each of spans) encoder.add(each, NO_LIMIT);

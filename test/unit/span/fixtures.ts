@@ -1,7 +1,8 @@
-import type { HttpExchange } from '../../../src/exchange/exchange.ts';
+import type { HttpExchange, SqlExchange } from '../../../src/exchange/exchange.ts';
 import type { Connection } from '../../../src/flow/connection.ts';
 import { defaultHttpSpanOptions, SpanBuilder, type SpanBuilderOptions } from '../../../src/span/builder.ts';
 import type { Resource } from '../../../src/span/resource.ts';
+import type { SqlStatement } from '../../../src/sql/statement.ts';
 import { identityClock } from '../../../src/telemetry/clock.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 
@@ -65,6 +66,65 @@ export function exchange(changes: Partial<HttpExchange> = {}): HttpExchange {
     incomplete: undefined,
     ...changes,
   };
+}
+
+/** A statement that reads one table. */
+export function statement(changes: Partial<SqlStatement> = {}): SqlStatement {
+  return {
+    text: 'SELECT * FROM orders WHERE id = ?',
+    truncated: false,
+    summary: 'SELECT orders',
+    operation: 'SELECT',
+    collection: 'orders',
+    storedProcedure: '',
+    traceparent: '',
+    tracestate: '',
+    ignored: false,
+    effect: undefined,
+    ...changes,
+  };
+}
+
+/** Asks PostgreSQL at its own port for three rows, within a transaction. */
+export function sqlExchange(changes: Partial<SqlExchange> = {}): SqlExchange {
+  return {
+    protocol: 'postgresql',
+    connection: connection({ server: { port: 5432 } }),
+    system: 'postgresql',
+    statement: statement(),
+    namespace: 'shop',
+    prepared: false,
+    batchSize: 1,
+    batchIndex: 0,
+    batchCount: 1,
+    transaction: 'active',
+    traceparent: '',
+    tracestate: '',
+    statusCode: '',
+    failed: false,
+    startUs: 1_700_000_000_000_000.5,
+    responseStartUs: 1_700_000_000_000_100.5,
+    firstRowUs: 1_700_000_000_000_150.5,
+    endUs: 1_700_000_000_001_250.5,
+    returnedRows: 3,
+    affectedRows: -1,
+    requestBytes: 40,
+    responseBytes: 842,
+    traceOffset: 100,
+    streamOffset: 100,
+    incomplete: undefined,
+    ...changes,
+  };
+}
+
+/** The same of MySQL. */
+export function mysqlExchange(changes: Partial<SqlExchange> = {}): SqlExchange {
+  return sqlExchange({
+    protocol: 'mysql',
+    system: 'mysql',
+    connection: connection({ server: { port: 3306 } }),
+    ...changes,
+  });
 }
 
 export function builder(options: Partial<SpanBuilderOptions> = {}): SpanBuilder {
