@@ -8,7 +8,7 @@ const { values, positionals } = parseArgs({
   options: {
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '6' },
-    exchanges: { type: 'string', default: '200000' },
+    exchanges: { type: 'string', default: '1000000' },
     json: { type: 'boolean', default: false },
   },
 });
