@@ -124,6 +124,27 @@ test('values arrive under the names of the program, header names in lower case',
   assert.equal(config.limits.reassemblyHoleUs, 5);
 });
 
+test('patterns arrive compiled, also when the file is merged with other layers', () => {
+  const { sql } = parseConfig('sql: {ignore: ["^begin$"], min_duration_us: 5}\n', 'w.yaml', {
+    above: { outputs: ['none'] },
+  });
+  assert.deepEqual(
+    sql.ignore.map((pattern) => [pattern.test('BEGIN'), pattern.test('BEGIN;')]),
+    [[true, false]],
+  );
+  assert.deepEqual(
+    { ...sql, ignore: [] },
+    {
+      rawText: false,
+      maxTextBytes: 2048,
+      ignore: [],
+      minDurationUs: 5,
+      captureReturnedRows: true,
+      captureOperationAndCollection: false,
+    },
+  );
+});
+
 test('the file goes before what is below it, and behind what is above it', () => {
   const config = parseConfig('log: {level: warn}\noutputs: [none]\n', 'w.yaml', {
     below: { log: { level: 'error', format: 'json' }, outputs: ['otlp'], export: { batch_spans: 7 } },

@@ -71,6 +71,10 @@ describe('http spans', () => {
     assert.deepEqual(kinds(1, 0), [SpanKind.CLIENT]);
     assert.deepEqual(kinds(0, 2), [SpanKind.SERVER]);
     assert.deepEqual(kinds(0, 0), [SpanKind.SERVER]);
+    const [replayed, ...more] = builder({ perspective: 'replay' }).build(exchange());
+    assert.equal(replayed!.kind, SpanKind.SERVER);
+    assert.equal(replayed!.parentSpanId, '', 'there is no CLIENT span to be the child of');
+    assert.equal(more.length, 0);
   });
 
   it('calls ends without an owner unknown_service when live, by their address in replay', () => {
