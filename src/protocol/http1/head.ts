@@ -32,11 +32,26 @@ const START_PROBED_BYTES = 512;
 const PLAIN_DIGITS = 15;
 /** A carry that grew beyond this is not kept for the next message. */
 const CARRY_KEPT_BYTES = 4096;
+/** Longer blocks of fields are not remembered; nor any more once so many in a row were not like the one before. */
+const REMEMBERED_BYTES = 2048;
+const MISSES = 4;
+
+/** The fields of a message that was read whole, which the next one of its connection often repeats byte for byte. */
+interface RememberedFields {
+  bytes: Buffer;
+  /** 0: nothing is remembered. */
+  length: number;
+  headers: ReadonlyMap<string, readonly string[]>;
+  plainLength: number;
+  contentLength: string | undefined;
+  transferEncoding: string | undefined;
+  expectsContinue: boolean;
+}
 
 /**
  * Reads the head of a message (start line and fields up to the empty line), line by line: a line that lies within one call
  * is parsed where it stands; only a line that is cut by the end of a call is copied, into the carry. So the memory held is
- * that of one line, however long the head is.
+ * that of one line, however long the head is. Fields that are the same bytes as those of the message before are not read again.
  *
  * Tolerant where peers are (RFC 9112 section 2.2): a line ends in LF with or without CR, blanks before a colon are ignored,
  * a line without a colon is passed over and counted in `badLines`.
@@ -66,6 +81,8 @@ export class HeadReader {
   private lastField: KnownField | undefined;
   private carry = NO_BYTES;
   private carried = 0;
+  private remembered: RememberedFields | undefined;
+  private misses = 0;
 
   constructor(isRequest: boolean, table: FieldTable, maxBytes: number) {
     this.isRequest = isRequest;
@@ -75,7 +92,7 @@ export class HeadReader {
 
   /** Bytes of memory held between calls. */
   get heldBytes(): number {
-    return this.carry.length;
+    return this.carry.length + (this.remembered?.bytes.length ?? 0);
   }
 
   /** Makes ready for the next message. */
@@ -99,6 +116,7 @@ export class HeadReader {
   release(): void {
     this.begin();
     this.carry = NO_BYTES;
+    this.remembered = undefined;
   }
 
   /**
@@ -107,8 +125,14 @@ export class HeadReader {
    * @returns the position behind what was read: the body's first byte when HEAD_DONE
    */
   consume(bytes: Buffer, start: number, end: number): number {
+    // Where the fields begin, when all of them are in this call.
+    let fieldsStart = -1;
     let position = start;
     while (position < end) {
+      if (this.started && position > start && fieldsStart < 0 && this.headBytes === position - start) {
+        if (this.recall(bytes, position, end)) return position + this.remembered!.length;
+        fieldsStart = position;
+      }
       let lineEnd = position;
       let colon = -1;
       for (; lineEnd < end; lineEnd++) {
@@ -130,9 +154,53 @@ export class HeadReader {
       if (this.carried === 0) this.outcome = this.line(bytes, position, lineEnd, colon);
       else this.outcome = this.carriedLine(bytes, position, lineEnd);
       position = lineEnd + 1;
-      if (this.outcome !== HEAD_MORE) return position;
+      if (this.outcome !== HEAD_MORE) {
+        if (fieldsStart >= 0 && this.outcome === HEAD_DONE) this.remember(bytes, fieldsStart, position);
+        return position;
+      }
     }
     return position;
+  }
+
+  /** Takes the fields of the message before, when the same bytes stand here. */
+  private recall(bytes: Buffer, start: number, end: number): boolean {
+    const { remembered } = this;
+    if (remembered === undefined || remembered.length === 0) return false;
+    const { length } = remembered;
+    if (this.headBytes + length > this.maxBytes || start + length > end) return false;
+    if (remembered.bytes.compare(bytes, start, start + length, 0, length) !== 0) return false;
+    this.misses = 0;
+    this.headBytes += length;
+    this.headers = remembered.headers;
+    this.plainLength = remembered.plainLength;
+    this.contentLength = remembered.contentLength;
+    this.transferEncoding = remembered.transferEncoding;
+    this.expectsContinue = remembered.expectsContinue;
+    this.outcome = HEAD_DONE;
+    return true;
+  }
+
+  private remember(bytes: Buffer, start: number, end: number): void {
+    const length = end - start;
+    if (this.misses >= MISSES || this.badLines > 0 || length > REMEMBERED_BYTES) {
+      if (this.remembered !== undefined) this.remembered.length = 0;
+      return;
+    }
+    this.misses++;
+    let { remembered } = this;
+    if (remembered === undefined || remembered.bytes.length < length) {
+      // Not at the first message: most connections that have one have no second.
+      if (this.misses === 1) return;
+      remembered = { ...this.fields(), bytes: Buffer.allocUnsafeSlow(length), length: 0 };
+      this.remembered = remembered;
+    } else Object.assign(remembered, this.fields());
+    bytes.copy(remembered.bytes, 0, start, end);
+    remembered.length = length;
+  }
+
+  private fields(): Omit<RememberedFields, 'bytes' | 'length'> {
+    const { headers, plainLength, contentLength, transferEncoding, expectsContinue } = this;
+    return { headers, plainLength, contentLength, transferEncoding, expectsContinue };
   }
 
   private append(bytes: Buffer, start: number, end: number): void {
