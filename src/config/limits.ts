@@ -15,8 +15,13 @@ export interface Limits {
   reassemblyHoleUs: number;
   /** Bytes that a segment may lie ahead of what was seen last, or behind it, and still belong to the stream. */
   reassemblyWindowBytes: number;
-  /** A connection without packets is forgotten after this time. */
+  /**
+   * A connection without packets is forgotten after this time. Long: pools keep connections for many hours, and what is inside TLS cannot
+   * be read again once its keys are gone.
+   */
   idleUs: number;
+  /** The same for one that has carried no data yet. */
+  unusedUs: number;
   /** A connection that its client, or its server, has closed for its part ends after this time without packets. */
   clientClosedUs: number;
   serverClosedUs: number;
@@ -88,7 +93,8 @@ export const defaultLimits: Limits = {
   reassemblyPiecesPerDirection: 4096,
   reassemblyHoleUs: 2_000_000,
   reassemblyWindowBytes: 64 * 1024 * 1024,
-  idleUs: 3_600_000_000,
+  idleUs: 86_400_000_000,
+  unusedUs: 3_600_000_000,
   clientClosedUs: 300_000_000,
   serverClosedUs: 10_000_000,
   lingerUs: 5_000_000,

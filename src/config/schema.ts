@@ -45,6 +45,7 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   clientClosedUs: 'A connection that its client has closed for its part ends after this time without packets.',
   serverClosedUs: 'A connection that its server has closed for its part ends after this time without packets.',
   idleUs: 'A connection without packets is forgotten after this time.',
+  unusedUs: 'The same for one that has carried no data yet.',
   tlsPendingBytesPerConnection: 'Bytes of TLS records of one connection that wait for its secret.',
   tlsPendingBytes: 'Bytes of TLS records of all connections that wait for a secret.',
   tlsPendingUs: 'How long TLS records wait for their secret.',

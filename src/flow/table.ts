@@ -133,7 +133,7 @@ export class FlowTable {
   tick(timeUs: number): void {
     const { limits } = this.options;
     for (const half of this.shared.reassembly.holes) if (half.expire(timeUs) > timeUs) break;
-    this.endSilent(this.embryonic, limits.idleUs, 'idle', timeUs);
+    this.endSilent(this.embryonic, limits.unusedUs, 'idle', timeUs);
     this.endSilent(this.active, limits.idleUs, 'idle', timeUs);
     this.endSilent(this.halfClosed[FROM_CLIENT], limits.clientClosedUs, 'fin', timeUs);
     this.endSilent(this.halfClosed[FROM_SERVER], limits.serverClosedUs, 'fin', timeUs);

@@ -349,7 +349,7 @@ describe('FlowTable: holes', () => {
 
 describe('FlowTable: time and room', () => {
   it('ends idle connections and forgets closed ones', () => {
-    const flows = new FlowHarness({ idleUs: 10_000_000, lingerUs: 1_000_000 });
+    const flows = new FlowHarness({ idleUs: 10_000_000, unusedUs: 10_000_000, lingerUs: 1_000_000 });
     flows.client({ seq: 1, payload: 'a', srcPort: 1, timeUs: 0 });
     flows.client({ seq: 1, payload: 'a', srcPort: 2, timeUs: 1 });
     flows.client({ seq: 2, payload: 'b', srcPort: 1, timeUs: 5_000_000 });
