@@ -1,17 +1,16 @@
+import { type TraceContext, traceContextOf } from './commenter.ts';
+import type { BackslashRule } from './lexer.ts';
+import { type Scanned, Scanner, UNKNOWN } from './scanner.ts';
 import type { SqlDialect, SqlStatement } from './statement.ts';
+import { TextTable } from './text-table.ts';
+
+export type { BackslashRule } from './lexer.ts';
 
 /**
  * How the bytes of a text stand for characters. `unsafe`: a client encoding whose multi-byte characters may contain ASCII bytes
  * (SJIS, BIG5, GBK, GB18030, UHC, JOHAB), so that nobody can say where a literal ends: no text leaves.
  */
 export type TextEncoding = 'utf8' | 'latin1' | 'unsafe';
-
-/**
- * What a backslash means in a plain '...' literal of this session. PostgreSQL says it in ParameterStatus
- * (standard_conforming_strings on: `literal`, off: `escape`), MySQL in SERVER_STATUS_NO_BACKSLASH_ESCAPES of every OK and EOF packet.
- * While it is `unknown`, a text whose literals would end elsewhere under the other rule has no text.
- */
-export type BackslashRule = 'escape' | 'literal' | 'unknown';
 
 export interface SqlAnalyserOptions {
   readonly dialect: SqlDialect;
@@ -26,16 +25,41 @@ export interface SqlAnalyserOptions {
   readonly cacheTextBytes?: number;
 }
 
-/** Finds out what may be said of SQL texts, once per distinct text. */
+/** What the cache holds at most: so many texts of so many bytes, each with the statements it has. */
+const DEFAULT_CACHE_ENTRIES = 2048;
+const DEFAULT_CACHE_TEXT_BYTES = 8192;
+/** Texts seen once: a text is remembered when it comes again, else texts that never do would push out those that always do. */
+const SEEN_ONCE = 4096;
+
+const backslashSeeds = { escape: 0, literal: 1, unknown: 2 } as const;
+const NO_STATEMENTS: readonly SqlStatement[] = [];
+const UNSAFE: readonly SqlStatement[] = [UNKNOWN];
+
+/** Finds out what may be said of SQL texts, once per distinct text. One per dialect and configuration serves all connections. */
 export class SqlAnalyser {
+  private readonly scanner: Scanner;
+  private readonly table: TextTable<Scanned>;
+  private readonly cacheTextBytes: number;
+  private readonly seen = new Uint32Array(SEEN_ONCE);
+
   constructor(options: SqlAnalyserOptions) {
-    void options;
+    const entries = options.cacheEntries ?? DEFAULT_CACHE_ENTRIES;
+    this.scanner = new Scanner({
+      ...options,
+      // A pattern with the g or y flag would remember where it matched last.
+      ignore: options.ignore.map((pattern) => new RegExp(pattern.source, pattern.flags.replaceAll(/[gy]/g, ''))),
+      sharedStatements: entries,
+    });
+    this.table = new TextTable(entries);
+    this.cacheTextBytes = options.cacheTextBytes ?? DEFAULT_CACHE_TEXT_BYTES;
   }
 
   /**
    * Splits a text into its statements and analyses each. Never throws.
    * @param bytes the text is bytes[start..end) without a terminator; borrowed for the call
-   * @returns the statements in source order, empty ones left out; [] when there are none (only comments and semicolons)
+   * @param backslash what the session said last, see BackslashRule
+   * @returns the statements in source order, empty ones left out; [] when there are none (only comments and semicolons). Of a text
+   *   that becomes doubtful the last statement is what cannot be told apart any more.
    */
   analyse(
     bytes: Buffer,
@@ -44,8 +68,8 @@ export class SqlAnalyser {
     encoding: TextEncoding,
     backslash: BackslashRule = 'unknown',
   ): readonly SqlStatement[] {
-    const statement = this.analyseOne(bytes, start, end, encoding, backslash);
-    return statement === undefined ? [] : [statement];
+    if (encoding === 'unsafe') return start < end ? UNSAFE : NO_STATEMENTS;
+    return this.cached(bytes, start, end, encoding === 'latin1', backslash, true);
   }
 
   /** The same of a text that the protocol says is exactly one statement (Parse, COM_STMT_PREPARE): it is never split. */
@@ -54,21 +78,71 @@ export class SqlAnalyser {
     start: number,
     end: number,
     encoding: TextEncoding,
-    _backslash: BackslashRule = 'unknown',
+    backslash: BackslashRule = 'unknown',
   ): SqlStatement | undefined {
-    if (end <= start || encoding === 'unsafe') return undefined;
-    const operation = /^\s*([a-z]+)/i.exec(bytes.toString('latin1', start, Math.min(end, start + 64)))?.[1] ?? '';
-    return {
-      text: '',
-      truncated: false,
-      summary: operation,
-      operation,
-      collection: '',
-      storedProcedure: '',
-      traceparent: '',
-      tracestate: '',
-      ignored: false,
-      effect: undefined,
-    };
+    if (encoding === 'unsafe') return start < end ? UNKNOWN : undefined;
+    return this.cached(bytes, start, end, encoding === 'latin1', backslash, false)[0];
   }
+
+  private cached(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    latin1: boolean,
+    backslash: BackslashRule,
+    split: boolean,
+  ): readonly SqlStatement[] {
+    const seed = backslashSeeds[backslash] * 4 + (latin1 ? 2 : 0) + (split ? 1 : 0);
+    const comment = trailingComment(bytes, start, end);
+    if (comment > start) {
+      // A text that was read without doubt ends outside of everything, so what follows it is a comment indeed.
+      const before = this.lookUp(bytes, start, comment, seed, latin1, backslash, split);
+      if (before.sure) return withContext(before.statements, traceContextOf(bytes, comment, end));
+    }
+    return this.lookUp(bytes, start, end, seed, latin1, backslash, split).statements;
+  }
+
+  private lookUp(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    seed: number,
+    latin1: boolean,
+    backslash: BackslashRule,
+    split: boolean,
+  ): Scanned {
+    if (end - start > this.cacheTextBytes) return this.scanner.scan(bytes, start, end, latin1, backslash, split);
+    const hash = this.table.hash(bytes, start, end, seed);
+    const known = this.table.find(hash, seed, bytes, start, end);
+    if (known !== undefined) return known;
+    const scanned = this.scanner.scan(bytes, start, end, latin1, backslash, split);
+    const place = (hash >>> 8) & (SEEN_ONCE - 1);
+    if (this.seen[place] === hash) this.table.add(hash, seed, bytes, start, end, scanned);
+    else this.seen[place] = hash;
+    return scanned;
+  }
+}
+
+function withContext(statements: readonly SqlStatement[], context: TraceContext | undefined): readonly SqlStatement[] {
+  const last = statements.at(-1);
+  if (context === undefined || last === undefined) return statements;
+  return [...statements.slice(0, -1), { ...last, ...context }];
+}
+
+/**
+ * Where the comment begins that a text seems to end with, -1 when it does not: sqlcommenter puts one of its own at the end of every
+ * text, which must not make each text a new one.
+ */
+function trailingComment(bytes: Buffer, start: number, end: number): number {
+  let at = end - 1;
+  while (at > start && bytes[at]! <= 0x20) at--;
+  if (at < start + 4 || bytes[at] !== 0x2f || bytes[at - 1] !== 0x2a) return -1;
+  for (let open = at - 3; open >= start; open--) {
+    // Another end of a comment before its begin: not of this simple form.
+    if (bytes[open] === 0x2a && bytes[open + 1] === 0x2f) return -1;
+    if (bytes[open] !== 0x2f || bytes[open + 1] !== 0x2a) continue;
+    const marker = bytes[open + 2];
+    return marker === 0x21 || marker === 0x4d ? -1 : open;
+  }
+  return -1;
 }

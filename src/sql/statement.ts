@@ -6,7 +6,12 @@ export type SessionEffect =
   /** MySQL: `USE name`. */
   | { readonly kind: 'use'; readonly database: string }
   /** PostgreSQL: `SET search_path TO first, ...`; empty when it is reset or set to its default. */
-  | { readonly kind: 'search_path'; readonly schema: string };
+  | {
+      readonly kind: 'search_path';
+      readonly schema: string;
+      /** SET LOCAL: until the transaction ends; without one it has no effect. */
+      readonly local?: true;
+    };
 
 /**
  * What may be said of one SQL statement. Made once per distinct text and shared by all exchanges that run it. An empty string

@@ -1,0 +1,38 @@
+/** What a comment of sqlcommenter carries. */
+export interface TraceContext {
+  traceparent: string;
+  tracestate: string;
+}
+
+const KEY = Buffer.from('traceparent');
+/** Comments that are longer are not looked into. */
+const MAX_COMMENT_BYTES = 8192;
+/** W3C Trace Context, "traceparent Header Field Values". */
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[\x21-\x7e]{0,64})?$/;
+/** "tracestate Header": printable ASCII; 512 characters are what every participant must pass on. */
+const TRACESTATE = /^[\x20-\x7e]{1,512}$/;
+
+/**
+ * The trace context in a comment bytes[start..end), undefined when it has none. "sqlcommenter specification": key='value' pairs
+ * separated by commas, the values URL-encoded, then their quotes escaped by a backslash.
+ */
+export function traceContextOf(bytes: Buffer, start: number, end: number): TraceContext | undefined {
+  if (end - start > MAX_COMMENT_BYTES || end - start < KEY.length) return undefined;
+  const comment = bytes.subarray(start, end);
+  if (!comment.includes(KEY)) return undefined;
+  const text = comment.toString('latin1');
+  const traceparent = pairValue(text, 'traceparent');
+  if (!TRACEPARENT.test(traceparent)) return undefined;
+  const tracestate = pairValue(text, 'tracestate');
+  return { traceparent, tracestate: TRACESTATE.test(tracestate) ? tracestate : '' };
+}
+
+function pairValue(comment: string, key: string): string {
+  const quoted = new RegExp(`(?:^|[\\s,*])${key}\\s*=\\s*'((?:[^'\\\\]|\\\\.)*)'`).exec(comment)?.[1];
+  if (quoted === undefined) return '';
+  try {
+    return decodeURIComponent(quoted.replaceAll(/\\(.)/g, '$1'));
+  } catch {
+    return '';
+  }
+}

@@ -1,0 +1,237 @@
+import { isUtf8 } from 'node:buffer';
+import { Blocks } from './blocks.ts';
+import { type TraceContext, traceContextOf } from './commenter.ts';
+import { Effects } from './effect.ts';
+import { type BackslashRule, type Lexer, Token } from './lexer.ts';
+import { MysqlLexer } from './mysql-lexer.ts';
+import { PostgresLexer } from './postgres-lexer.ts';
+import { Sanitiser } from './sanitiser.ts';
+import { SharedStatements } from './shared-statements.ts';
+import type { SqlDialect, SqlStatement } from './statement.ts';
+import { Summary } from './summary.ts';
+
+export interface ScannerOptions {
+  readonly dialect: SqlDialect;
+  readonly maxTextBytes: number;
+  readonly rawText: boolean;
+  readonly ignore: readonly RegExp[];
+  readonly sharedStatements: number;
+}
+
+/** What one text holds. */
+export interface Scanned {
+  readonly statements: readonly SqlStatement[];
+  /** Read to its end without doubt. */
+  readonly sure: boolean;
+}
+
+/** A statement of which nothing may be said. */
+export const UNKNOWN: SqlStatement = {
+  text: '',
+  truncated: false,
+  summary: '',
+  operation: '',
+  collection: '',
+  storedProcedure: '',
+  traceparent: '',
+  tracestate: '',
+  ignored: false,
+  effect: undefined,
+};
+
+const SEMICOLON = 0x3b;
+
+/** Reads a text once from its beginning to its end and says what its statements are. Time is linear, memory is bounded by the output. */
+export class Scanner {
+  private readonly options: ScannerOptions;
+  private readonly lexer: Lexer;
+  private readonly sanitiser: Sanitiser;
+  private readonly summary = new Summary();
+  private readonly blocks: Blocks;
+  private readonly effects: Effects;
+  private readonly shared: SharedStatements;
+  private bytes: Buffer = Buffer.alloc(0);
+  private latin1 = false;
+  private context: TraceContext | undefined;
+  /** Tokens of the statement so far, where its text as written begins, and where it ends. */
+  private tokens = 0;
+  private rawStart = 0;
+  private rawEnd = 0;
+  private readonly text = (start: number, end: number) => this.decode(this.bytes, start, end);
+
+  constructor(options: ScannerOptions) {
+    this.options = options;
+    this.lexer = options.dialect === 'postgresql' ? new PostgresLexer() : new MysqlLexer();
+    this.sanitiser = new Sanitiser(options.dialect, options.maxTextBytes);
+    this.blocks = new Blocks(options.dialect);
+    this.effects = new Effects(options.dialect);
+    this.shared = new SharedStatements(options.sharedStatements);
+  }
+
+  /** @param split false: the text is one statement, whatever semicolons it has */
+  scan(bytes: Buffer, start: number, end: number, latin1: boolean, backslash: BackslashRule, split: boolean): Scanned {
+    const statements: SqlStatement[] = [];
+    const lexer = this.lexer;
+    this.bytes = bytes;
+    this.latin1 = latin1;
+    this.context = undefined;
+    lexer.begin(bytes, start, end, backslash, !latin1 && !isUtf8(bytes.subarray(start, end)));
+    this.beginStatement(start);
+    let sure = true;
+    for (;;) {
+      const kind = lexer.next();
+      if (kind === Token.SPACE) {
+        this.sanitiser.output.space(bytes, lexer.start, lexer.position);
+      } else if (kind === Token.COMMENT) {
+        this.comment(statements);
+      } else if (kind === Token.END || kind === Token.DOUBT) {
+        sure = kind === Token.END;
+        break;
+      } else if (split && lexer.character === SEMICOLON && this.blocks.ends) {
+        this.endStatement(statements);
+      } else {
+        this.token(kind);
+      }
+    }
+    this.lastStatement(statements, sure, end);
+    this.bytes = UNREFERENCED;
+    return { statements, sure };
+  }
+
+  private beginStatement(at: number): void {
+    this.sanitiser.begin();
+    this.summary.begin(this.bytes);
+    this.blocks.begin();
+    this.effects.begin();
+    this.tokens = 0;
+    this.rawStart = at;
+  }
+
+  private token(kind: number): void {
+    const { keyword, character, start, position } = this.lexer;
+    // A trailing semicolon of a text that is one statement makes none by itself.
+    if (character === SEMICOLON && this.tokens === 0) return;
+    this.tokens++;
+    this.rawEnd = position;
+    if (kind === Token.CODE_COMMENT) {
+      this.sanitiser.output.append(this.bytes, start, position);
+      this.tokens--;
+      return;
+    }
+    this.sanitiser.token(kind, keyword, character, this.bytes, start, position);
+    this.blocks.token(kind, keyword, character);
+    this.summary.token(kind, keyword, character, start, position);
+    this.effects.token(kind, keyword, character, start, position);
+  }
+
+  private comment(statements: SqlStatement[]): void {
+    this.sanitiser.output.comment();
+    const context = traceContextOf(this.bytes, this.lexer.start, this.lexer.position);
+    if (context === undefined) return;
+    // Behind the last semicolon it still belongs to the statement before: that is told when no other follows.
+    if (this.tokens > 0 || statements.length === 0) this.context = context;
+    else this.trailing = context;
+  }
+
+  private trailing: TraceContext | undefined;
+
+  private endStatement(statements: SqlStatement[]): void {
+    const { start, position } = this.lexer;
+    if (this.tokens > 0) {
+      this.rawEnd = position;
+      this.sanitiser.output.append(this.bytes, start, position);
+      this.adoptTrailing();
+      statements.push(this.statement());
+    }
+    this.context = undefined;
+    this.beginStatement(position);
+  }
+
+  /** A comment between two statements belongs to the second. */
+  private adoptTrailing(): void {
+    this.context ??= this.trailing;
+    this.trailing = undefined;
+  }
+
+  private lastStatement(statements: SqlStatement[], sure: boolean, end: number): void {
+    if (sure && this.tokens > 0) {
+      this.adoptTrailing();
+      statements.push(this.statement());
+    } else if (!sure) {
+      this.rawEnd = end;
+      this.trailing = undefined;
+      statements.push(this.doubtful());
+    }
+    const last = statements.at(-1);
+    if (this.trailing !== undefined && last !== undefined && last.traceparent === '') {
+      statements[statements.length - 1] = { ...last, ...this.trailing };
+    }
+    this.trailing = undefined;
+  }
+
+  private statement(): SqlStatement {
+    const output = this.sanitiser.output;
+    const effect = this.effects.result(this.text);
+    const length = output.wholeLength();
+    const sharable = effect === undefined && !output.truncated && !this.options.rawText;
+    const known = sharable ? this.shared.find(output.bytes, length, this.latin1) : undefined;
+    const made = known ?? this.make(this.decode(output.bytes, 0, length), output.truncated, effect);
+    if (sharable && known === undefined) this.shared.add(output.bytes, length, this.latin1, made);
+    return this.context === undefined ? made : { ...made, ...this.context };
+  }
+
+  private make(text: string, truncated: boolean, effect: SqlStatement['effect']): SqlStatement {
+    const { summary, operation, collection, storedProcedure } = this.summary.build(this.text);
+    const ignored = this.isIgnored(text === '' ? summary : text);
+    const shown = this.options.rawText ? this.raw() : this.cut(text, truncated);
+    return {
+      ...shown,
+      summary,
+      operation,
+      collection,
+      storedProcedure,
+      traceparent: '',
+      tracestate: '',
+      ignored,
+      effect,
+    };
+  }
+
+  /** What was read before the doubt is certain: the summary may say it. The text is not whole, so none leaves. */
+  private doubtful(): SqlStatement {
+    const made = this.make('', false, undefined);
+    return this.context === undefined ? made : { ...made, ...this.context };
+  }
+
+  private isIgnored(text: string): boolean {
+    for (const pattern of this.options.ignore) if (pattern.test(text)) return true;
+    return false;
+  }
+
+  /** The text as it was written, when that is asked for. */
+  private raw(): { text: string; truncated: boolean } {
+    const max = this.options.maxTextBytes;
+    let from = this.rawStart;
+    while (from < this.rawEnd && this.bytes[from]! <= 0x20) from++;
+    const to = Math.min(this.rawEnd, from + max);
+    const truncated = to < this.rawEnd;
+    let whole = to;
+    while (!this.latin1 && truncated && whole > from && (this.bytes[whole]! & 0xc0) === 0x80) whole--;
+    return this.cut(this.decode(this.bytes, from, whole), truncated);
+  }
+
+  /** Characters of latin1 take two bytes in UTF-8. */
+  private cut(text: string, truncated: boolean): { text: string; truncated: boolean } {
+    if (!this.latin1 || Buffer.byteLength(text) <= this.options.maxTextBytes) return { text, truncated };
+    const bytes = Buffer.from(text);
+    let to = this.options.maxTextBytes;
+    while (to > 0 && (bytes[to]! & 0xc0) === 0x80) to--;
+    return { text: bytes.toString('utf8', 0, to), truncated: true };
+  }
+
+  private decode(bytes: Buffer, start: number, end: number): string {
+    return bytes.toString(this.latin1 ? 'latin1' : 'utf8', start, end);
+  }
+}
+
+const UNREFERENCED = Buffer.alloc(0);

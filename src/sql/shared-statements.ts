@@ -1,0 +1,21 @@
+import type { SqlStatement } from './statement.ts';
+import { TextTable } from './text-table.ts';
+
+/** Statements by their text with literals replaced, so that the many texts that differ by their values make one object. */
+export class SharedStatements {
+  private readonly table: TextTable<SqlStatement>;
+
+  constructor(entries: number) {
+    this.table = new TextTable(entries);
+  }
+
+  find(text: Buffer, length: number, latin1: boolean): SqlStatement | undefined {
+    const seed = latin1 ? 1 : 0;
+    return this.table.find(this.table.hash(text, 0, length, seed), seed, text, 0, length);
+  }
+
+  add(text: Buffer, length: number, latin1: boolean, statement: SqlStatement): void {
+    const seed = latin1 ? 1 : 0;
+    this.table.add(this.table.hash(text, 0, length, seed), seed, text, 0, length, statement);
+  }
+}
