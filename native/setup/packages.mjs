@@ -1,8 +1,9 @@
 /** System packages: what is looked for, and which Debian or Ubuntu package brings it. */
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { findCommand, runQuietly, SetupError, say } from './common.mjs';
 
-/** @typedef {{package: string, command?: string, file?: string}} Need */
+/** @typedef {{package: string, command?: string, file?: string, oneOf?: () => string[]}} Need oneOf: any of these files */
 
 /** To build the addon and the BPF objects. @type {Need[]} */
 export const BUILD = [
@@ -33,6 +34,14 @@ export const LIVE = [
   { package: 'binutils', command: 'readelf' },
   { package: 'gnutls-bin', command: 'gnutls-serv' },
   { package: 'util-linux', command: 'setpriv' },
+  { package: 'postgresql', oneOf: () => versioned('/usr/lib/postgresql', 'bin/postgres') },
+  { package: 'postgresql-client', command: 'psql' },
+  { package: 'mariadb-server', command: 'mariadbd' },
+  { package: 'mariadb-client', command: 'mariadb' },
+  // For the drivers in Python, Java and Go; Go itself is asked for where it is used, as Debian's may be too old.
+  { package: 'python3-pip', command: 'pip3' },
+  { package: 'default-jdk-headless', command: 'javac' },
+  { package: 'maven', command: 'mvn' },
 ];
 
 /** For the tests on other kernels. @type {Need[]} */
@@ -42,10 +51,23 @@ export const KERNELS = [
   { package: 'xz-utils', command: 'xz' },
 ];
 
+/** A file below each folder of a folder, such as one per installed version. */
+function versioned(folder, file) {
+  try {
+    return readdirSync(folder).map((version) => join(folder, version, file));
+  } catch {
+    return [];
+  }
+}
+
+/** @param {Need} need */
+function isThere(need) {
+  if (need.command) return findCommand(need.command) !== undefined;
+  return (need.oneOf?.() ?? [need.file ?? '']).some((file) => existsSync(file));
+}
+
 function missing(needs) {
-  return needs
-    .filter((need) => !(need.command ? findCommand(need.command) : existsSync(need.file ?? '')))
-    .map((need) => need.package);
+  return needs.filter((need) => !isThere(need)).map((need) => need.package);
 }
 
 /**
