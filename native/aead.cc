@@ -35,6 +35,14 @@ EVP_CIPHER* FetchCipher(const char* name) {
   return cipher;
 }
 
+void StoreU64(uint64_t value, uint8_t* out) {
+  for (int i = 7; i >= 0; --i, value >>= 8) out[i] = static_cast<uint8_t>(value);
+}
+
+size_t FragmentLength(const uint8_t* header) { return static_cast<size_t>(header[3]) << 8 | header[4]; }
+
+}  // namespace
+
 EVP_MAC_CTX* NewHmac(const char* digest) {
   thread_local EVP_MAC* hmac = EVP_MAC_fetch(nullptr, "HMAC", nullptr);
   if (hmac == nullptr) return nullptr;
@@ -48,14 +56,6 @@ EVP_MAC_CTX* NewHmac(const char* digest) {
   EVP_MAC_CTX_free(context);
   return nullptr;
 }
-
-void StoreU64(uint64_t value, uint8_t* out) {
-  for (int i = 7; i >= 0; --i, value >>= 8) out[i] = static_cast<uint8_t>(value);
-}
-
-size_t FragmentLength(const uint8_t* header) { return static_cast<size_t>(header[3]) << 8 | header[4]; }
-
-}  // namespace
 
 std::unique_ptr<Opener> Opener::Create(const OpenerConfig& config) {
   std::unique_ptr<Opener> opener(new Opener());
@@ -289,41 +289,6 @@ bool Opener::Mac(const uint8_t* header, size_t covered_length, const uint8_t* da
   return EVP_MAC_init(mac_, nullptr, 0, nullptr) == 1 && EVP_MAC_update(mac_, prefix, sizeof prefix) == 1 &&
          EVP_MAC_update(mac_, data, length) == 1 && EVP_MAC_final(mac_, mac, &mac_length, kMaxMac) == 1 &&
          mac_length == mac_length_;
-}
-
-uint32_t OpenerTable::Add(std::unique_ptr<Opener> opener) {
-  if (!free_.empty()) {
-    const uint32_t handle = free_.back();
-    free_.pop_back();
-    openers_[handle - 1] = std::move(opener);
-    return handle;
-  }
-  openers_.push_back(std::move(opener));
-  return static_cast<uint32_t>(openers_.size());
-}
-
-Opener* OpenerTable::Get(uint32_t handle) const {
-  return handle == 0 || handle > openers_.size() ? nullptr : openers_[handle - 1].get();
-}
-
-void OpenerTable::Release(uint32_t handle) {
-  if (Get(handle) == nullptr) return;
-  openers_[handle - 1].reset();
-  free_.push_back(handle);
-}
-
-size_t Hmac(const char* digest, const uint8_t* key, size_t key_length, const uint8_t* data, size_t length,
-            uint8_t* output) {
-  thread_local std::map<std::string, EVP_MAC_CTX*> contexts;
-  EVP_MAC_CTX*& context = contexts[digest];
-  if (context == nullptr) context = NewHmac(digest);
-  if (context == nullptr) return 0;
-  // A null key would mean "the key of the last call".
-  static const uint8_t kNoKey = 0;
-  size_t written = 0;
-  const bool ok = EVP_MAC_init(context, key_length > 0 ? key : &kNoKey, key_length, nullptr) == 1 &&
-                  EVP_MAC_update(context, data, length) == 1 && EVP_MAC_final(context, output, &written, 64) == 1;
-  return ok ? written : 0;
 }
 
 }  // namespace wirespan

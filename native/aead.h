@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace wirespan {
@@ -99,22 +100,37 @@ class Opener {
   EVP_MAC_CTX* mac_ = nullptr;
 };
 
-// The openers of one JavaScript environment, by small integer.
-class OpenerTable {
+// Objects of one JavaScript environment, by small integer; 0 is none.
+template <typename Item>
+class HandleTable {
  public:
-  uint32_t Add(std::unique_ptr<Opener> opener);
-  Opener* Get(uint32_t handle) const;
-  void Release(uint32_t handle);
-  size_t size() const { return openers_.size() - free_.size(); }
+  uint32_t Add(std::unique_ptr<Item> item) {
+    if (!free_.empty()) {
+      const uint32_t handle = free_.back();
+      free_.pop_back();
+      items_[handle - 1] = std::move(item);
+      return handle;
+    }
+    items_.push_back(std::move(item));
+    return static_cast<uint32_t>(items_.size());
+  }
+  Item* Get(uint32_t handle) const {
+    return handle == 0 || handle > items_.size() ? nullptr : items_[handle - 1].get();
+  }
+  void Release(uint32_t handle) {
+    if (Get(handle) == nullptr) return;
+    items_[handle - 1].reset();
+    free_.push_back(handle);
+  }
+  size_t size() const { return items_.size() - free_.size(); }
 
  private:
-  std::vector<std::unique_ptr<Opener>> openers_;
+  std::vector<std::unique_ptr<Item>> items_;
   std::vector<uint32_t> free_;
 };
 
-// HMAC(key, data) with a hash of at most 64 bytes of output. Returns the length, 0 on failure.
-size_t Hmac(const char* digest, const uint8_t* key, size_t key_length, const uint8_t* data, size_t length,
-            uint8_t* output);
+// A context for HMAC with that hash, without a key yet. nullptr when OpenSSL lacks it.
+EVP_MAC_CTX* NewHmac(const char* digest);
 
 }  // namespace wirespan
 

@@ -17,8 +17,9 @@ export type SecretLabel = KeyLogLabel | 'TLS13_HANDSHAKE' | 'TLS13_EARLY';
  */
 export type SecretName = string;
 
-export function handshakeName(transcriptHash: Buffer): SecretName {
-  return `H${transcriptHash.toString('latin1')}`;
+/** @param length of the hash; the buffer may be longer */
+export function handshakeName(transcriptHash: Buffer, length = transcriptHash.length): SecretName {
+  return `H${transcriptHash.toString('latin1', 0, length)}`;
 }
 
 export function earlyName(clientHelloHash: Buffer): SecretName {

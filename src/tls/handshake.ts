@@ -12,12 +12,18 @@ import { formatKeyLogLine, type KeyLogLabel } from '../secrets/keylog.ts';
 import type { SecretName, SecretStore } from '../secrets/store.ts';
 import { HandshakeReader, type HandshakeSink } from './handshake-reader.ts';
 import * as hello from './hello.ts';
-import { nextTrafficSecret, tls13TrafficKeys, wipeKeys } from './key-schedule.ts';
-import { Opener } from './opener.ts';
+import type { Opener } from './opener.ts';
 import type { UndecryptableReason } from './reasons.ts';
 import { ALERT, CHANGE_CIPHER_SPEC, HANDSHAKE, type RecordSink, RecordStream } from './record-stream.ts';
 import { Tls12Secrets } from './secrets12.ts';
-import { type Tls13Label, Tls13Secrets } from './secrets13.ts';
+import {
+  CLIENT_APPLICATION,
+  CLIENT_EARLY,
+  CLIENT_HANDSHAKE,
+  SERVER_APPLICATION,
+  SERVER_HANDSHAKE,
+  Tls13Secrets,
+} from './secrets13.ts';
 import { cipherSuiteName, cipherSuites } from './suites.ts';
 
 /** The keys that a direction has to get before it can go on. */
@@ -44,18 +50,17 @@ export interface Side {
   need: Need;
   /** What to do with records that the next keys do not open: pass over them silently, or as lost. */
   skip: 'no' | 'silent' | 'lossy';
-  /** TLS 1.3: the present application traffic secret, for KeyUpdate. */
-  trafficSecret: Buffer | undefined;
 }
 
+const MESSAGE_HEADER_LENGTH = 4;
 const TLS_1_3 = 0x0304;
 const VERSION_NAMES: Readonly<Record<number, string>> = { 769: '1.0', 770: '1.1', 771: '1.2', 772: '1.3' };
 const CLOSE_NOTIFY = 0;
 const FATAL = 2;
 const OVERHEAD_TLS13 = { tag: 16, shortTag: 8, contentType: 1 } as const;
 
-const HANDSHAKE_LABEL = ['CLIENT_HANDSHAKE_TRAFFIC_SECRET', 'SERVER_HANDSHAKE_TRAFFIC_SECRET'] as const;
-const APPLICATION_LABEL = ['CLIENT_TRAFFIC_SECRET_0', 'SERVER_TRAFFIC_SECRET_0'] as const;
+const HANDSHAKE_SECRET = [CLIENT_HANDSHAKE, SERVER_HANDSHAKE] as const;
+const APPLICATION_SECRET = [CLIENT_APPLICATION, SERVER_APPLICATION] as const;
 
 function isWantedWhole(type: number): boolean {
   return (
@@ -81,16 +86,17 @@ export interface HandshakeHost {
   readonly wake: () => void;
 }
 
-export class Handshake {
+const NOTHING_WATCHED: readonly SecretName[] = [];
+
+export class Handshake implements HandshakeSink {
   readonly sides: readonly [Side, Side];
   readonly #host: HandshakeHost;
-  readonly #sinks: readonly [HandshakeSink, HandshakeSink];
-  #watched: readonly SecretName[] = [];
+  #watched: readonly SecretName[] = NOTHING_WATCHED;
 
   #clientRandom: Buffer | undefined;
   #offersEarlyData = false;
-  /** ClientHello [, HelloRetryRequest, ClientHello], until the ServerHello. */
-  #hellos: Buffer[] = [];
+  /** ClientHello [, HelloRetryRequest, ClientHello], joined, until the ServerHello. */
+  #hellos: Buffer | undefined;
   #retried = false;
   #tls13: Tls13Secrets | undefined;
   #tls12: Tls12Secrets | undefined;
@@ -98,7 +104,6 @@ export class Handshake {
   constructor(host: HandshakeHost, sink: RecordSink) {
     this.#host = host;
     this.sides = [this.#side(FROM_CLIENT, sink), this.#side(FROM_SERVER, sink)];
-    this.#sinks = [this.#handshakeSink(FROM_CLIENT), this.#handshakeSink(FROM_SERVER)];
   }
 
   /** The connection is older than the capture, and no handshake was seen since: what is there cannot be read. */
@@ -113,7 +118,7 @@ export class Handshake {
     }
     const side = this.sides[direction];
     if (type === HANDSHAKE) {
-      const outcome = side.messages.feed(bytes, start, end, this.#sinks[direction]);
+      const outcome = side.messages.feed(bytes, start, end, this);
       if (outcome === 'too_large') this.#fail('handshake_malformed');
     } else if (type === CHANGE_CIPHER_SPEC) {
       // RFC 8446 5: in TLS 1.3 it means nothing. Before the ServerHello it can only be that (middlebox compatibility).
@@ -175,8 +180,9 @@ export class Handshake {
 
   /** No secret matters any more. */
   unwatch(): void {
+    if (this.#watched.length === 0) return;
     for (const name of this.#watched) this.#host.secrets.unwatch(name, this.#host.wake);
-    this.#watched = [];
+    this.#watched = NOTHING_WATCHED;
   }
 
   /** Zeroes keys and drops bytes. Watching for a late secret goes on until `unwatch`. */
@@ -184,49 +190,44 @@ export class Handshake {
     for (const side of this.sides) {
       side.stream.release();
       side.messages.reset();
-      side.trafficSecret?.fill(0);
-      side.trafficSecret = undefined;
       side.need = 'nothing';
     }
     this.#tls13?.release();
     this.#tls12?.release();
     this.#tls13 = undefined;
     this.#tls12 = undefined;
-    this.#hellos = [];
+    this.#hellos = undefined;
   }
 
   // --- Messages -----------------------------------------------------------------------------------------------------------------
+
+  handshakeBytes(direction: Direction, bytes: Buffer, start: number, end: number): void {
+    if (direction === FROM_SERVER && this.sides[FROM_SERVER].phase === 'handshake') {
+      this.#tls13?.addToTranscript(bytes, start, end);
+    }
+  }
+
+  handshakeMessage(direction: Direction, type: number, bytes: Buffer, start: number, end: number): boolean {
+    this.#message(this.sides[direction], type, bytes, start, end);
+    return !this.#host.ended;
+  }
 
   #alert(side: Side, bytes: Buffer, start: number, end: number): void {
     if (end - start !== 2) return;
     if (bytes[start] === FATAL || bytes[start + 1] === CLOSE_NOTIFY) side.stream.discarding = true;
   }
 
-  #handshakeSink(direction: Direction): HandshakeSink {
-    return {
-      handshakeBytes: (_type, bytes, start, end) => {
-        if (direction === FROM_SERVER && this.sides[FROM_SERVER].phase === 'handshake') {
-          this.#tls13?.addToTranscript(bytes, start, end);
-        }
-      },
-      handshakeMessage: (type, message) => {
-        this.#message(this.sides[direction], type, message);
-        return !this.#host.ended;
-      },
-    };
-  }
-
-  #message(side: Side, type: number, message: Buffer | undefined) {
+  #message(side: Side, type: number, bytes: Buffer, start: number, end: number) {
     if (this.#clientRandom === undefined && type !== hello.CLIENT_HELLO) {
       return this.#fail(this.isUnseen ? 'opened_before_agent' : 'handshake_malformed');
     }
     switch (type) {
       case hello.CLIENT_HELLO:
-        return this.#clientHello(side, message!);
+        return this.#clientHello(side, bytes, start, end);
       case hello.SERVER_HELLO:
-        return this.#serverHello(side, message!);
+        return this.#serverHello(side, bytes, start, end);
       case hello.ENCRYPTED_EXTENSIONS:
-        return this.#encryptedExtensions(side, message!);
+        return this.#encryptedExtensions(side, bytes, start, end);
       case hello.END_OF_EARLY_DATA:
         if (side.phase === 'early') this.#want(side, 'handshake', 'no');
         return;
@@ -237,22 +238,22 @@ export class Handshake {
     }
   }
 
-  #clientHello(side: Side, message: Buffer) {
-    const parsed = hello.parseClientHello(message.subarray(4));
+  #clientHello(side: Side, bytes: Buffer, start: number, end: number) {
+    const parsed = hello.parseClientHello(bytes, start + MESSAGE_HEADER_LENGTH, end);
     if (parsed === undefined || side.direction !== FROM_CLIENT || this.#tls13 !== undefined) {
       return this.#fail('handshake_malformed');
     }
     const tls = this.#host.connection.tls!;
     this.#offersEarlyData = parsed.offersEarlyData;
-    this.#hellos = this.#retried ? [...this.#hellos, Buffer.from(message)] : [Buffer.from(message)];
+    this.#hellos = joined(this.#retried ? this.#hellos : undefined, bytes, start, end);
     this.#clientRandom = parsed.random;
     // A renegotiation has a random of its own; the first one names the connection.
     tls.clientRandom ??= parsed.random;
     tls.serverName ??= parsed.serverName;
   }
 
-  #serverHello(side: Side, message: Buffer) {
-    const parsed = hello.parseServerHello(message.subarray(4));
+  #serverHello(side: Side, bytes: Buffer, start: number, end: number) {
+    const parsed = hello.parseServerHello(bytes, start + MESSAGE_HEADER_LENGTH, end);
     if (parsed === undefined || side.direction !== FROM_SERVER || this.#tls13 !== undefined) {
       return this.#fail('handshake_malformed');
     }
@@ -266,7 +267,6 @@ export class Handshake {
       return this.#fail('unsupported_cipher_suite');
     }
     if (parsed.compression !== 0) return this.#fail('unsupported_compression');
-    this.#hellos.push(Buffer.from(message));
     if (parsed.version !== TLS_1_3) {
       tls.alpn = parsed.alpn ?? tls.alpn;
       this.#tls12?.release();
@@ -277,23 +277,25 @@ export class Handshake {
         this.#clientRandom!,
         parsed.random,
         this.#host.secrets,
-        (random, master) => this.#report('CLIENT_RANDOM', random, master),
+        this.#reporter(),
       );
-      this.#hellos = [];
+      this.#hellos = undefined;
       return;
     }
+    const hellos = this.#hellos;
+    if (hellos === undefined || this.#tls12 !== undefined) return this.#fail('handshake_malformed');
     if (parsed.isHelloRetryRequest) {
-      if (this.#retried || this.#tls12 !== undefined) return this.#fail('handshake_malformed');
+      if (this.#retried) return this.#fail('handshake_malformed');
       this.#retried = true;
+      this.#hellos = joined(hellos, bytes, start, end);
       this.#resume(this.sides[FROM_CLIENT]);
       return;
     }
-    if (this.#tls12 !== undefined) return this.#fail('handshake_malformed');
+    const serverHello = bytes.subarray(start, end);
     const random = this.#clientRandom!;
-    this.#tls13 = new Tls13Secrets(suite, this.#hellos, random, this.#host.secrets, (label, secret) =>
-      this.#report(label, random, secret),
-    );
-    this.#hellos = [];
+    const { secrets } = this.#host;
+    this.#tls13 = new Tls13Secrets(suite, hellos, serverHello, this.#retried, random, secrets, this.#reporter());
+    this.#hellos = undefined;
     this.#afterServerHello(parsed.usesPreSharedKey);
   }
 
@@ -307,9 +309,9 @@ export class Handshake {
     if (!this.#host.ended) this.#want(server, 'handshake', 'no');
   }
 
-  #encryptedExtensions(side: Side, message: Buffer) {
+  #encryptedExtensions(side: Side, bytes: Buffer, start: number, end: number) {
     if (this.#tls13 === undefined || side.direction !== FROM_SERVER) return this.#fail('handshake_malformed');
-    const parsed = hello.parseEncryptedExtensions(message.subarray(4));
+    const parsed = hello.parseEncryptedExtensions(bytes, start + MESSAGE_HEADER_LENGTH, end);
     if (parsed === undefined) return this.#fail('handshake_malformed');
     this.#host.connection.tls!.alpn = parsed.alpn;
     const client = this.sides[FROM_CLIENT];
@@ -334,11 +336,8 @@ export class Handshake {
 
   /** RFC 8446 4.6.3: the sender's next record has the next keys. */
   #keyUpdate(side: Side) {
-    if (this.#tls13 === undefined || side.phase !== 'application' || side.trafficSecret === undefined) {
-      return this.#fail('handshake_malformed');
-    }
-    const next = nextTrafficSecret(this.#tls13.suite.hash, side.trafficSecret);
-    this.#setTrafficKeys(side, next, 'application');
+    if (this.#tls13 === undefined || side.phase !== 'application') return this.#fail('handshake_malformed');
+    this.#setTrafficKeys(side, this.#tls13.update(APPLICATION_SECRET[side.direction]), 'application');
   }
 
   // --- Keys --------------------------------------------------------------------------------------------------------------------------
@@ -379,37 +378,28 @@ export class Handshake {
     if (need === 'master') return this.#tryMaster(side);
     const tls13 = this.#tls13;
     if (tls13 === undefined) return false;
-    if (need === 'early') return this.#tryTrafficSecret(side, 'CLIENT_EARLY_TRAFFIC_SECRET', 'early');
-    if (need === 'application') return this.#tryTrafficSecret(side, APPLICATION_LABEL[direction], 'application');
+    if (need === 'early') return this.#setTrafficKeys(side, tls13.take(CLIENT_EARLY), 'early');
+    const application = APPLICATION_SECRET[direction];
+    if (need === 'application') return this.#setTrafficKeys(side, tls13.take(application), 'application');
     if (need !== 'handshake') return false;
-    if (this.#tryTrafficSecret(side, HANDSHAKE_LABEL[direction], 'handshake')) return true;
+    if (this.#setTrafficKeys(side, tls13.take(HANDSHAKE_SECRET[direction]), 'handshake')) return true;
+    if (this.#host.ended) return false;
     // A key log with the application secrets alone: whatever these do not open is the handshake.
     if (side.skip === 'no') side.skip = 'silent';
-    if (!this.#tryTrafficSecret(side, APPLICATION_LABEL[direction], 'application')) {
-      return false;
-    }
+    if (!this.#setTrafficKeys(side, tls13.take(application), 'application')) return false;
     const client = this.sides[FROM_CLIENT];
     if (client.need === 'early_decision') this.#want(client, 'handshake', 'silent');
     return true;
   }
 
-  #tryTrafficSecret(side: Side, label: Tls13Label, phase: Phase): boolean {
-    const secret = this.#tls13!.get(label);
-    if (secret === undefined) return false;
-    this.#setTrafficKeys(side, Buffer.from(secret), phase);
-    this.#tls13!.forget(label);
-    return !this.#host.ended;
-  }
-
-  /** @param secret becomes the side's */
-  #setTrafficKeys(side: Side, secret: Buffer, phase: Phase) {
+  /** @returns whether the side goes on with that opener */
+  #setTrafficKeys(side: Side, opener: Opener | 'wait' | 'unsupported', phase: Phase): boolean {
+    if (opener === 'wait') return false;
+    if (opener === 'unsupported') {
+      this.#fail('unsupported_cipher_suite');
+      return false;
+    }
     const { suite } = this.#tls13!;
-    const keys = tls13TrafficKeys(suite, secret);
-    const opener = Opener.create(suite, TLS_1_3, false, keys);
-    wipeKeys(keys);
-    side.trafficSecret?.fill(0);
-    side.trafficSecret = secret;
-    if (opener === undefined) return this.#fail('unsupported_cipher_suite');
     const tag = suite.mode === 'ccm_8' ? OVERHEAD_TLS13.shortTag : OVERHEAD_TLS13.tag;
     side.stream.setKeys(opener, true, tag + OVERHEAD_TLS13.contentType);
     const maxSkipBytes = this.#host.limits.tlsPendingBytesPerConnection;
@@ -417,6 +407,7 @@ export class Handshake {
     side.skip = 'no';
     side.phase = phase;
     side.need = 'nothing';
+    return true;
   }
 
   #tryMaster(side: Side): boolean {
@@ -433,23 +424,35 @@ export class Handshake {
     return true;
   }
 
-  #report(label: KeyLogLabel, clientRandom: Buffer, secret: Buffer): void {
-    this.#host.onKeyLog?.(this.#host.connection, formatKeyLogLine(label, clientRandom, secret));
+  /** Who tells of secrets as key-log lines, if anybody wants them. */
+  #reporter(): ((label: KeyLogLabel, secret: Buffer) => void) | undefined {
+    const { connection, onKeyLog } = this.#host;
+    const random = this.#clientRandom!;
+    if (onKeyLog === undefined) return undefined;
+    return (label, secret) => onKeyLog(connection, formatKeyLogLine(label, random, secret));
   }
 
   #side(direction: Direction, sink: RecordSink): Side {
     return {
       direction,
       stream: new RecordStream(direction, sink),
-      messages: new HandshakeReader(isWantedWhole, this.#host.limits.tlsHandshakeMessageBytes),
+      messages: new HandshakeReader(direction, isWantedWhole, this.#host.limits.tlsHandshakeMessageBytes),
       phase: 'clear',
       need: 'nothing',
       skip: 'no',
-      trafficSecret: undefined,
     };
   }
 
   #fail(reason: UndecryptableReason): void {
     this.#host.fail(reason);
   }
+}
+
+/** A copy of bytes[start..end) behind what was kept before. */
+function joined(before: Buffer | undefined, bytes: Buffer, start: number, end: number): Buffer {
+  const length = before?.length ?? 0;
+  const all = Buffer.allocUnsafe(length + end - start);
+  before?.copy(all, 0);
+  bytes.copy(all, length, start, end);
+  return all;
 }

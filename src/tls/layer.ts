@@ -9,6 +9,7 @@
  *
  * Nothing is guessed: a wrong secret fails at the first record's tag, and the connection ends with a reason.
  */
+import type { Limits } from '../config/limits.ts';
 import type { Connection, Direction, EndReason, Layer } from '../flow/connection.ts';
 import type { LayerContext } from '../protocol/layer.ts';
 import type { SecretStore } from '../secrets/store.ts';
@@ -35,7 +36,9 @@ export function createTlsLayer(context: LayerContext, options: TlsOptions): Laye
   return new TlsLayer(context, options);
 }
 
-class TlsLayer implements Layer, RecordSink {
+class TlsLayer implements Layer, RecordSink, HandshakeHost {
+  readonly connection: Connection;
+  readonly limits: Limits;
   readonly #context: LayerContext;
   readonly #options: TlsOptions;
   readonly #handshake: Handshake;
@@ -52,11 +55,14 @@ class TlsLayer implements Layer, RecordSink {
   #closed = false;
   #decrypted = false;
   #reason: string | undefined;
+  #wake: (() => void) | undefined;
 
   constructor(context: LayerContext, options: TlsOptions) {
     this.#context = context;
     this.#options = options;
-    this.#handshake = new Handshake(this.#host(), this);
+    this.connection = context.connection;
+    this.limits = context.limits;
+    this.#handshake = new Handshake(this, this);
     this.#sides = this.#handshake.sides;
     context.counters.connections.tls++;
     context.connection.tls = {
@@ -152,6 +158,34 @@ class TlsLayer implements Layer, RecordSink {
 
   failed(_direction: Direction, reason: UndecryptableReason): void {
     this.#fail(this.#handshake.isUnseen ? 'opened_before_agent' : reason);
+  }
+
+  // --- HandshakeHost: what the handshake needs ----------------------------------------------------------------------------------------
+
+  get secrets(): SecretStore {
+    return this.#options.secrets;
+  }
+
+  get onKeyLog(): TlsOptions['onKeyLog'] {
+    return this.#options.onKeyLog;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Few connections wait: those that do not need no function of their own. */
+  get wake(): () => void {
+    this.#wake ??= () => this.#secretCame();
+    return this.#wake;
+  }
+
+  hasHeld(direction: Direction): boolean {
+    return this.#pending.has(direction);
+  }
+
+  fail(reason: UndecryptableReason): void {
+    this.#fail(reason);
   }
 
   // --- Feeding and waiting -----------------------------------------------------------------------------------------------------------
@@ -324,23 +358,6 @@ class TlsLayer implements Layer, RecordSink {
     this.#stopStreams();
     this.#context.mute();
     if (!this.#busy) this.#release();
-  }
-
-  #host(): HandshakeHost {
-    const layer = this;
-    const { connection, limits } = this.#context;
-    return {
-      connection,
-      limits,
-      secrets: this.#options.secrets,
-      onKeyLog: this.#options.onKeyLog,
-      fail: (reason) => this.#fail(reason),
-      get ended() {
-        return layer.#ended;
-      },
-      hasHeld: (direction) => this.#pending.has(direction),
-      wake: () => this.#secretCame(),
-    };
   }
 
   /** Each connection counts once: as decrypted, or under the reason why it was not read, or not to its end. */

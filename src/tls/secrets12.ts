@@ -1,6 +1,6 @@
 import type { Direction } from '../flow/connection.ts';
 import { randomName, type SecretName, type SecretStore } from '../secrets/store.ts';
-import { tls12Keys, wipeKeys } from './key-schedule.ts';
+import { result, suiteNumber, tls } from './addon.ts';
 import { Opener } from './opener.ts';
 import type { CipherSuite } from './suites.ts';
 
@@ -13,7 +13,7 @@ export class Tls12Secrets {
   readonly #clientRandom: Buffer;
   readonly #serverRandom: Buffer;
   readonly #store: SecretStore;
-  readonly #onMaster: (clientRandom: Buffer, master: Buffer) => void;
+  readonly #onMaster: ((label: 'CLIENT_RANDOM', master: Buffer) => void) | undefined;
   readonly #openers: [Opener | undefined, Opener | undefined] = [undefined, undefined];
   #derived = false;
 
@@ -24,7 +24,7 @@ export class Tls12Secrets {
     clientRandom: Buffer,
     serverRandom: Buffer,
     store: SecretStore,
-    onMaster: (clientRandom: Buffer, master: Buffer) => void,
+    onMaster: ((label: 'CLIENT_RANDOM', master: Buffer) => void) | undefined,
   ) {
     this.suite = suite;
     this.#version = version;
@@ -45,12 +45,13 @@ export class Tls12Secrets {
       const master = this.#store.get(this.names[0]!, 'CLIENT_RANDOM');
       if (master === undefined) return 'wait';
       this.#derived = true;
-      const keys = tls12Keys(this.#version, this.suite, master, this.#clientRandom, this.#serverRandom);
-      for (const side of [0, 1] as const) {
-        this.#openers[side] = Opener.create(this.suite, this.#version, this.#encryptThenMac, keys[side]);
-        wipeKeys(keys[side]);
+      const seed = Buffer.concat([this.#serverRandom, this.#clientRandom]);
+      const etm = this.#encryptThenMac ? 1 : 0;
+      if (tls().tls12Openers(suiteNumber(this.suite), this.#version, etm, master, seed) !== 0) {
+        this.#openers[0] = new Opener(result[0]!);
+        this.#openers[1] = new Opener(result[1]!);
       }
-      this.#onMaster(this.#clientRandom, master);
+      this.#onMaster?.('CLIENT_RANDOM', master);
     }
     const opener = this.#openers[direction];
     this.#openers[direction] = undefined;

@@ -2,8 +2,6 @@
  * The cipher suites that can be read: numbers and names of the IANA registry "TLS Cipher Suites". What a suite needs follows from its
  * name; suites with NULL, RC4, DES, 3DES, IDEA, SEED or GOST are not there and count as unsupported.
  */
-import type { HashName } from './opener.ts';
-
 export interface CipherSuite {
   /** IANA name, such as TLS_AES_128_GCM_SHA256. */
   readonly name: string;
@@ -15,7 +13,7 @@ export interface CipherSuite {
   /** Hash of HKDF (TLS 1.3) or of the PRF (TLS 1.2). */
   readonly hash: 'SHA256' | 'SHA384';
   /** CBC: hash of the record MAC; else empty. */
-  readonly macHash: HashName | '';
+  readonly macHash: 'SHA1' | 'SHA256' | 'SHA384' | '';
   /** Bytes of the record MAC's key, 0 but for CBC. */
   readonly macKeyLength: number;
   /** Only TLS 1.3. */

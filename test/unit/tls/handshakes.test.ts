@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { openersHeld } from '../../../src/tls/opener.ts';
+import { keysHeld } from '../../../src/tls/addon.ts';
 import { recordOpenssl } from './openssl.ts';
 import {
   defaultDialogue,
@@ -21,7 +21,7 @@ function assertWhole(recording: Recording, outcome: Outcome): void {
   assert.equal(outcome.received[0].toString('latin1'), recording.sent[0].toString('latin1'));
   assert.equal(outcome.received[1].toString('latin1'), recording.sent[1].toString('latin1'));
   assert.deepEqual(outcome.gaps, []);
-  assert.equal(openersHeld(), 0);
+  assert.equal(keysHeld(), 0);
 }
 
 /** Whole, and cut in several ways. */

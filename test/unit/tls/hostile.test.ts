@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import type { Connection } from '../../../src/flow/connection.ts';
+import { keysHeld } from '../../../src/tls/addon.ts';
 import { detectTls } from '../../../src/tls/layer.ts';
-import { openersHeld } from '../../../src/tls/opener.ts';
 import { type Chunk, type Recording, Replay, recordNode, seededRandom, splitRandomly } from './support.ts';
 
 const only12 = { minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' } as const;
@@ -63,7 +63,7 @@ describe('gaps', () => {
         );
         if (reasons.length === 0) recovered++;
         assertOnlyTruth(recording, replay, false);
-        assert.equal(openersHeld(), 0);
+        assert.equal(keysHeld(), 0);
       }
       assert.ok(recovered > 200, `${name}: only ${recovered} of 300 recovered`);
     }
@@ -142,7 +142,7 @@ describe('hostile input', () => {
         }
         const { decrypted, tls, undecryptable } = outcome.counters.connections;
         assert.equal(tls, decrypted + Object.keys(undecryptable).length, 'each connection counts once');
-        assert.equal(openersHeld(), 0);
+        assert.equal(keysHeld(), 0);
       }
     }
   });
@@ -160,7 +160,7 @@ describe('hostile input', () => {
         }
         const { decrypted, undecryptable } = outcome.counters.connections;
         assert.ok(decrypted === 1 || undecryptable.closed_in_handshake === 1);
-        assert.equal(openersHeld(), 0);
+        assert.equal(keysHeld(), 0);
       }
     }
   });
@@ -196,7 +196,7 @@ describe('hostile input', () => {
       }),
       { numRuns: 2000 },
     );
-    assert.equal(openersHeld(), 0);
+    assert.equal(keysHeld(), 0);
   });
 
   test('garbage after a good handshake', async () => {
@@ -217,7 +217,7 @@ describe('hostile input', () => {
       ),
       { numRuns: 300 },
     );
-    assert.equal(openersHeld(), 0);
+    assert.equal(keysHeld(), 0);
   });
 
   test('one byte at a time costs no more than it must', async () => {

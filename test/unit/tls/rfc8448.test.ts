@@ -1,12 +1,17 @@
 import assert from 'node:assert/strict';
-import { createCipheriv, createHash } from 'node:crypto';
+import { createCipheriv, createHash, createHmac } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { SECRET_TLS13_EARLY, SECRET_TLS13_HANDSHAKE } from '../../../src/capture/records.ts';
+import { defaultLimits } from '../../../src/config/limits.ts';
+import { SecretStore } from '../../../src/secrets/store.ts';
+import { newCounters } from '../../../src/telemetry/counters.ts';
+import { keysHeld } from '../../../src/tls/addon.ts';
 import { parseClientHello } from '../../../src/tls/hello.ts';
-import { deriveSecret, masterSecret, tls13TrafficKeys } from '../../../src/tls/key-schedule.ts';
-import { hmac, openersHeld, type RecordKeys } from '../../../src/tls/opener.ts';
+import { OPEN_OTHER_TYPE, Opener } from '../../../src/tls/opener.ts';
+import * as secrets13 from '../../../src/tls/secrets13.ts';
 import { cipherSuites } from '../../../src/tls/suites.ts';
+import { deriveSecret, expandLabel, masterSecret, trafficKeys } from './key-schedule.ts';
 import { type Chunk, Replay, seededRandom, splitRandomly } from './support.ts';
 
 /** The values of a trace, by name. */
@@ -83,22 +88,72 @@ describe('RFC 8448', () => {
   test('section 3: the key schedule', () => {
     const helloHash = createHash('sha256').update(simple('clientHello')).update(simple('serverHello')).digest();
     assert.deepEqual(helloHash, simple('helloHash'));
-    const secret = simple('handshakeSecret');
-    const clientHandshake = deriveSecret('SHA256', secret, 'c hs traffic', helloHash);
-    const serverHandshake = deriveSecret('SHA256', secret, 's hs traffic', helloHash);
-    assert.deepEqual(clientHandshake, simple('CLIENT_HANDSHAKE_TRAFFIC_SECRET'));
-    assert.deepEqual(serverHandshake, simple('SERVER_HANDSHAKE_TRAFFIC_SECRET'));
-    assert.deepEqual(masterSecret('SHA256', secret), simple('masterSecret'));
-    for (const [traffic, key, iv] of [
-      ['CLIENT_HANDSHAKE_TRAFFIC_SECRET', 'clientHandshakeKey', 'clientHandshakeIv'],
-      ['SERVER_HANDSHAKE_TRAFFIC_SECRET', 'serverHandshakeKey', 'serverHandshakeIv'],
-      ['CLIENT_TRAFFIC_SECRET_0', 'clientKey', 'clientIv'],
-      ['SERVER_TRAFFIC_SECRET_0', 'serverKey', 'serverIv'],
-    ] as const) {
-      const keys = tls13TrafficKeys(suite, simple(traffic));
-      assert.deepEqual(keys.key, simple(key));
-      assert.deepEqual(keys.iv, simple(iv));
+    const store = new SecretStore(defaultLimits, newCounters());
+    const record = { timeUs: 1, pid: 1, kind: SECRET_TLS13_HANDSHAKE, library: 1, context: helloHash } as const;
+    store.addKernelSecret({ ...record, secret: simple('handshakeSecret') });
+    const told = new Map<string, Buffer>();
+    const secrets = new secrets13.Tls13Secrets(
+      suite,
+      simple('clientHello'),
+      simple('serverHello'),
+      false,
+      simple('clientHello').subarray(6, 38),
+      store,
+      (label, secret) => told.set(label, Buffer.from(secret)),
+    );
+    const opens = (which: secrets13.TrafficSecret, keys: string) => {
+      const opener = secrets.take(which);
+      assert.ok(opener instanceof Opener);
+      const record = new Sealer(simple(`${keys}Key`), simple(`${keys}Iv`)).seal(22, counting);
+      assert.equal(opener.open(record, 0, record.length), OPEN_OTHER_TYPE);
+      assert.deepEqual(Opener.output.subarray(0, Opener.otherLength), counting);
+      opener.release();
+    };
+    assert.equal(secrets.take(secrets13.CLIENT_APPLICATION), 'wait');
+    opens(secrets13.SERVER_HANDSHAKE, 'serverHandshake');
+    opens(secrets13.CLIENT_HANDSHAKE, 'clientHandshake');
+    assert.equal(secrets.take(secrets13.CLIENT_HANDSHAKE), 'wait', 'handshake secrets are used once');
+    for (const name of ['encryptedExtensions', 'certificate', 'certificateVerify', 'serverFinished']) {
+      const message = simple(name);
+      secrets.addToTranscript(message, 0, 1);
+      secrets.addToTranscript(message, 1, message.length);
     }
+    assert.equal(secrets.take(secrets13.CLIENT_APPLICATION), 'wait');
+    secrets.finishServerFlight();
+    opens(secrets13.CLIENT_APPLICATION, 'client');
+    opens(secrets13.SERVER_APPLICATION, 'server');
+    assert.deepEqual([...told.keys()].toSorted(), LABELS.toSorted());
+    for (const [label, secret] of told) assert.deepEqual(secret, simple(label), label);
+    // The one that the tests of other traces compare with.
+    assert.deepEqual(masterSecret('SHA256', simple('handshakeSecret')), simple('masterSecret'));
+    secrets.release();
+    assert.equal(keysHeld(), 0);
+  });
+
+  test('RFC 8446 7.2: the keys after a KeyUpdate', () => {
+    const store = new SecretStore(defaultLimits, newCounters());
+    const hello = simple('clientHello');
+    const random = hello.subarray(6, 38);
+    const first = simple('CLIENT_TRAFFIC_SECRET_0');
+    store.addKeyLogLine(`CLIENT_TRAFFIC_SECRET_0 ${random.toString('hex')} ${first.toString('hex')}`);
+    const secrets = new secrets13.Tls13Secrets(suite, hello, simple('serverHello'), false, random, store, undefined);
+    assert.equal(secrets.update(secrets13.CLIENT_APPLICATION), 'wait', 'nothing to update');
+    const opener = secrets.take(secrets13.CLIENT_APPLICATION);
+    assert.ok(opener instanceof Opener);
+    opener.release();
+    let secret = first;
+    for (let i = 0; i < 2; i++) {
+      secret = expandLabel('SHA256', secret, 'traffic upd', Buffer.alloc(0), 32);
+      const { key, iv } = trafficKeys(secret);
+      const record = new Sealer(key, iv).seal(23, counting);
+      const next = secrets.update(secrets13.CLIENT_APPLICATION);
+      assert.ok(next instanceof Opener);
+      next.open(record, 0, record.length);
+      assert.equal(Opener.appLength, counting.length);
+      next.release();
+    }
+    secrets.release();
+    assert.equal(keysHeld(), 0);
   });
 
   test('section 3: from the handshake secret to the data, whole and at every cut', () => {
@@ -122,22 +177,38 @@ describe('RFC 8448', () => {
       const lines = LABELS.map((label) => `${label} ${random} ${simple(label).toString('hex')}`);
       assert.deepEqual(outcome.keyLog.toSorted(), lines.toSorted());
     }
-    assert.equal(openersHeld(), 0);
+    assert.equal(keysHeld(), 0);
   });
 
   test('section 4: the early traffic secret', () => {
-    const early = hmac('SHA256', Buffer.alloc(32), resumed('psk'));
+    const hello = resumed('clientHello');
+    const early = createHmac('sha256', Buffer.alloc(32)).update(resumed('psk')).digest();
     assert.deepEqual(early, resumed('earlySecret'));
-    const hash = createHash('sha256').update(resumed('clientHello')).digest();
-    const secret = deriveSecret('SHA256', early, 'c e traffic', hash);
-    assert.deepEqual(secret, resumed('CLIENT_EARLY_TRAFFIC_SECRET'));
+    const context = createHash('sha256').update(hello).digest();
+    const store = new SecretStore(defaultLimits, newCounters());
+    store.addKernelSecret({ timeUs: 1, pid: 1, kind: SECRET_TLS13_EARLY, library: 1, secret: early, context });
+    const told: [string, Buffer][] = [];
+    const secrets = new secrets13.Tls13Secrets(
+      suite,
+      hello,
+      simple('serverHello'),
+      false,
+      hello.subarray(6, 38),
+      store,
+      (label, secret) => told.push([label, Buffer.from(secret)]),
+    );
+    const opener = secrets.take(secrets13.CLIENT_EARLY);
+    assert.ok(opener instanceof Opener);
+    opener.release();
+    secrets.release();
+    assert.deepEqual(told, [['CLIENT_EARLY_TRAFFIC_SECRET', resumed('CLIENT_EARLY_TRAFFIC_SECRET')]]);
   });
 
   test('section 4: early data waits for the answer, and is read with the early secret', () => {
     const hello = resumed('clientHello');
-    assert.equal(parseClientHello(hello.subarray(4))?.offersEarlyData, true);
+    assert.equal(parseClientHello(hello, 4, hello.length)?.offersEarlyData, true);
     const hash = createHash('sha256').update(hello).digest();
-    const early = tls13TrafficKeys(suite, resumed('CLIENT_EARLY_TRAFFIC_SECRET'));
+    const early = trafficKeys(resumed('CLIENT_EARLY_TRAFFIC_SECRET'));
     // The server's half of the trace's second connection is made here: a ServerHello that takes the PSK, and a flight.
     const body = simple('serverHello').subarray(4);
     const extensions = Buffer.concat([body.subarray(40), Buffer.from('002900020000', 'hex')]);
@@ -146,14 +217,14 @@ describe('RFC 8448', () => {
     const helloHash = createHash('sha256').update(hello).update(serverHello).digest();
     const handshakeSecret = Buffer.alloc(32, 7);
     const keysOf = (label: string, context: Buffer, secret: Buffer = handshakeSecret) =>
-      tls13TrafficKeys(suite, deriveSecret('SHA256', secret, label, context));
+      trafficKeys(deriveSecret('SHA256', secret, label, context));
     const flight = Buffer.concat([
       Buffer.from('08000006' + '0004002a0000', 'hex'), // EncryptedExtensions with early_data
       Buffer.concat([Buffer.from([20, 0, 0, 32]), Buffer.alloc(32)]),
     ]);
     const flightHash = createHash('sha256').update(hello).update(serverHello).update(flight).digest();
     const master = masterSecret('SHA256', handshakeSecret);
-    const sealer = ({ key, iv }: RecordKeys) => new Sealer(key, iv);
+    const sealer = ({ key, iv }: { key: Buffer; iv: Buffer }) => new Sealer(key, iv);
     const earlySealer = sealer(early);
     const chunks: Chunk[] = [
       { direction: 0, bytes: clear(hello) },
@@ -199,13 +270,13 @@ describe('RFC 8448', () => {
       assert.equal(outcome.received[0].toString(), 'early request, late request');
       assert.equal(outcome.received[1].toString(), 'early response');
     }
-    assert.equal(openersHeld(), 0);
+    assert.equal(keysHeld(), 0);
   });
 
   test('section 5: after a HelloRetryRequest the secret is named by the hash of all four hellos', () => {
     const handshakeSecret = Buffer.alloc(32, 9);
     const helloHash = retried('helloHash');
-    const { key, iv } = tls13TrafficKeys(suite, deriveSecret('SHA256', handshakeSecret, 's hs traffic', helloHash));
+    const { key, iv } = trafficKeys(deriveSecret('SHA256', handshakeSecret, 's hs traffic', helloHash));
     const encryptedExtensions = Buffer.from('0800000d' + '000b00100007000504' + '74657374', 'hex');
     const chunks: Chunk[] = [
       { direction: 0, bytes: clear(retried('clientHello1')) },
@@ -223,6 +294,6 @@ describe('RFC 8448', () => {
       assert.equal(outcome.counters.connections.decrypted, 1);
       assert.equal(outcome.connection.tls?.alpn, 'test');
     }
-    assert.equal(openersHeld(), 0);
+    assert.equal(keysHeld(), 0);
   });
 });

@@ -7,8 +7,8 @@ import {
   SECRET_TLS13_HANDSHAKE,
   type SecretRecord,
 } from '../../../src/capture/records.ts';
-import { deriveSecret } from '../../../src/tls/key-schedule.ts';
-import { openersHeld } from '../../../src/tls/opener.ts';
+import { keysHeld } from '../../../src/tls/addon.ts';
+import { deriveSecret } from './key-schedule.ts';
 import { recordOpenssl } from './openssl.ts';
 import { type Chunk, type Recording, Replay, recordNode } from './support.ts';
 
@@ -43,7 +43,7 @@ function assertWhole(recording: Recording, replay: Replay): void {
   assert.equal(replay.store.pendingBytes, 0);
   assert.equal(outcome.connection.awaitingSecret, false);
   assert.equal(replay.wantsTicks, false);
-  assert.equal(openersHeld(), 0);
+  assert.equal(keysHeld(), 0);
 }
 
 describe('secrets from the kernel', () => {
@@ -172,7 +172,7 @@ describe('waiting for a secret', () => {
       replay.store.addKeyLogText(recording.keyLog);
       assert.deepEqual(replay.outcome.counters.connections.undecryptable, { secret_too_late: 1 });
       assert.deepEqual(replay.finish().events, []);
-      assert.equal(openersHeld(), 0);
+      assert.equal(keysHeld(), 0);
     });
 
     test(`TLS ${version}: too much to hold for one connection`, async () => {
@@ -211,7 +211,7 @@ describe('waiting for a secret', () => {
         if (label === 'CLIENT_RANDOM') assert.deepEqual(outcome.events, []);
         assert.ok(recording.sent[0].subarray(0, outcome.received[0].length).equals(outcome.received[0]));
         assert.ok(recording.sent[1].subarray(0, outcome.received[1].length).equals(outcome.received[1]));
-        assert.equal(openersHeld(), 0);
+        assert.equal(keysHeld(), 0);
       }
     });
   }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { SecureVersion } from 'node:tls';
-import { openersHeld } from '../../../src/tls/opener.ts';
+import { keysHeld } from '../../../src/tls/addon.ts';
 import { ecdsaCertificate, type NodeOptions, Replay, recordNode, seededRandom, splitRandomly } from './support.ts';
 
 interface Case {
@@ -125,7 +125,7 @@ describe('every cipher suite, by a real handshake', () => {
         assert.ok(outcome.received[0].equals(recording.sent[0]), `${form}: requests`);
         assert.ok(outcome.received[1].equals(recording.sent[1]), `${form}: responses`);
         assert.deepEqual(outcome.gaps, []);
-        assert.equal(openersHeld(), 0, 'keys left');
+        assert.equal(keysHeld(), 0, 'keys left');
       }
     });
   }
