@@ -1,7 +1,8 @@
-/** `npm run bench -- [live] [replay] [--rounds N] [--seconds N] [--exchanges N] [--json]` */
+/** `npm run bench -- [live] [replay] [sql] [sql-replay] [--rounds N] [--seconds N] [--exchanges N] [--json]` */
 import { parseArgs } from 'node:util';
 import { liveBench, printLive } from './live.ts';
-import { printReplay, replayBench } from './replay.ts';
+import { printReplay, replayBench, sqlReplayBench } from './replay.ts';
+import { printSql, sqlBench } from './sql.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -13,10 +14,11 @@ const { values, positionals } = parseArgs({
   },
 });
 
-const wanted = positionals.length === 0 ? ['live', 'replay'] : positionals;
-const unknown = wanted.filter((name) => name !== 'live' && name !== 'replay');
+const all = ['live', 'replay', 'sql', 'sql-replay'];
+const wanted = positionals.length === 0 ? all : positionals;
+const unknown = wanted.filter((name) => !all.includes(name));
 if (unknown.length > 0) {
-  console.error(`bench: ${unknown.join(', ')}: expected live, replay or nothing for both`);
+  console.error(`bench: ${unknown.join(', ')}: expected ${all.join(', ')} or nothing for all`);
   process.exit(2);
 }
 const rounds = Number(values.rounds);
@@ -29,6 +31,16 @@ if (wanted.includes('live')) {
 if (wanted.includes('replay')) {
   const replay = await replayBench({ rounds, exchanges: Number(values.exchanges) });
   result.replay = replay;
+  if (!values.json) printReplay(replay);
+}
+if (wanted.includes('sql')) {
+  const sql = await sqlBench({ rounds, seconds: Number(values.seconds) });
+  result.sql = sql;
+  if (!values.json) printSql(sql);
+}
+if (wanted.includes('sql-replay')) {
+  const replay = await sqlReplayBench({ rounds, exchanges: Number(values.exchanges) });
+  result.sqlReplay = replay;
   if (!values.json) printReplay(replay);
 }
 if (values.json) console.log(JSON.stringify(result));

@@ -1,45 +1,82 @@
 /**
- * The replay benchmark: HTTPS exchanges per second of processor time, every span encoded and sent by OTLP, against tshark on the same
- * capture. The capture is recorded by this benchmark: nginx and h2load over TLS 1.3, the agent writing --pcapng with the secrets inside.
+ * The replay benchmarks: HTTPS exchanges, and SQL statements over TLS, per second of processor time, every span encoded and sent by OTLP,
+ * against tshark on the same capture. The captures are recorded by this benchmark: nginx and h2load, PostgreSQL and pgbench, the agent
+ * writing --pcapng with the secrets inside.
  */
-import { stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { startAgent, wirespan } from '../support/agent.ts';
+import { type Agent, type Stats, startAgent, wirespan } from '../support/agent.ts';
 import { newCgroup } from '../support/cgroup.ts';
 import { Cleanup } from '../support/cleanup.ts';
 import { startNginx } from '../support/nginx.ts';
 import { run } from '../support/process.ts';
-import { startSink } from '../support/sink.ts';
+import { type Sink, startSink } from '../support/sink.ts';
 import { h2load, median, sleep } from './lib.ts';
+import { benchPostgres, pgbench } from './pgbench.ts';
 
 export interface ReplayOptions {
   rounds: number;
   exchanges: number;
 }
 
-/** Requests per second while recording: slow enough that not one packet is lost. */
+/** Per second while recording: slow enough that not one packet is lost. */
 const RECORDING_RATE = 12_000;
+const RECORDING_STATEMENT_RATE = 6000;
 const CONNECTIONS = 50;
+const DATABASE_CONNECTIONS = 8;
 
-async function record(cleanup: Cleanup, exchanges: number): Promise<string> {
+/** One of the two kinds of captures. */
+interface Subject {
+  readonly name: 'HTTPS exchanges' | 'SQL statements';
+  /** Its key in the `exchanges` of --stats. */
+  readonly protocol: 'http' | 'postgresql';
+  /** Makes the load. @returns what tshark is to be told to see it */
+  load(cleanup: Cleanup, prefix: readonly string[], count: number, started: () => Promise<void>): Promise<string>;
+}
+
+const https: Subject = {
+  name: 'HTTPS exchanges',
+  protocol: 'http',
+  async load(cleanup, prefix, count, started) {
+    const nginx = await startNginx(cleanup, { workers: 2, log: false, prefix });
+    await started();
+    await h2load(`https://127.0.0.1:${nginx.tls13Port}/200`, count, CONNECTIONS, RECORDING_RATE, prefix);
+    return '-Y http.response -T fields -e http.response.code';
+  },
+};
+
+const sql: Subject = {
+  name: 'SQL statements',
+  protocol: 'postgresql',
+  async load(cleanup, prefix, count, started) {
+    const postgres = await benchPostgres(cleanup, prefix);
+    await started();
+    const each = Math.ceil(count / DATABASE_CONNECTIONS);
+    const args = ['-S', '-n', '-M', 'prepared', '-c', String(DATABASE_CONNECTIONS), '-t', String(each)];
+    await pgbench(postgres, prefix, [...args, '-R', String(RECORDING_STATEMENT_RATE)]);
+    return `-d tcp.port==${postgres.port},pgsql -Y 'pgsql.tag' -T fields -e pgsql.tag`;
+  },
+};
+
+async function record(cleanup: Cleanup, subject: Subject, count: number): Promise<{ file: string; tshark: string }> {
   const inner = new Cleanup();
   try {
     const folder = await cleanup.temporaryFolder();
     const file = join(folder, 'recorded.pcapng');
     // Whatever else this machine does stays out of the file.
     const { path, prefix } = await newCgroup(inner);
-    const nginx = await startNginx(inner, { workers: 2, log: false, prefix });
-    const args = ['--output', 'none', '--pcapng', file, '--cgroup', path];
-    const agent = await startAgent(inner, { json: false, args });
-    await h2load(`https://127.0.0.1:${nginx.tls13Port}/200`, exchanges, CONNECTIONS, RECORDING_RATE, prefix);
+    let agent: Agent | undefined;
+    const tshark = await subject.load(inner, prefix, count, async () => {
+      const args = ['--output', 'none', '--pcapng', file, '--cgroup', path];
+      agent = await startAgent(inner, { json: false, args });
+    });
     await sleep(1000);
-    const { stats } = await agent.stop();
-    if (stats.packets.lost > 0 || (stats.exchanges.http ?? 0) < exchanges) {
-      throw new Error(
-        `recording: ${stats.exchanges.http} of ${exchanges} exchanges, ${stats.packets.lost} packets lost`,
-      );
+    const { stats } = await agent!.stop();
+    const seen = stats.exchanges[subject.protocol] ?? 0;
+    if (stats.packets.lost > 0 || seen < count) {
+      throw new Error(`recording: ${seen} of ${count} ${subject.name}, ${stats.packets.lost} packets lost`);
     }
-    return file;
+    return { file, tshark };
   } finally {
     await inner.run();
   }
@@ -54,10 +91,21 @@ async function timedSeconds(command: string): Promise<{ cpuSeconds: number; stdo
   return { cpuSeconds: Number(user) + Number(system), stdout };
 }
 
-export async function replayBench(options: ReplayOptions) {
+async function replayOnce(cleanup: Cleanup, sink: Sink, file: string): Promise<Stats> {
+  await sink.reset();
+  const statsFile = join(await cleanup.temporaryFolder(), 'stats.json');
+  const result = await wirespan(['replay', file, '--output', 'otlp', '--stats', statsFile], {
+    OTEL_EXPORTER_OTLP_ENDPOINT: sink.endpoint,
+  });
+  if (result.exitCode !== 0) throw new Error(result.stderr);
+  return JSON.parse(await readFile(statsFile, 'utf8')) as Stats;
+}
+
+async function compare(subject: Subject, options: ReplayOptions) {
   const cleanup = new Cleanup();
   try {
-    const file = await record(cleanup, options.exchanges);
+    const { exchanges: count } = options;
+    const { file, tshark } = await record(cleanup, subject, count);
     const bytes = (await stat(file)).size;
     const sink = await startSink(cleanup);
     const ours: number[] = [];
@@ -65,42 +113,42 @@ export async function replayBench(options: ReplayOptions) {
     const ratios: number[] = [];
     let peakRssBytes = 0;
     for (let round = 0; round < options.rounds; round++) {
-      await sink.reset();
-      const statsFile = join(await cleanup.temporaryFolder(), 'stats.json');
-      const result = await wirespan(['replay', file, '--output', 'otlp', '--stats', statsFile], {
-        OTEL_EXPORTER_OTLP_ENDPOINT: sink.endpoint,
-      });
-      if (result.exitCode !== 0) throw new Error(result.stderr);
-      const stats = JSON.parse((await run('cat', [statsFile])).stdout);
+      const stats = await replayOnce(cleanup, sink, file);
+      const made = stats.exchanges[subject.protocol] ?? 0;
       const { spans } = await sink.totals();
-      if (stats.exchanges.http < options.exchanges || spans < options.exchanges) {
-        throw new Error(
-          `replay made ${stats.exchanges.http} exchanges, ${spans} spans arrived, expected ${options.exchanges}`,
-        );
+      if (made < count || spans < count) {
+        throw new Error(`replay made ${made} ${subject.name}, ${spans} spans arrived, expected ${count}`);
       }
       peakRssBytes = Math.max(peakRssBytes, stats.peakRssBytes);
-      const tshark = await timedSeconds(
-        `tshark -n -r ${file} -Y http.response -T fields -e http.response.code | grep -c 200`,
-      );
-      if (Number(tshark.stdout) < options.exchanges) throw new Error(`tshark saw ${tshark.stdout.trim()} responses`);
-      ours.push(options.exchanges / stats.cpuSeconds);
-      theirs.push(options.exchanges / tshark.cpuSeconds);
-      ratios.push(tshark.cpuSeconds / stats.cpuSeconds);
+      const other = await timedSeconds(`tshark -n -r ${file} ${tshark} | wc -l`);
+      // Several completions of one packet are one line.
+      if (Number(other.stdout) < count * 0.9) throw new Error(`tshark saw ${other.stdout.trim()} ${subject.name}`);
+      ours.push(count / stats.cpuSeconds);
+      theirs.push(count / other.cpuSeconds);
+      ratios.push(other.cpuSeconds / stats.cpuSeconds);
       console.error(
-        `  replay ${round + 1}/${options.rounds}: ${ours.at(-1)!.toFixed(0)} exchanges/CPU s, tshark ${theirs.at(-1)!.toFixed(0)}, ` +
+        `  replay of ${subject.name} ${round + 1}/${options.rounds}: ${ours.at(-1)!.toFixed(0)} per CPU s, tshark ${theirs.at(-1)!.toFixed(0)}, ` +
           `${ratios.at(-1)!.toFixed(1)} times, peak ${(stats.peakRssBytes / 1e6).toFixed(0)} MB`,
       );
     }
-    return { exchanges: options.exchanges, captureBytes: bytes, ours, theirs, ratios, peakRssBytes };
+    return { name: subject.name, count, captureBytes: bytes, ours, theirs, ratios, peakRssBytes };
   } finally {
     await cleanup.run();
   }
 }
 
-export function printReplay(result: Awaited<ReturnType<typeof replayBench>>): void {
+export function replayBench(options: ReplayOptions) {
+  return compare(https, options);
+}
+
+export function sqlReplayBench(options: ReplayOptions) {
+  return compare(sql, options);
+}
+
+export function printReplay(result: Awaited<ReturnType<typeof compare>>): void {
   console.log(
-    `replay of ${result.exchanges} HTTPS exchanges (${(result.captureBytes / 1e6).toFixed(0)} MB): ` +
-      `${median(result.ours).toFixed(0)} exchanges per CPU second, tshark ${median(result.theirs).toFixed(0)}, ` +
+    `replay of ${result.count} ${result.name} (${(result.captureBytes / 1e6).toFixed(0)} MB): ` +
+      `${median(result.ours).toFixed(0)} per CPU second, tshark ${median(result.theirs).toFixed(0)}, ` +
       `${median(result.ratios).toFixed(1)} times (at least 5, goal 10); ` +
       `peak memory ${(result.peakRssBytes / 1e6).toFixed(0)} MB (at most 200)`,
   );
