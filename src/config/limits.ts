@@ -63,6 +63,10 @@ export interface Limits {
   sqlParseErrors: number;
   /** Silence after which a connection that sends further statements before the answers is taken to be between two of them. */
   sqlQuietUs: number;
+  /** Bytes of one compressed packet of MySQL, before and after compression. Its format ends below 16 MiB. */
+  mysqlCompressedBytes: number;
+  /** Bytes of a MySQL server that come before the command that they answer. */
+  mysqlEarlyBytes: number;
   /** Secrets kept for connections that were not seen yet, and for how long. */
   secrets: number;
   secretUs: number;
@@ -118,6 +122,8 @@ export const defaultLimits: Limits = {
   sqlPipelineDepth: 65_536,
   sqlParseErrors: 16,
   sqlQuietUs: 1_000_000,
+  mysqlCompressedBytes: 16 * 1024 * 1024,
+  mysqlEarlyBytes: 64 * 1024,
   secrets: 16_384,
   secretUs: 60_000_000,
   pcapngReorderUs: 10_000,

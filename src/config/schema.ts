@@ -67,6 +67,8 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   sqlParseErrors: 'SQL messages of one connection that could not be parsed before the connection is given up.',
   sqlQuietUs:
     'Silence after which a connection that sends further statements before the answers is taken to be between two of them.',
+  mysqlCompressedBytes: 'Bytes of one compressed MySQL packet, before and after compression.',
+  mysqlEarlyBytes: 'Bytes of a MySQL server that come before the command that they answer.',
   pcapngReorderUs: 'Packets wait so long for the packet file, to be put in the order of time.',
   pcapngPendingUs: 'Packets of a connection that lacks its secret wait so long for the packet file.',
   pcapngPendingBytes: 'Bytes of such packets of all connections.',

@@ -2,6 +2,7 @@ import { SqlAnalyser, type SqlAnalyserOptions } from '../sql/analyser.ts';
 import type { SqlDialect } from '../sql/statement.ts';
 import { createHttp1Protocol } from './http1/protocol.ts';
 import type { Protocol } from './layer.ts';
+import { createMysqlProtocol } from './mysql/protocol.ts';
 
 /** What finds out about SQL texts, one per dialect: its cache serves all connections. */
 export type SqlAnalysers = Readonly<Record<SqlDialect, SqlAnalyser>>;
@@ -24,5 +25,8 @@ export interface ProtocolOptions {
 
 /** The application protocols that are looked for, in plain text and inside TLS. A new protocol is one more line here. */
 export function createProtocols(options: ProtocolOptions): readonly Protocol[] {
-  return [createHttp1Protocol({ keepHeaders: options.keepHeaders })];
+  return [
+    createHttp1Protocol({ keepHeaders: options.keepHeaders }),
+    createMysqlProtocol({ analyser: options.sql.mysql }),
+  ];
 }

@@ -1,0 +1,333 @@
+/**
+ * A passive parser of both directions of one MySQL or MariaDB connection ("MySQL Client/Server Protocol").
+ *
+ * Theory of operation. Each direction is a row of packets (packets.ts), within compressed packets when both ends agreed on that (compression.ts),
+ * within TLS when the client asked for it (SSLRequest; LayerContext.startTls). The client's commands (client.ts) wait in a queue for
+ * their answers (server.ts), which come in the same order. Most clients send one command at a time.
+ *
+ *     phase            client                                         server
+ *     greeting         waits                                          Handshake -> response
+ *     response         SSLRequest -> TLS begins, same phase;          waits
+ *                      HandshakeResponse -> authentication
+ *     authentication   passed over                                    OK -> command; all else is passed over
+ *     command          sequence 0: a command; else the content of     answers
+ *                      a local file or authentication data
+ *
+ *     answer to        stages
+ *     COM_QUERY,       FIRST: OK, ERR -> over; column count -> COLUMNS -> [EOF] -> ROWS: EOF or OK with 0xFE, ERR -> over. While
+ *     COM_STMT_EXECUTE SERVER_MORE_RESULTS_EXISTS is set, FIRST again. SERVER_STATUS_CURSOR_EXISTS: its rows come with COM_STMT_FETCH.
+ *     COM_STMT_PREPARE FIRST: OK with the counts -> DEFINITIONS -> [EOF] -> DEFINITIONS -> [EOF] -> over
+ *     all others       one OK, EOF or ERR packet
+ *
+ * One exchange per statement. Several statements in one COM_QUERY: each result is that of the next statement, but a CALL has all result
+ * sets up to its OK packet. A statement whose rows are fetched through a cursor is one exchange from its execution until the last
+ * row was sent, or until the cursor is closed. What cannot be prepared is an exchange, as its error shows nowhere else; all else of
+ * preparing is none.
+ *
+ * What is lost stays lost: a hole within a packet whose kind is known costs nothing but its content (a text that is not whole is none);
+ * any other leads to a place that is not known. From there the client's direction goes on with a segment that is one whole command,
+ * the server's with the first packet of the answer to a command that came after the hole. What the server sends while no command
+ * waits is held for a moment, since its command may be held up by reassembly: it is nobody's when it is older than the next command.
+ *
+ * A connection that is older than the capture is joined in the same way. Its capabilities show in what is sent: CLIENT_DEPRECATE_EOF by
+ * whether definitions are followed by an EOF packet, query attributes by what a COM_QUERY begins with, optional metadata by the length of
+ * the column count.
+ */
+import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
+import type { SqlAnalyser } from '../../sql/analyser.ts';
+import { count } from '../../telemetry/counters.ts';
+import type { LayerContext } from '../layer.ts';
+import { ClientReader } from './client.ts';
+import { CompressedReader } from './compression.ts';
+import { detectAnswer, isCommand } from './detect.ts';
+import { incompleteReason } from './exchange.ts';
+import type { PacketReader } from './packets.ts';
+import { ServerReader } from './server.ts';
+import { Session } from './session.ts';
+import { EOF_HEADER, ERR_HEADER, packetLength } from './wire.ts';
+
+/** Bytes of the server that came while no command waited. */
+interface Early {
+  readonly bytes: Buffer;
+  readonly timeUs: number;
+  readonly firstUs: number;
+}
+
+export class MysqlLayer implements Layer {
+  private readonly context: LayerContext;
+  private readonly session: Session;
+  private readonly client: ClientReader;
+  private readonly server: ServerReader;
+  /** Unpack the two directions, once both ends agreed on compression. */
+  private clientUnpacker: CompressedReader | undefined;
+  private serverUnpacker: CompressedReader | undefined;
+  private tls: Layer | undefined;
+  private early: Early[] = [];
+  private earlyBytes = 0;
+
+  constructor(context: LayerContext, analyser: SqlAnalyser) {
+    this.context = context;
+    this.session = new Session(context, analyser);
+    this.client = new ClientReader(this.session);
+    this.server = new ServerReader(this.session, this.client);
+  }
+
+  /** Bytes held between calls, of what grows with its input. */
+  get heldBytes(): number {
+    const unpackers = (this.clientUnpacker?.heldBytes ?? 0) + (this.serverUnpacker?.heldBytes ?? 0);
+    return this.client.packets.heldBytes + this.server.packets.heldBytes + unpackers + this.earlyBytes;
+  }
+
+  /** Commands that wait, and prepared statements that are remembered. */
+  get heldEntries(): number {
+    return this.session.queue.length + this.session.statements.size;
+  }
+
+  // --- Layer: what arrives, TLS or not -------------------------------------------------------------------------------------------------
+
+  data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number, firstUs = timeUs): void {
+    if (this.tls !== undefined) this.tls.data(direction, bytes, start, end, timeUs, firstUs);
+    else this.take(direction, bytes, start, end, timeUs, firstUs);
+  }
+
+  gap(direction: Direction, length: number, timeUs: number): void {
+    if (this.tls !== undefined) this.tls.gap(direction, length, timeUs);
+    else this.takeGap(direction, length);
+  }
+
+  end(direction: Direction, reason: EndReason, timeUs: number): void {
+    if (this.tls !== undefined) this.tls.end(direction, reason, timeUs);
+    else this.takeEnd(direction, reason, timeUs);
+  }
+
+  close(reason: EndReason, timeUs: number): void {
+    this.tls?.close(reason, timeUs);
+    this.takeClose(reason, timeUs);
+  }
+
+  tick(timeUs: number): void {
+    this.tls?.tick?.(timeUs);
+  }
+
+  /** SSLRequest: from here on both directions are TLS; what is in it goes on where the plain bytes ended. */
+  private startTls(): void {
+    const { session } = this;
+    session.tlsAsked = false;
+    if (this.context.startTls === undefined) {
+      session.parseError(0);
+      session.leave();
+      return;
+    }
+    this.tls = this.context.startTls((inner) => {
+      session.context = inner;
+      return {
+        data: (direction, bytes, start, end, timeUs, firstUs = timeUs) =>
+          this.take(direction, bytes, start, end, timeUs, firstUs),
+        gap: (direction, length) => this.takeGap(direction, length),
+        end: (direction, reason, timeUs) => this.takeEnd(direction, reason, timeUs),
+        close: (reason, timeUs) => this.takeClose(reason, timeUs),
+      };
+    });
+  }
+
+  // --- The protocol's own bytes --------------------------------------------------------------------------------------------------------
+
+  private take(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
+    if (this.session.over || end <= start) return;
+    if (direction === FROM_CLIENT) this.fromClient(bytes, start, end, timeUs, firstUs);
+    else this.fromServer(bytes, start, end, timeUs, firstUs);
+  }
+
+  private fromClient(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
+    const { session, client } = this;
+    const { packets } = client;
+    if (packets.lost && !this.resumeClient(bytes, start, end)) {
+      packets.data(bytes, start, end, timeUs, firstUs);
+      return;
+    }
+    if (this.clientUnpacker !== undefined) this.clientUnpacker.data(bytes, start, end, timeUs, firstUs);
+    else {
+      packets.stopped = false;
+      const stop = packets.data(bytes, start, end, timeUs, firstUs);
+      if (session.tlsAsked) this.startTls();
+      if (stop < end) this.tls?.data(FROM_CLIENT, bytes, stop, end, timeUs, firstUs);
+    }
+    if (client.commanded) {
+      client.commanded = false;
+      this.giveUpDamaged();
+    }
+    if (this.early.length > 0) this.settleEarly();
+  }
+
+  private fromServer(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
+    const { session, server } = this;
+    const { packets } = server;
+    if (packets.lost && !this.resumeServer(bytes, start, end)) {
+      session.lastServerUs = timeUs;
+      return;
+    }
+    session.lastServerUs = timeUs;
+    // Older than the capture: it has no greeting.
+    if (session.phase === 'greeting' && packets.atBoundary && end - start >= 4 && bytes[start + 3] !== 0) {
+      session.phase = 'command';
+    }
+    let at = start;
+    while (at < end && !session.over) {
+      if (this.serverUnpacker !== undefined) {
+        this.serverUnpacker.data(bytes, at, end, timeUs, firstUs);
+        return;
+      }
+      if (this.mustWait && packets.atBoundary) {
+        this.hold(bytes, at, end, timeUs, firstUs);
+        return;
+      }
+      packets.stopped = false;
+      at = packets.data(bytes, at, end, timeUs, firstUs);
+      if (session.compressionAgreed && session.phase === 'command') this.startCompression();
+    }
+  }
+
+  /** The server has nothing to say before the client speaks. */
+  private get mustWait(): boolean {
+    const { phase, queue } = this.session;
+    return phase === 'response' || (phase === 'command' && queue.length === 0);
+  }
+
+  private startCompression(): void {
+    const { limits, counters } = this.context;
+    this.session.compressionAgreed = false;
+    this.server.compressed = true;
+    this.serverUnpacker = new CompressedReader(this.server.packets, limits, counters);
+    this.clientUnpacker = new CompressedReader(this.client.packets, limits, counters);
+  }
+
+  private takeGap(direction: Direction, length: number): void {
+    if (this.session.over) return;
+    if (direction === FROM_CLIENT) {
+      if (this.clientUnpacker !== undefined) this.clientUnpacker.gap(length);
+      else this.client.packets.gap(length);
+      return;
+    }
+    if (this.serverUnpacker !== undefined) this.serverUnpacker.gap(length);
+    else this.server.packets.gap(length);
+    this.dropEarly();
+  }
+
+  private takeEnd(direction: Direction, reason: EndReason, timeUs: number): void {
+    if (!this.session.over && direction === FROM_SERVER) this.session.giveUpAll(incompleteReason(reason), timeUs);
+  }
+
+  private takeClose(reason: EndReason, timeUs: number): void {
+    if (this.session.over) return;
+    this.dropEarly();
+    this.session.giveUpAll(incompleteReason(reason), timeUs);
+    this.session.release();
+    this.client.packets.release();
+    this.server.packets.release();
+    this.clientUnpacker?.release();
+    this.serverUnpacker?.release();
+  }
+
+  // --- After a hole --------------------------------------------------------------------------------------------------------------------
+
+  private resumeClient(bytes: Buffer, start: number, end: number): boolean {
+    const { session, client, server } = this;
+    const compressed = this.clientUnpacker !== undefined;
+    if (!(compressed ? isCompressed(bytes, start, end, 0) : isCommand(bytes, start, end))) return false;
+    session.phase = 'command';
+    // What still waits has lost its answer too, or will be answered in an order that nothing tells.
+    if (session.queue.length > 0) lose(server.packets, this.serverUnpacker);
+    if (this.clientUnpacker === undefined) client.packets.resume();
+    else this.clientUnpacker.resume();
+    return true;
+  }
+
+  private resumeServer(bytes: Buffer, start: number, end: number): boolean {
+    const head = this.session.queue.head;
+    if (head === undefined || head.damaged) return false;
+    if (this.serverUnpacker !== undefined) {
+      if (!isCompressed(bytes, start, end, undefined)) return false;
+      this.serverUnpacker.resume();
+      return true;
+    }
+    if (
+      detectAnswer(bytes, start, end) === 'no' &&
+      (bytes[start + 3] !== ((head.sequence + 1) & 0xff) || end - start < 5)
+    ) {
+      return false;
+    }
+    this.server.packets.resume();
+    return true;
+  }
+
+  /** A command after the hole: those before it have lost their answers. */
+  private giveUpDamaged(): void {
+    const { session } = this;
+    for (let head = session.queue.head; head?.damaged === true; head = session.queue.head) {
+      session.giveUpHead(head, 'gap', session.lastServerUs);
+    }
+  }
+
+  // --- Answers before their commands ---------------------------------------------------------------------------------------------------
+
+  private hold(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
+    const copy = Buffer.allocUnsafeSlow(end - start);
+    bytes.copy(copy, 0, start, end);
+    this.early.push({ bytes: copy, timeUs, firstUs });
+    this.earlyBytes += copy.length;
+    if (this.earlyBytes <= this.context.limits.mysqlEarlyBytes) return;
+    this.dropEarly();
+    this.server.packets.lose();
+  }
+
+  /** The client has spoken: what was held is the answer, unless it is older. */
+  private settleEarly(): void {
+    const { session } = this;
+    const head = session.queue.head;
+    if (this.tls === undefined && this.mustWait) return;
+    if (head !== undefined && this.early[0]!.firstUs < head.startUs) {
+      this.dropEarly();
+      return;
+    }
+    const { early } = this;
+    this.early = [];
+    this.earlyBytes = 0;
+    for (const { bytes, timeUs, firstUs } of early) {
+      if (this.tls !== undefined) this.tls.data(FROM_SERVER, bytes, 0, bytes.length, timeUs, firstUs);
+      else this.take(FROM_SERVER, bytes, 0, bytes.length, timeUs, firstUs);
+    }
+  }
+
+  /** What is held is nobody's answer. */
+  private dropEarly(): void {
+    const first = this.early[0]?.bytes;
+    this.early = [];
+    this.earlyBytes = 0;
+    if (first === undefined) return;
+    const { session } = this;
+    if (first.length > 4 && first[4] === EOF_HEADER && packetLength(first, 0) === 5) {
+      // The end of the answer to COM_STMT_PREPARE, when nothing told yet that there is one.
+      session.deprecateEof ??= false;
+    } else if (first[4] !== ERR_HEADER) {
+      // An error that nobody asked for: the server says why it closes the connection.
+      count(this.context.counters.incomplete, 'request_not_seen');
+    }
+  }
+}
+
+function lose(packets: PacketReader, unpacker: CompressedReader | undefined): void {
+  if (unpacker === undefined) packets.lose();
+  else unpacker.lose();
+}
+
+/** Begins with a compressed packet that is whole, or with one that is not compressed. */
+function isCompressed(bytes: Buffer, start: number, end: number, sequence: number | undefined): boolean {
+  if (end - start < 11 || (sequence !== undefined && bytes[start + 3] !== sequence)) return false;
+  const length = packetLength(bytes, start);
+  const payload = start + 7;
+  if (packetLength(bytes, start + 4) === 0) {
+    return length >= 4 && length <= 0xffff && packetLength(bytes, payload) <= length;
+  }
+  // zlib's header with a window of 32 KiB (RFC 1950), a frame of Zstandard.
+  return (bytes[payload] === 0x78 || bytes.readUInt32LE(payload) === 0xfd2fb528) && length <= end - payload;
+}
