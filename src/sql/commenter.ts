@@ -7,6 +7,8 @@ export interface TraceContext {
 const KEY = Buffer.from('traceparent');
 /** Comments that are longer are not looked into. */
 const MAX_COMMENT_BYTES = 8192;
+const TRACEPARENT_PAIR = /(?:^|[\s,*])traceparent\s*=\s*'((?:[^'\\]|\\.)*)'/;
+const TRACESTATE_PAIR = /(?:^|[\s,*])tracestate\s*=\s*'((?:[^'\\]|\\.)*)'/;
 /** W3C Trace Context, "traceparent Header Field Values". */
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-[\x21-\x7e]{0,64})?$/;
 /** "tracestate Header": printable ASCII; 512 characters are what every participant must pass on. */
@@ -21,17 +23,17 @@ export function traceContextOf(bytes: Buffer, start: number, end: number): Trace
   const comment = bytes.subarray(start, end);
   if (!comment.includes(KEY)) return undefined;
   const text = comment.toString('latin1');
-  const traceparent = pairValue(text, 'traceparent');
+  const traceparent = decoded(TRACEPARENT_PAIR.exec(text));
   if (!TRACEPARENT.test(traceparent)) return undefined;
-  const tracestate = pairValue(text, 'tracestate');
+  const tracestate = decoded(TRACESTATE_PAIR.exec(text));
   return { traceparent, tracestate: TRACESTATE.test(tracestate) ? tracestate : '' };
 }
 
-function pairValue(comment: string, key: string): string {
-  const quoted = new RegExp(`(?:^|[\\s,*])${key}\\s*=\\s*'((?:[^'\\\\]|\\\\.)*)'`).exec(comment)?.[1];
-  if (quoted === undefined) return '';
+function decoded(pair: RegExpExecArray | null): string {
+  const value = pair?.[1] ?? '';
+  if (!value.includes('%') && !value.includes('\\')) return value;
   try {
-    return decodeURIComponent(quoted.replaceAll(/\\(.)/g, '$1'));
+    return decodeURIComponent(value.replaceAll(/\\(.)/g, '$1'));
   } catch {
     return '';
   }

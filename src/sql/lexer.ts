@@ -50,6 +50,7 @@ export const QUOTE = 0x27;
 export const DOUBLE_QUOTE = 0x22;
 export const BACKSLASH = 0x5c;
 export const DOT = 0x2e;
+const COMMA = 0x2c;
 export const NEWLINE = 0x0a;
 
 /**
@@ -107,8 +108,40 @@ export abstract class Lexer {
     return this.kind;
   }
 
+  /**
+   * Moves over plain values, commas and white space without telling of them: for the inside of parentheses of which nothing is wanted
+   * any more, such as the rows of a bulk INSERT.
+   */
+  skipValues(): void {
+    if (this.checked || this.kind === Token.DOUBT) return;
+    const { bytes, end } = this;
+    let at = this.position;
+    while (at < end) {
+      const byte = bytes[at]!;
+      if (byte === QUOTE) {
+        this.start = at;
+        this.position = at;
+        if (this.read(byte) === Token.DOUBT) {
+          this.kind = Token.DOUBT;
+          return;
+        }
+        at = this.position;
+      } else if ((classes[byte]! & (SPACE | DIGIT)) !== 0 || byte === COMMA) {
+        at++;
+      } else {
+        break;
+      }
+    }
+    this.position = at;
+  }
+
   /** Reads one token that begins with this byte, and moves past it. */
   protected abstract read(byte: number): number;
+
+  /** A comment that is code is open: no statement ends within it. */
+  get insideConditional(): boolean {
+    return false;
+  }
 
   protected atEnd(): number {
     return Token.END;

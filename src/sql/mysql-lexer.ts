@@ -10,6 +10,11 @@ const CLOSE = Buffer.from('*/');
 export class MysqlLexer extends Lexer {
   /** Within a comment that is code. */
   private conditional = false;
+
+  override get insideConditional(): boolean {
+    return this.conditional;
+  }
+
   private binaryIntroducer = false;
 
   override begin(...parameters: Parameters<Lexer['begin']>): void {
@@ -118,7 +123,8 @@ export class MysqlLexer extends Lexer {
     if (at < end && bytes[at] === 0x40) at++;
     const from = at;
     while (at < end && ((classes[bytes[at]!]! & WORD_PART) !== 0 || bytes[at] === DOT)) at++;
-    if (at === from) return this.punctuation(0x40);
+    // What begins with a digit or a dot looks too much like a number.
+    if (at === from || this.isDigit(from) || bytes[from] === DOT) return this.punctuation(0x40);
     this.position = at;
     return Token.VARIABLE;
   }
@@ -134,21 +140,16 @@ export class MysqlLexer extends Lexer {
       const sign = digits + 1 === runEnd && runEnd < end && (bytes[runEnd] === 0x2b || bytes[runEnd] === 0x2d);
       if (sign && this.isDigit(runEnd + 1)) return this.literalEnd(this.digitsEnd(runEnd + 1));
     }
-    if (this.isRadix(from, digits, runEnd)) return this.literalEnd(runEnd);
+    if (this.looksLikeNumber(from, runEnd)) return this.literalEnd(runEnd);
     // A sign before a word: the sign alone is the token.
     return from > this.position ? this.punctuation(bytes[this.position]!) : this.word(runEnd);
   }
 
-  /** 0x1F, 0b01. */
-  private isRadix(from: number, digits: number, runEnd: number): boolean {
-    const { bytes } = this;
-    if (digits !== from + 1 || bytes[from] !== 0x30 || runEnd < from + 3) return false;
-    const radix = bytes[digits]! | 0x20;
-    if (radix !== 0x78 && radix !== 0x62) return false;
-    for (let at = digits + 1; at < runEnd; at++) {
-      const byte = bytes[at]! | 0x20;
-      const hexadecimal = this.isDigit(at) || (byte >= 0x61 && byte <= 0x66);
-      if (radix === 0x78 ? !hexadecimal : bytes[at] !== 0x30 && bytes[at] !== 0x31) return false;
+  /** 0x1F, 0b01, and whatever else has no more than hexadecimal digits and a prefix: that is a name for the server, but too much like a value, or a part of one, to leave. */
+  private looksLikeNumber(from: number, end: number): boolean {
+    for (let at = from; at < end; at++) {
+      const byte = this.bytes[at]! | 0x20;
+      if (!this.isDigit(at) && (byte < 0x61 || byte > 0x66) && byte !== 0x78) return false;
     }
     return true;
   }
@@ -177,8 +178,15 @@ export class MysqlLexer extends Lexer {
   }
 
   private lineComment(): number {
+    if (this.afterDashes()) return this.doubt();
     this.position = this.lineEnd(this.position, false);
     return this.contained(Token.COMMENT);
+  }
+
+  /** Two minus signs stand directly before: with the comment left out they would begin one. */
+  private afterDashes(): boolean {
+    const at = this.position;
+    return at >= 2 && this.kind === Token.PUNCTUATION && this.bytes[at - 1] === 0x2d && this.bytes[at - 2] === 0x2d;
   }
 
   private blockComment(): number {
@@ -187,7 +195,7 @@ export class MysqlLexer extends Lexer {
     const marker = bytes[from] === 0x4d && from + 1 < end ? from + 1 : from;
     if (marker < end && bytes[marker] === 0x21) return this.openConditional(marker + 1);
     const close = bytes.subarray(from, end).indexOf(CLOSE);
-    if (close < 0) return this.doubt();
+    if (close < 0 || this.afterDashes()) return this.doubt();
     // Whether a comment within a conditional one ends both depends on the server's version.
     if (this.conditional) return this.doubt();
     this.position = from + close + 2;

@@ -40,6 +40,11 @@ export class Sanitiser {
     this.secret = false;
   }
 
+  /** No more tokens are wanted. An open IN list may still shrink and make room. */
+  get isFull(): boolean {
+    return this.output.truncated && this.list < List.OPEN;
+  }
+
   /** Takes the next token; white space and comments are the output's own business. */
   token(kind: number, keyword: number, character: number, bytes: Buffer, start: number, end: number): void {
     const name = (kind === Token.WORD && keyword === 0) || kind === Token.NAME;

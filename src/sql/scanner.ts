@@ -40,6 +40,8 @@ export const UNKNOWN: SqlStatement = {
 };
 
 const SEMICOLON = 0x3b;
+const COMMA = 0x2c;
+const OPEN = 0x28;
 
 /** Reads a text once from its beginning to its end and says what its statements are. Time is linear, memory is bounded by the output. */
 export class Scanner {
@@ -87,7 +89,7 @@ export class Scanner {
       } else if (kind === Token.END || kind === Token.DOUBT) {
         sure = kind === Token.END;
         break;
-      } else if (split && lexer.character === SEMICOLON && this.blocks.ends) {
+      } else if (split && lexer.character === SEMICOLON && this.blocks.ends && !lexer.insideConditional) {
         this.endStatement(statements);
       } else {
         this.token(kind);
@@ -118,10 +120,12 @@ export class Scanner {
       this.tokens--;
       return;
     }
-    this.sanitiser.token(kind, keyword, character, this.bytes, start, position);
+    const full = this.sanitiser.isFull;
+    if (!full) this.sanitiser.token(kind, keyword, character, this.bytes, start, position);
     this.blocks.token(kind, keyword, character);
     this.summary.token(kind, keyword, character, start, position);
     this.effects.token(kind, keyword, character, start, position);
+    if (full && (character === OPEN || character === COMMA) && this.summary.passesValues) this.lexer.skipValues();
   }
 
   private comment(statements: SqlStatement[]): void {

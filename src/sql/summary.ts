@@ -18,7 +18,6 @@ import {
 
 /** "Generating a summary of the query": the semantic conventions' limit. */
 const MAX_SUMMARY_CHARACTERS = 255;
-/** A part and the space before it take two characters at least. */
 const MAX_PARTS = 128;
 const MAX_DEPTH = 64;
 const MAX_CTES = 32;
@@ -122,15 +121,19 @@ export class Summary {
     this.previous = keyword;
   }
 
+  /** Values and commas change nothing here. */
+  get passesValues(): boolean {
+    return this.depth > 0 && (this.depth >= MAX_DEPTH || this.modes[this.depth] === Mode.EXPRESSION);
+  }
+
   private punctuation(character: number): void {
     if (character === 0x28) {
       this.open();
       return;
     }
     if (character === 0x29) {
-      if (this.depth === 0) return;
-      this.depth--;
-      if (this.depth < MAX_DEPTH) this.settle();
+      if (this.depth > 0) this.depth--;
+      this.settle();
       return;
     }
     if (this.depth >= MAX_DEPTH) return;
