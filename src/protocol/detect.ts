@@ -30,7 +30,7 @@ const HTTP2_PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
 const HTTP2_EVIDENCE_BYTES = 16;
 
 /** ALPN identifiers (RFC 7301, IANA registry) that name a protocol here. */
-const ALPN: Readonly<Record<string, string>> = { 'http/1.1': 'http', 'http/1.0': 'http' };
+const ALPN: Readonly<Record<string, string>> = { 'http/1.1': 'http', 'http/1.0': 'http', postgresql: 'postgresql' };
 
 /**
  * Finds out which protocol a connection speaks, then is only a door to that protocol's layer.

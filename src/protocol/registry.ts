@@ -3,6 +3,7 @@ import type { SqlDialect } from '../sql/statement.ts';
 import { createHttp1Protocol } from './http1/protocol.ts';
 import type { Protocol } from './layer.ts';
 import { createMysqlProtocol } from './mysql/protocol.ts';
+import { createPostgresProtocol } from './postgres/protocol.ts';
 
 /** What finds out about SQL texts, one per dialect: its cache serves all connections. */
 export type SqlAnalysers = Readonly<Record<SqlDialect, SqlAnalyser>>;
@@ -27,6 +28,7 @@ export interface ProtocolOptions {
 export function createProtocols(options: ProtocolOptions): readonly Protocol[] {
   return [
     createHttp1Protocol({ keepHeaders: options.keepHeaders }),
+    createPostgresProtocol(options.sql.postgresql),
     createMysqlProtocol({ analyser: options.sql.mysql }),
   ];
 }

@@ -1,0 +1,50 @@
+import { count } from '../../telemetry/counters.ts';
+import type { Dialogue } from './dialogue.ts';
+import type { PostgresExchange } from './exchange.ts';
+import { Portal } from './names.ts';
+
+/** The statements of one connection that PortalSuspended interrupted, and that the next Execute of their portal goes on with. */
+export class Cursors {
+  private readonly dialogue: Dialogue;
+  private portals: Portal[] = [];
+
+  constructor(dialogue: Dialogue) {
+    this.dialogue = dialogue;
+  }
+
+  get length(): number {
+    return this.portals.length;
+  }
+
+  suspend(portal: Portal, exchange: PostgresExchange): void {
+    portal.suspended = exchange;
+    this.portals.push(portal);
+    const { limits, counters } = this.dialogue.context;
+    if (this.portals.length <= limits.sqlPortals) return;
+    count(counters.sql, 'portal_evicted');
+    this.finish(this.portals[0]);
+  }
+
+  /** @param subject of an Execute; its statement is taken, when it is a portal that has one */
+  resume(subject: unknown): PostgresExchange | undefined {
+    if (!(subject instanceof Portal) || subject.suspended === undefined) return undefined;
+    const exchange = subject.suspended;
+    subject.suspended = undefined;
+    this.portals.splice(this.portals.indexOf(subject), 1);
+    return exchange;
+  }
+
+  /** No Execute will go on with it: it returned what it returned. */
+  finish(subject: unknown): void {
+    const exchange = this.resume(subject);
+    if (exchange !== undefined) this.dialogue.emit(exchange);
+  }
+
+  finishUnnamed(): void {
+    if (this.portals.length > 0) this.finish(this.portals.find((portal) => portal.name === ''));
+  }
+
+  finishAll(): void {
+    while (this.portals.length > 0) this.finish(this.portals[0]);
+  }
+}

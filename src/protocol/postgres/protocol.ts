@@ -1,0 +1,32 @@
+import { type Connection, type Direction, FROM_CLIENT } from '../../flow/connection.ts';
+import type { SqlAnalyser } from '../../sql/analyser.ts';
+import type { Detection, LayerContext, Protocol } from '../layer.ts';
+import { PostgresLayer } from './layer.ts';
+import { probeBackend, probeFrontend } from './probe.ts';
+import { probePacket } from './startup.ts';
+
+/** What a server may say to SSLRequest and GSSENCRequest. */
+const ONE_BYTE_ANSWERS = 'SNG';
+
+/**
+ * PostgreSQL's protocol 3. Its name is also its ALPN identifier.
+ *
+ * @param analyser of the texts, for PostgreSQL's dialect
+ */
+export function createPostgresProtocol(analyser: SqlAnalyser): Protocol {
+  return {
+    name: 'postgresql',
+    detect(direction: Direction, bytes: Buffer, start: number, end: number, connection: Connection): Detection {
+      if (direction === FROM_CLIENT) {
+        const packet = probePacket(bytes, start, end);
+        if (packet !== 'no') return packet;
+        const messages = probeFrontend(bytes, start, end);
+        // A connection whose start was seen begins with a packet, unless that was lost.
+        return connection.startSeen && messages !== 'yes' ? 'no' : messages;
+      }
+      if (end - start === 1 && ONE_BYTE_ANSWERS.includes(String.fromCharCode(bytes[start]!))) return 'maybe';
+      return probeBackend(bytes, start, end);
+    },
+    create: (context: LayerContext) => new PostgresLayer(context, analyser),
+  };
+}

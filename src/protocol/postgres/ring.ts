@@ -1,0 +1,166 @@
+/**
+ * The messages of the client that wait for their answer, in their order. Kept in columns, so that a message costs no object.
+ */
+
+export const NONE = 0;
+export const REQUEST_STARTUP = 1;
+/** Its subject: the statements of its text, `readonly SqlStatement[]`. */
+export const REQUEST_QUERY = 2;
+export const REQUEST_FUNCTION_CALL = 3;
+export const REQUEST_SYNC = 4;
+/** Their subject: the Prepared. */
+export const REQUEST_PARSE = 5;
+export const REQUEST_BIND = 6;
+export const REQUEST_BIND_UNNAMED = 7;
+export const REQUEST_DESCRIBE = 8;
+/** Its subject: the Portal, or the Prepared of a portal that needs no object. */
+export const REQUEST_EXECUTE = 9;
+/** Its subject: the Portal that it closes, if it is one. */
+export const REQUEST_CLOSE = 10;
+/** CopyDone or CopyFail: has no answer of its own, but tells where the copy ends among the client's messages. */
+export const REQUEST_COPY_END = 11;
+
+/** Whether ReadyForQuery is the end of its answer. */
+function endsWithReady(kind: number): boolean {
+  return kind <= REQUEST_SYNC;
+}
+
+const LEAST_CAPACITY = 16;
+const CAPACITY_FOR_GOOD = 1024;
+
+export class RequestRing {
+  length = 0;
+  /** Requests that ReadyForQuery answers. */
+  syncs = 0;
+  private readonly limit: number;
+  private capacity = LEAST_CAPACITY;
+  private head = 0;
+  private kinds = new Uint8Array(LEAST_CAPACITY);
+  private starts = new Float64Array(LEAST_CAPACITY);
+  private offsets = new Float64Array(LEAST_CAPACITY);
+  private sizes = new Float64Array(LEAST_CAPACITY);
+  private subjects: unknown[] = new Array(LEAST_CAPACITY).fill(undefined);
+
+  /** @param limit of requests held at once */
+  constructor(limit: number) {
+    this.limit = limit;
+  }
+
+  /** Of the first request; NONE when there is none. */
+  get kind(): number {
+    return this.length === 0 ? NONE : this.kinds[this.head]!;
+  }
+
+  get startUs(): number {
+    return this.starts[this.head]!;
+  }
+
+  get offset(): number {
+    return this.offsets[this.head]!;
+  }
+
+  get size(): number {
+    return this.sizes[this.head]!;
+  }
+
+  get subject(): unknown {
+    return this.subjects[this.head];
+  }
+
+  /** @returns false when there are too many: it was not taken */
+  push(kind: number, startUs: number, offset: number, size: number, subject: unknown): boolean {
+    if (this.length === this.capacity && !this.grow()) return false;
+    const at = (this.head + this.length) & (this.capacity - 1);
+    this.kinds[at] = kind;
+    this.starts[at] = startUs;
+    this.offsets[at] = offset;
+    this.sizes[at] = size;
+    this.subjects[at] = subject;
+    this.length++;
+    if (endsWithReady(kind)) this.syncs++;
+    return true;
+  }
+
+  shift(): void {
+    if (this.length === 0) return;
+    const { head } = this;
+    if (endsWithReady(this.kinds[head]!)) this.syncs--;
+    this.subjects[head] = undefined;
+    this.head = (head + 1) & (this.capacity - 1);
+    this.length--;
+    if (this.length === 0 && this.capacity > CAPACITY_FOR_GOOD) this.resize(LEAST_CAPACITY);
+  }
+
+  /**
+   * Drops what stands between the first request and the next CopyDone or CopyFail.
+   *
+   * @returns whether there is one
+   */
+  dropToCopyEnd(): boolean {
+    let end = 1;
+    while (end < this.length && this.kindAt(end) !== REQUEST_COPY_END) end++;
+    for (let i = 1; i < end && i < this.length; i++) if (endsWithReady(this.kindAt(i))) this.syncs--;
+    const found = end < this.length;
+    const dropped = Math.min(end, this.length) - 1;
+    if (dropped > 0) this.moveHead(dropped);
+    return found;
+  }
+
+  /** Takes the CopyDone or CopyFail that follows the first request. @returns the bytes copied, 0 when none follows */
+  takeCopyEnd(): number {
+    if (this.length < 2 || this.kindAt(1) !== REQUEST_COPY_END) return 0;
+    const size = this.sizes[(this.head + 1) & (this.capacity - 1)]!;
+    this.moveHead(1);
+    return size;
+  }
+
+  clear(): void {
+    this.length = 0;
+    this.syncs = 0;
+    this.resize(LEAST_CAPACITY);
+  }
+
+  private kindAt(index: number): number {
+    return this.kinds[(this.head + index) & (this.capacity - 1)]!;
+  }
+
+  /** Puts the first request in the place of the one that is `distance` behind it. */
+  private moveHead(distance: number): void {
+    const from = this.head;
+    const to = (from + distance) & (this.capacity - 1);
+    this.kinds[to] = this.kinds[from]!;
+    this.starts[to] = this.starts[from]!;
+    this.offsets[to] = this.offsets[from]!;
+    this.sizes[to] = this.sizes[from]!;
+    this.subjects[to] = this.subjects[from];
+    for (let i = 0; i < distance; i++) this.subjects[(from + i) & (this.capacity - 1)] = undefined;
+    this.head = to;
+    this.length -= distance;
+  }
+
+  private grow(): boolean {
+    if (this.capacity >= this.limit) return false;
+    this.resize(this.capacity * 2);
+    return true;
+  }
+
+  private resize(capacity: number): void {
+    const { kinds, starts, offsets, sizes, subjects, head, length } = this;
+    const mask = this.capacity - 1;
+    this.kinds = new Uint8Array(capacity);
+    this.starts = new Float64Array(capacity);
+    this.offsets = new Float64Array(capacity);
+    this.sizes = new Float64Array(capacity);
+    this.subjects = new Array(capacity).fill(undefined);
+    for (let i = 0; i < length; i++) {
+      const from = (head + i) & mask;
+      this.kinds[i] = kinds[from]!;
+      this.starts[i] = starts[from]!;
+      this.offsets[i] = offsets[from]!;
+      this.sizes[i] = sizes[from]!;
+      this.subjects[i] = subjects[from];
+    }
+    this.head = 0;
+    this.capacity = capacity;
+  }
+}
