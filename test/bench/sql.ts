@@ -113,15 +113,17 @@ const ACCURACY_STATEMENTS = 2000;
 async function accuracy(tls: boolean) {
   const cleanup = new Cleanup();
   try {
-    const postgres = await startPostgres(cleanup);
+    const { path, prefix } = await newCgroup(cleanup);
+    const postgres = await startPostgres(cleanup, { prefix });
     const folder = await cleanup.temporaryFolder();
     const script = join(folder, 'statements.sql');
     // From some ten microseconds to two milliseconds, with answers of one row to a thousand.
     const line = (i: number) => `SELECT ${i}, n FROM generate_series(1, ${[1, 10, 100, 1000][i % 4]}) AS n;`;
     await writeFile(script, Array.from({ length: ACCURACY_STATEMENTS }, (_, i) => line(i)).join('\n'));
     await emptyLog(postgres);
-    const agent = await startAgent(cleanup);
-    await run('psql', ['-Xq', '-o', '/dev/null', '-f', script], { env: postgres.env({ tls }), timeoutMs: 120_000 });
+    const agent = await startAgent(cleanup, { args: ['--cgroup', path] });
+    const [command, ...words] = [...prefix, 'psql', '-Xq', '-o', '/dev/null', '-f', script];
+    await run(command!, words, { env: postgres.env({ tls }), timeoutMs: 120_000 });
     const isOurs = (span: FlatSpan) => span.attributes['server.port'] === postgres.port;
     await agent.waitForSpans(ACCURACY_STATEMENTS, isOurs);
     const { spans } = await agent.stop();
