@@ -6,7 +6,8 @@ import { csvRecords } from '../support/databases/csv.ts';
 import { startGoMySql } from '../support/databases/go-mysql-server.ts';
 import { startMariaDb } from '../support/databases/mariadb.ts';
 import { startPostgres } from '../support/databases/postgres.ts';
-import { type Driver, MYSQL_DRIVERS, POSTGRES_DRIVERS, prepareDrivers, runDriver } from '../support/drivers.ts';
+import { driveOnGoMySql, driveOnMariaDb, driveOnPostgres, driverRun } from '../support/databases/server.ts';
+import { MYSQL_DRIVERS, POSTGRES_DRIVERS, prepareDrivers } from '../support/drivers.ts';
 import { until } from '../support/net.ts';
 import { run } from '../support/process.ts';
 
@@ -98,41 +99,24 @@ test('MariaDB logs every statement, with the rows of each', async (t) => {
 
 suite('every driver does every feature that it has', () => {
   before(prepareDrivers);
-  const drive = async (drivers: readonly Driver[], server: Server, make: (names: string[]) => Promise<unknown>) => {
-    for (const driver of drivers) {
-      for (const tls of [false, true]) {
-        const prefix = `${driver.name}_${tls ? 'tls' : 'plain'}`;
-        await make(driver.features.map((feature) => `${prefix}_${feature}`));
-        const { host, port, user, password, certificate } = server;
-        await runDriver(driver, {
-          ...{ host, port, user, password, tls, prefix },
-          ca: certificate.certFile,
-          features: driver.features,
-        });
-      }
-    }
-  };
   test('with PostgreSQL', async (t) => {
     const postgres = await startPostgres(cleanupAfter(t));
-    await drive(POSTGRES_DRIVERS, postgres, (names) => postgres.sql(names.map((name) => `CREATE DATABASE ${name}`)));
+    for (const driver of POSTGRES_DRIVERS) {
+      for (const tls of [false, true]) await driveOnPostgres(postgres, driverRun(driver, tls));
+    }
   });
   test('with MariaDB', async (t) => {
     const mariadb = await startMariaDb(cleanupAfter(t));
-    await drive(MYSQL_DRIVERS, mariadb, (names) =>
-      mariadb.sql(names.map((name) => `CREATE DATABASE ${name};`).join('')),
-    );
+    for (const driver of MYSQL_DRIVERS) {
+      for (const tls of [false, true]) await driveOnMariaDb(mariadb, driverRun(driver, tls));
+    }
   });
-});
-
-interface Server {
-  host: string;
-  port: number;
-  user: string;
-  password: string;
-  certificate: { certFile: string };
-}
-
-test('the server in Go says what it answered', async (t) => {
-  const server = await startGoMySql(cleanupAfter(t));
-  assert.deepEqual(server.ended(), []);
+  test('with the server in Go, which says what it answered', async (t) => {
+    const runs = MYSQL_DRIVERS.map((driver) => driverRun(driver, true, { features: driver.onGoMySql ?? [] }));
+    const names = runs.flatMap(({ prefix, features }) => features.map((feature) => `${prefix}_${feature}`));
+    const server = await startGoMySql(cleanupAfter(t), names);
+    for (const each of runs) await driveOnGoMySql(server, each);
+    const prepared = server.ended().filter(({ database }) => database === 'mysql2_tls_prepared');
+    assert.deepEqual([prepared.length, prepared.filter((statement) => statement.prepared).length], [21, 20]);
+  });
 });

@@ -21,8 +21,9 @@ export interface DriverTask {
   ca: string;
   /** TLS without PostgreSQL's SSLRequest before it. */
   direct?: boolean;
-  /** Each feature runs in the database `PREFIX_FEATURE`, which must be there. */
+  /** Each feature runs in the database `PREFIX_FEATURE`, which must be there; with `users` as the user of that name, in the database PREFIX. */
   prefix: string;
+  users: boolean;
   /** Of a large result, for servers that make them slowly. */
   rows?: number;
   features: readonly string[];
@@ -33,6 +34,8 @@ export interface Driver {
   /** Its TLS is OpenSSL 3, whose secrets are seen; else the server's must be. */
   openSsl: boolean;
   features: readonly string[];
+  /** Those of them that the server in Go can answer. */
+  onGoMySql?: readonly string[];
   /** Environment and words of the command line. */
   command(task: DriverTask): Promise<{ words: string[]; env?: Record<string, string> }>;
 }
@@ -127,10 +130,11 @@ async function javaClasses(): Promise<string> {
 }
 
 function javaDriver(kind: string) {
-  return async ({ host, port, user, password, tls, ca, prefix, features }: DriverTask) => ({
+  return async ({ host, port, user, password, tls, ca, prefix, users, features }: DriverTask) => ({
     words: [
       ...['java', '-Xshare:auto', '-XX:TieredStopAtLevel=1', '-cp', await javaClasses(), 'Drivers', kind, host],
-      ...[String(port), user, password, tls ? 'tls' : 'plain', ca, prefix, ...features],
+      ...[String(port), user, password, tls ? 'tls' : 'plain', ca, prefix],
+      ...[users ? 'users' : 'databases', ...features],
     ],
   });
 }
@@ -188,36 +192,42 @@ export const MYSQL_DRIVERS: readonly Driver[] = [
     name: 'mariadb_cli',
     openSsl: true,
     features: [...without('pool'), 'multi', 'call', 'infile', 'compress', 'session'],
+    onGoMySql: ['plain', 'errors', 'transaction', 'binary', 'call', 'session'],
     command: nodeScript('mariadb-cli'),
   },
   {
     name: 'mysql2',
     openSsl: true,
     features: [...COMMON, 'multi', 'call', 'infile', 'compress', 'session'],
+    onGoMySql: [...COMMON, 'multi', 'call', 'compress'],
     command: nodeScript('mysql2'),
   },
   {
     name: 'mariadb_js',
     openSsl: true,
     features: [...COMMON, 'pipeline', 'bulk', 'multi', 'call', 'infile', 'compress', 'session'],
+    onGoMySql: [...without('large'), 'pipeline', 'multi', 'call'],
     command: nodeScript('mariadb-connector'),
   },
   {
     name: 'pymysql',
     openSsl: true,
     features: [...COMMON, 'multi', 'call', 'infile', 'session'],
+    onGoMySql: [...COMMON, 'multi', 'call', 'session'],
     command: pythonScript('pymysql_driver'),
   },
   {
     name: 'go_mysql',
     openSsl: false,
     features: [...COMMON, 'longdata', 'multi', 'call', 'infile', 'compress'],
+    onGoMySql: [...COMMON, 'longdata', 'multi', 'compress'],
     command: goDriver('mysql'),
   },
   {
     name: 'connector_j',
     openSsl: false,
     features: [...COMMON, 'cursor', 'bulk', 'multi', 'call', 'compress', 'session'],
+    onGoMySql: [...COMMON, 'bulk', 'multi', 'call', 'compress', 'session'],
     command: javaDriver('mysql'),
   },
 ];
@@ -228,18 +238,26 @@ export async function prepareDrivers(): Promise<void> {
   await Promise.all([goProgram(), javaClasses()]);
 }
 
+/** When a driver was at a feature, in milliseconds since the epoch. */
+export interface FeatureTime {
+  feature: string;
+  startMs: number;
+  endMs: number;
+}
+
 /** Runs a driver through its task; fails with what it says of the features that failed. */
-export async function runDriver(driver: Driver, task: DriverTask): Promise<void> {
+export async function runDriver(driver: Driver, task: DriverTask): Promise<FeatureTime[]> {
   const { words, env } = await driver.command(task);
   const [command, ...args] = words;
   const { exitCode, stdout, stderr } = await runAnyway(command!, args, { timeoutMs: 120_000, ...(env ? { env } : {}) });
   const done = stdout
     .split('\n')
     .filter((line) => line.startsWith('{'))
-    .map((line) => JSON.parse(line) as { feature: string; ok: boolean; error?: string });
+    .map((line) => JSON.parse(line) as FeatureTime & { ok: boolean; error?: string });
   const failures = done.filter(({ ok }) => !ok).map(({ feature, error }) => `${feature}: ${error}`);
   assert.ok(
     exitCode === 0 && done.length === task.features.length && failures.length === 0,
     `${driver.name} ended with ${exitCode} after ${done.length} of ${task.features.length} features\n${failures.join('\n')}\n${stderr}`,
   );
+  return done;
 }

@@ -147,12 +147,12 @@ await main({
     },
     { compress: true },
   ),
-  session: connected(async (c, database) => {
+  session: connected(async (c, database, { user, password }) => {
     await c.ping();
     await c.query(`USE ${database.replace(/_session$/, '_plain')}`);
     await c.query('SELECT count(*) AS elsewhere FROM item');
     await c.reset();
-    await c.changeUser({ database });
+    await c.changeUser({ user, password, database });
     await c.query('SELECT 1 AS after_change');
   }),
 });

@@ -1,5 +1,5 @@
 // A server that speaks MySQL 8's protocol, in memory. It writes a line of JSON per statement that has ended: the truth that spans are
-// compared with. Arguments: certificate and key file. First line: `listening PORT`.
+// compared with. Arguments: certificate and key file, then the names of databases to begin with. First line: `listening PORT`.
 package main
 
 import (
@@ -130,7 +130,13 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	provider := memory.NewDBProvider(memory.NewDatabase("start"))
+	databases := []sql.Database{}
+	for _, name := range os.Args[3:] {
+		database := memory.NewDatabase(name)
+		database.BaseDatabase.EnablePrimaryKeyIndexes()
+		databases = append(databases, database)
+	}
+	provider := memory.NewDBProvider(databases...)
 	engine := sqle.NewDefault(provider)
 	engine.Analyzer.Catalog.MySQLDb.AddRootAccount()
 	engine.Analyzer.Catalog.MySQLDb.SetPersister(&mysql_db.NoopPersister{})

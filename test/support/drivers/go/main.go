@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 )
 
 type settings struct {
@@ -19,6 +20,7 @@ type settings struct {
 	CA       string   `json:"ca"`
 	Direct   bool     `json:"direct"`
 	Prefix   string   `json:"prefix"`
+	Users    bool     `json:"users"`
 	Rows     int      `json:"rows"`
 	Features []string `json:"features"`
 }
@@ -26,6 +28,8 @@ type settings struct {
 type line struct {
 	Feature string `json:"feature"`
 	OK      bool   `json:"ok"`
+	StartMs int64  `json:"startMs"`
+	EndMs   int64  `json:"endMs"`
 	Error   string `json:"error,omitempty"`
 }
 
@@ -80,16 +84,23 @@ func main() {
 	failed := 0
 	out := json.NewEncoder(os.Stdout)
 	for _, name := range s.Features {
-		result := line{Feature: name, OK: true}
+		result := line{Feature: name, OK: true, StartMs: time.Now().UnixMilli()}
+		database, mine := s.Prefix+"_"+name, s
+		if s.Users {
+			database, mine.User = s.Prefix, database
+		}
 		err := errors.New("no such feature")
 		if run, found := features[name]; found {
-			err = run(s.Prefix+"_"+name, s)
+			err = run(database, mine)
 		}
 		if err != nil {
 			failed = 1
 			result.OK = false
 			result.Error = err.Error()
 		}
+		result.EndMs = time.Now().UnixMilli()
+		// What is told by its time keeps its distance.
+		time.Sleep(20 * time.Millisecond)
 		_ = out.Encode(result)
 	}
 	os.Exit(failed)

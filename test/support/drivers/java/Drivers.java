@@ -22,7 +22,7 @@ import org.postgresql.PGConnection;
 
 /**
  * PostgreSQL by pgjdbc and MySQL by Connector/J, over Java's own TLS. Arguments: `postgresql` or `mysql`, host, port, user, password, `tls` or
- * `plain`, the certificate's file, the databases' prefix, then the features; each runs in the database PREFIX_FEATURE.
+ * `plain`, the certificate's file, the prefix, `users` or `databases`, then the features: see common.mjs.
  */
 public final class Drivers {
   interface Work {
@@ -35,10 +35,12 @@ public final class Drivers {
   private final boolean postgresql;
   private final String[] arguments;
   private final boolean tls;
+  private String user;
 
   private Drivers(String[] arguments) {
     this.arguments = arguments;
     postgresql = arguments[0].equals("postgresql");
+    user = arguments[3];
     tls = arguments[5].equals("tls");
     both();
     if (postgresql) onlyPostgresql();
@@ -47,7 +49,7 @@ public final class Drivers {
 
   private Connection connect(String database, Map<String, String> more) throws Exception {
     Properties properties = new Properties();
-    properties.setProperty("user", arguments[3]);
+    properties.setProperty("user", user);
     properties.setProperty("password", arguments[4]);
     if (postgresql) {
       properties.setProperty("sslmode", tls ? "verify-full" : "disable");
@@ -349,7 +351,10 @@ public final class Drivers {
   }
 
   private void feature(String name) throws Exception {
-    String database = arguments[7] + "_" + name;
+    String own = arguments[7] + "_" + name;
+    boolean users = arguments[8].equals("users");
+    String database = users ? arguments[7] : own;
+    if (users) user = own;
     if (name.equals("pool")) {
       pool(database);
       return;
@@ -365,19 +370,25 @@ public final class Drivers {
     return '"' + text.replace("\\", "\\\\").replace("\"", "\\\"").replace("\n", "\\n").replace("\t", " ").replace("\r", "") + '"';
   }
 
-  public static void main(String[] arguments) {
+  public static void main(String[] arguments) throws InterruptedException {
     Drivers drivers = new Drivers(arguments);
     boolean failed = false;
-    for (String name : Arrays.asList(arguments).subList(8, arguments.length)) {
+    for (String name : Arrays.asList(arguments).subList(9, arguments.length)) {
+      long startMs = System.currentTimeMillis();
+      String result;
       try {
         drivers.feature(name);
-        System.out.println("{\"feature\":" + quoted(name) + ",\"ok\":true}");
+        result = "\"ok\":true";
       } catch (Exception error) {
         failed = true;
         var trace = new java.io.StringWriter();
         error.printStackTrace(new java.io.PrintWriter(trace));
-        System.out.println("{\"feature\":" + quoted(name) + ",\"ok\":false,\"error\":" + quoted(trace.toString()) + "}");
+        result = "\"ok\":false,\"error\":" + quoted(trace.toString());
       }
+      String times = ",\"startMs\":" + startMs + ",\"endMs\":" + System.currentTimeMillis();
+      // What is told by its time keeps its distance.
+      Thread.sleep(20);
+      System.out.println("{\"feature\":" + quoted(name) + "," + result + times + "}");
     }
     System.exit(failed ? 1 : 0);
   }
