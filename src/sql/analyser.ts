@@ -1,3 +1,4 @@
+import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import { type TraceContext, traceContextOf } from './commenter.ts';
 import type { BackslashRule } from './lexer.ts';
 import { type Scanned, Scanner, UNKNOWN } from './scanner.ts';
@@ -23,6 +24,8 @@ export interface SqlAnalyserOptions {
   /** Distinct texts that are remembered, and the longest text that is. */
   readonly cacheEntries?: number;
   readonly cacheTextBytes?: number;
+  /** Counts texts that were not told apart to their end: `doubtful`, `unsafe_encoding`. */
+  readonly counts?: ReasonCounts;
 }
 
 /** What the cache holds at most: so many texts of so many bytes, each with the statements it has. */
@@ -40,6 +43,7 @@ export class SqlAnalyser {
   private readonly scanner: Scanner;
   private readonly table: TextTable<Scanned>;
   private readonly cacheTextBytes: number;
+  private readonly counts: ReasonCounts;
   private readonly seen = new Uint32Array(SEEN_ONCE);
 
   constructor(options: SqlAnalyserOptions) {
@@ -51,6 +55,7 @@ export class SqlAnalyser {
       sharedStatements: entries,
     });
     this.table = new TextTable(entries);
+    this.counts = options.counts ?? {};
     this.cacheTextBytes = options.cacheTextBytes ?? DEFAULT_CACHE_TEXT_BYTES;
   }
 
@@ -68,7 +73,7 @@ export class SqlAnalyser {
     encoding: TextEncoding,
     backslash: BackslashRule = 'unknown',
   ): readonly SqlStatement[] {
-    if (encoding === 'unsafe') return start < end ? UNSAFE : NO_STATEMENTS;
+    if (encoding === 'unsafe') return this.unsafe(start < end);
     return this.cached(bytes, start, end, encoding === 'latin1', backslash, true);
   }
 
@@ -80,8 +85,14 @@ export class SqlAnalyser {
     encoding: TextEncoding,
     backslash: BackslashRule = 'unknown',
   ): SqlStatement | undefined {
-    if (encoding === 'unsafe') return start < end ? UNKNOWN : undefined;
+    if (encoding === 'unsafe') return this.unsafe(start < end)[0];
     return this.cached(bytes, start, end, encoding === 'latin1', backslash, false)[0];
+  }
+
+  private unsafe(any: boolean): readonly SqlStatement[] {
+    if (!any) return NO_STATEMENTS;
+    count(this.counts, 'unsafe_encoding');
+    return UNSAFE;
   }
 
   private cached(
@@ -99,7 +110,9 @@ export class SqlAnalyser {
       const before = this.lookUp(bytes, start, comment, seed, latin1, backslash, split);
       if (before.sure) return withContext(before.statements, traceContextOf(bytes, comment, end));
     }
-    return this.lookUp(bytes, start, end, seed, latin1, backslash, split).statements;
+    const { statements, sure } = this.lookUp(bytes, start, end, seed, latin1, backslash, split);
+    if (!sure) count(this.counts, 'doubtful');
+    return statements;
   }
 
   private lookUp(

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { K, keywordAt } from './keywords.ts';
+import { K, keywordAt, keywordSet } from './keywords.ts';
 
 /** What a token is. */
 export const Token = {
@@ -33,7 +33,56 @@ export const DIGIT = 2;
 export const WORD_START = 4;
 export const WORD_PART = 8;
 
-const { IS, NOT, END, NULL, TRUE, FALSE } = K;
+const { IS, NOT, TRUE, FALSE } = K;
+/** Words behind which a sign belongs to the number that follows; behind any other it is an operator. */
+const beforeSign = keywordSet(
+  ...([
+    'SELECT',
+    'DISTINCT',
+    'ALL',
+    'VALUES',
+    'WHERE',
+    'HAVING',
+    'AND',
+    'OR',
+    'XOR',
+    'NOT',
+    'IN',
+    'IS',
+    'BETWEEN',
+  ] as const),
+  ...([
+    'SYMMETRIC',
+    'LIKE',
+    'ILIKE',
+    'REGEXP',
+    'RLIKE',
+    'ESCAPE',
+    'CASE',
+    'WHEN',
+    'THEN',
+    'ELSE',
+    'RETURN',
+    'RETURNING',
+  ] as const),
+  ...([
+    'LIMIT',
+    'OFFSET',
+    'FETCH',
+    'BY',
+    'ON',
+    'SET',
+    'TO',
+    'DEFAULT',
+    'FROM',
+    'FOR',
+    'AS',
+    'WITH',
+    'USING',
+    'INTO',
+  ] as const),
+  ...(['INTERVAL', 'DIV', 'MOD', 'ANY', 'SOME', 'UNION'] as const),
+);
 
 /** Classes of bytes. Every byte of a multi-byte character is part of a word, in both dialects. */
 export const classes = new Uint8Array(256);
@@ -157,7 +206,7 @@ export abstract class Lexer {
     this.afterIs = keyword === IS || (this.afterIs && keyword === NOT);
     this.binary = false;
     if (kind === Token.WORD) {
-      this.afterOperand = keyword === 0 || keyword === END || keyword === NULL;
+      this.afterOperand = keyword === 0 || beforeSign[keyword] === 0;
       this.noteWord();
     } else if (kind === Token.PUNCTUATION) {
       this.afterOperand = this.character === 0x29 || this.character === 0x5d;

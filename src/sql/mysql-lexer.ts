@@ -1,4 +1,16 @@
-import { classes, DIGIT, DOT, DOUBLE_QUOTE, Lexer, QUOTE, SPACE, Token, WORD_PART, WORD_START } from './lexer.ts';
+import {
+  type BackslashRule,
+  classes,
+  DIGIT,
+  DOT,
+  DOUBLE_QUOTE,
+  Lexer,
+  QUOTE,
+  SPACE,
+  Token,
+  WORD_PART,
+  WORD_START,
+} from './lexer.ts';
 
 const BACKTICK = 0x60;
 const CLOSE = Buffer.from('*/');
@@ -17,8 +29,8 @@ export class MysqlLexer extends Lexer {
 
   private binaryIntroducer = false;
 
-  override begin(...parameters: Parameters<Lexer['begin']>): void {
-    super.begin(...parameters);
+  override begin(bytes: Buffer, start: number, end: number, backslash: BackslashRule, checked: boolean): void {
+    super.begin(bytes, start, end, backslash, checked);
     this.conditional = false;
     this.binaryIntroducer = false;
     this.dotSeparates = false;

@@ -45,19 +45,23 @@ export class Sanitiser {
     return this.output.truncated && this.list < List.OPEN;
   }
 
-  /** Takes the next token; white space and comments are the output's own business. */
-  token(kind: number, keyword: number, character: number, bytes: Buffer, start: number, end: number): void {
+  /**
+   * Takes the next token; white space and comments are the output's own business.
+   * @returns its kind, LITERAL when a value was taken out
+   */
+  token(kind: number, keyword: number, character: number, bytes: Buffer, start: number, end: number): number {
     const name = (kind === Token.WORD && keyword === 0) || kind === Token.NAME;
     if (kind === Token.LITERAL || (name && (this.secret || this.setting === Setting.VALUE))) {
       this.output.placeholder();
       this.inList(Token.LITERAL, 0, 0);
       this.secret = false;
-      return;
+      return Token.LITERAL;
     }
     if (this.list === List.VALUE && character === 0x29) this.output.rewind(this.listStart);
     this.inList(kind, keyword, character);
     this.output.append(bytes, start, end);
     this.follow(keyword, character);
+    return kind;
   }
 
   /** Where a bare word would be a value. */

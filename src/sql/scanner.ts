@@ -121,9 +121,9 @@ export class Scanner {
       return;
     }
     const full = this.sanitiser.isFull;
-    if (!full) this.sanitiser.token(kind, keyword, character, this.bytes, start, position);
+    const shown = full ? kind : this.sanitiser.token(kind, keyword, character, this.bytes, start, position);
     this.blocks.token(kind, keyword, character);
-    this.summary.token(kind, keyword, character, start, position);
+    this.summary.token(shown, keyword, character, start, position);
     this.effects.token(kind, keyword, character, start, position);
     if (full && (character === OPEN || character === COMMA) && this.summary.passesValues) this.lexer.skipValues();
   }

@@ -180,6 +180,15 @@ describe('statements to ignore', () => {
   });
 });
 
+it('counts the texts that it could not read to their end', () => {
+  const counts: Record<string, number> = {};
+  const analyser = analyserOf('mysql', { counts });
+  for (let again = 0; again < 3; again++) analyse(analyser, "SELECT 'a");
+  analyse(analyser, 'SELECT a');
+  analyse(analyser, 'SELECT a', 'unsafe');
+  assert.deepEqual(counts, { doubtful: 3, unsafe_encoding: 1 });
+});
+
 describe('the cache', () => {
   it('gives the same objects for a text that comes again, and for texts that differ in their literals', () => {
     const analyser = analyserOf('postgresql');

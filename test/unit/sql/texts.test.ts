@@ -55,6 +55,10 @@ describe('PostgreSQL literals', () => {
     ['SELECT 5 <-- no operator\n 6', 'SELECT ? <\n ?'],
     ['SELECT 5-/**/-5', 'SELECT ?- ?'],
     ['SELECT `x`', 'SELECT `x`'],
+    [
+      'SELECT data-1, data -1, type - 1 WHERE -1 < +2 AND -3 > 4',
+      'SELECT data-?, data -?, type - ? WHERE ? < ? AND ? > ?',
+    ],
   ]);
 });
 
