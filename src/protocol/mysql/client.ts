@@ -143,6 +143,8 @@ export class ClientReader implements PacketSink {
         this.bulkExecute(bytes, start, end, length, sequence);
         break;
       case wire.COM_STMT_FETCH:
+        this.fetch(statementId(bytes, start, end), sequence);
+        break;
       case wire.COM_STMT_RESET:
         this.push(kind, sequence).prepared = session.statements.use(statementId(bytes, start, end));
         break;
@@ -298,6 +300,14 @@ export class ClientReader implements PacketSink {
     if (evicted === undefined) return;
     if (session.statements.size === before) count(session.context.counters.sql, 'statement_evicted');
     session.closeCursor(evicted);
+  }
+
+  /** Its rows belong to the execution that opened the cursor. */
+  private fetch(id: number, sequence: number): void {
+    const command = this.push(wire.COM_STMT_FETCH, sequence);
+    const prepared = this.session.statements.use(id);
+    command.prepared = prepared;
+    if (prepared?.cursor !== undefined) prepared.cursor.requestBytes += this.packets.wireBytes;
   }
 
   private close(id: number): void {

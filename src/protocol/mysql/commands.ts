@@ -50,6 +50,8 @@ export class Command {
 /** First in, first out. Its commands are made once and reused. */
 export class CommandQueue {
   length = 0;
+  /** Most commands that have waited at once. */
+  deepest = 0;
   private ring: Command[] = [new Command()];
   private first = 0;
 
@@ -71,6 +73,7 @@ export class CommandQueue {
     if (this.length === this.ring.length) this.grow();
     const command = this.ring[(this.first + this.length++) % this.ring.length]!;
     command.clear();
+    if (this.length > this.deepest) this.deepest = this.length;
     return command;
   }
 

@@ -46,6 +46,9 @@ import { ServerReader } from './server.ts';
 import { Session } from './session.ts';
 import { EOF_HEADER, ERR_HEADER, packetLength } from './wire.ts';
 
+/** Connectors that never send two statements at once may send COM_STMT_PREPARE and COM_STMT_EXECUTE together. */
+const USUAL_DEPTH = 2;
+
 /** Bytes of the server that came while no command waited. */
 interface Early {
   readonly bytes: Buffer;
@@ -260,11 +263,19 @@ export class MysqlLayer implements Layer {
     return true;
   }
 
-  /** A command after the hole: those before it have lost their answers. */
+  /**
+   * A command after the hole: those before it have lost their answers. Where many are sent before the first is answered, their
+   * answers may still be on their way: only silence tells that the next one answers this command.
+   */
   private giveUpDamaged(): void {
     const { session } = this;
-    for (let head = session.queue.head; head?.damaged === true; head = session.queue.head) {
-      session.giveUpHead(head, 'gap', session.lastServerUs);
+    const { queue, lastServerUs } = session;
+    for (let head = queue.head; head?.damaged === true; head = queue.head)
+      session.giveUpHead(head, 'gap', lastServerUs);
+    if (!this.server.packets.lost || queue.deepest <= USUAL_DEPTH) return;
+    for (let i = 0; i < queue.length; i++) {
+      const command = queue.at(i)!;
+      if (command.startUs - lastServerUs < this.context.limits.sqlQuietUs) command.damaged = true;
     }
   }
 

@@ -200,7 +200,7 @@ export function prepare(text: string): Buffer {
 }
 
 export function prepared(id: number, parameters: number, columns: number, deprecateEof = true): Buffer {
-  const payloads = [
+  const payloads: Buffer[] = [
     Buffer.concat([Buffer.from([0]), u32(id), u16(columns), u16(parameters), Buffer.from([0]), u16(0)]),
   ];
   const end = Buffer.concat([Buffer.from([0xfe]), u16(0), u16(AUTOCOMMIT)]);
@@ -335,7 +335,9 @@ export function describe(e: SqlExchange): string {
     e.incomplete === undefined ? '' : `incomplete=${e.incomplete}`,
   ].filter((flag) => flag !== '');
   const what = e.statement?.summary ?? '-';
-  return [what, `${e.namespace} ${e.transaction}`.trim(), `${e.returnedRows} ${e.affectedRows}`, ...flags].join(' | ');
+  return [what, `${e.namespace} ${e.transaction}`.trim() || '-', `${e.returnedRows} ${e.affectedRows}`, ...flags].join(
+    ' | ',
+  );
 }
 
 /** The same conversation with each direction's bytes cut in two at every place, and byte by byte. */
