@@ -109,10 +109,12 @@ export class PostgresLayer implements Layer {
     if (over) return;
     if (direction === FROM_CLIENT) {
       if (this.phase !== MESSAGES) {
-        // A StartupMessage may have been among it, or an SSLRequest: what follows shows.
+        // A StartupMessage may have been among it, or an SSLRequest, which a single byte answers: what follows shows.
         this.phase = MESSAGES;
         this.packets.release();
         frontend.frames.lose();
+        backend.frames.lose();
+        backend.lost('gap');
       }
       if (!frontend.frames.gap(length, timeUs)) frontend.lost();
     } else {

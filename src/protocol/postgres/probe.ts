@@ -38,6 +38,8 @@ import {
 /** The server may send a larger one; as the first that is seen it is too rare to be believed. */
 const MAX_BELIEVED_LENGTH = 0xffffff;
 const SURE = 2;
+/** MaxTupleAttributeNumber. */
+const MAX_COLUMNS = 1664;
 
 const frontend = frontendMessages(0);
 
@@ -73,7 +75,8 @@ function probe(bytes: Buffer, start: number, end: number, table: MessageTable, j
     const body = position + HEADER_BYTES;
     const next = position + 1 + length;
     if (next > end) {
-      if ((type === QUERY || type === PARSE) && table === frontend && !isText(bytes, body, end)) return 'no';
+      if (table === frontend ? !mayBeRequest(type, bytes, body, end) : !mayBeAnswer(type, bytes, body, end))
+        return 'no';
       return evidence > SURE ? 'yes' : 'maybe';
     }
     const says = judge(type, bytes, body, next);
@@ -82,6 +85,16 @@ function probe(bytes: Buffer, start: number, end: number, table: MessageTable, j
     position = next;
   }
   return evidence >= SURE ? 'yes' : 'maybe';
+}
+
+/** Of a message only the beginning of its body is there. */
+function mayBeRequest(type: number, bytes: Buffer, start: number, end: number): boolean {
+  return (type !== QUERY && type !== PARSE) || isText(bytes, start, end);
+}
+
+function mayBeAnswer(type: number, bytes: Buffer, start: number, end: number): boolean {
+  if (type !== DATA_ROW && type !== ROW_DESCRIPTION) return true;
+  return end - start < 2 || bytes.readUInt16BE(start) <= MAX_COLUMNS;
 }
 
 function judgeFrontend(type: number, bytes: Buffer, start: number, end: number): number {

@@ -24,8 +24,9 @@ export function createPostgresProtocol(analyser: SqlAnalyser): Protocol {
         // A connection whose start was seen begins with a packet, unless that was lost.
         return connection.startSeen && messages !== 'yes' ? 'no' : messages;
       }
-      if (end - start === 1 && ONE_BYTE_ANSWERS.includes(String.fromCharCode(bytes[start]!))) return 'maybe';
-      return probeBackend(bytes, start, end);
+      const messages = probeBackend(bytes, start, end);
+      if (messages !== 'no' || !ONE_BYTE_ANSWERS.includes(String.fromCharCode(bytes[start]!))) return messages;
+      return end - start === 1 ? 'maybe' : probeBackend(bytes, start + 1, end);
     },
     create: (context: LayerContext) => new PostgresLayer(context, analyser),
   };
