@@ -108,6 +108,8 @@ export const NEWLINE = 0x0a;
  */
 export abstract class Lexer {
   protected bytes: Buffer = Buffer.alloc(0);
+  /** The text is bytes[first..end). */
+  protected first = 0;
   protected end = 0;
   protected backslash: BackslashRule = 'unknown';
   /** The token is bytes[start..position). */
@@ -129,6 +131,7 @@ export abstract class Lexer {
 
   begin(bytes: Buffer, start: number, end: number, backslash: BackslashRule, checked: boolean): void {
     this.bytes = bytes;
+    this.first = start;
     this.position = start;
     this.end = end;
     this.backslash = backslash;
@@ -243,7 +246,7 @@ export abstract class Lexer {
   /** A word that is bytes[start..end): a keyword, a name, or a truth value. */
   protected word(end: number): number {
     this.position = end;
-    const dotted = this.start > 0 && this.bytes[this.start - 1] === DOT;
+    const dotted = this.start > this.first && this.bytes[this.start - 1] === DOT;
     const keyword = dotted ? 0 : keywordAt(this.bytes, this.start, end);
     if ((keyword === TRUE || keyword === FALSE) && !this.afterIs) return Token.LITERAL;
     this.keyword = keyword;

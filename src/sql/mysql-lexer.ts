@@ -198,7 +198,12 @@ export class MysqlLexer extends Lexer {
   /** Two minus signs stand directly before: with the comment left out they would begin one. */
   private afterDashes(): boolean {
     const at = this.position;
-    return at >= 2 && this.kind === Token.PUNCTUATION && this.bytes[at - 1] === 0x2d && this.bytes[at - 2] === 0x2d;
+    return (
+      at >= this.first + 2 &&
+      this.kind === Token.PUNCTUATION &&
+      this.bytes[at - 1] === 0x2d &&
+      this.bytes[at - 2] === 0x2d
+    );
   }
 
   private blockComment(): number {
@@ -214,13 +219,17 @@ export class MysqlLexer extends Lexer {
     return Token.COMMENT;
   }
 
-  /** `/*!`, `/*!50110`, `/*M!100100`: what follows is code, for servers from that version on. The version has 5 or 6 digits. */
+  /**
+   * `/*!`, `/*!50110`, `/*M!100100`: what follows is code, for servers from that version on. The version has 5 digits, or 6 and then white
+   * space; without it MySQL takes the sixth for code, MariaDB for the version.
+   */
   private openConditional(from: number): number {
     const digits = this.digitsEnd(from);
     const length = digits - from;
     if (this.conditional || length > 6) return this.doubt();
     this.conditional = true;
-    this.position = length >= 5 ? digits : from;
+    const six = length === 6 && (digits >= this.end || classes[this.bytes[digits]!] === SPACE);
+    this.position = six ? digits : length >= 5 ? from + 5 : from;
     return Token.CODE_COMMENT;
   }
 

@@ -223,6 +223,20 @@ for (const dialect of dialects) {
       );
     });
 
+    it('sees nothing beyond the ends of the text', () => {
+      fc.assert(
+        fc.property(fc.oneof(statementOf(dialect), garbage()), fc.nat(), fc.nat(), (text, a, b) => {
+          const bytes = Buffer.from(text);
+          const start = Math.min(a % (bytes.length + 1), b % (bytes.length + 1));
+          const end = Math.max(a % (bytes.length + 1), b % (bytes.length + 1));
+          const within = analyserOf(dialect).analyse(bytes, start, end, 'latin1');
+          const alone = Buffer.from(bytes.subarray(start, end));
+          assert.deepEqual(within, analyserOf(dialect).analyse(alone, 0, alone.length, 'latin1'));
+        }),
+        runs,
+      );
+    });
+
     it('never throws, and says the same of the same text', () => {
       const analyser = analyserOf(dialect, 64);
       const rules = fc.constantFrom<BackslashRule>('escape', 'literal', 'unknown');

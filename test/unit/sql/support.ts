@@ -30,6 +30,6 @@ export function analyseOne(analyser: SqlAnalyser, text: string | Buffer): SqlSta
 
 function framed(text: string | Buffer): { bytes: Buffer; start: number; end: number } {
   const content = Buffer.from(text);
-  const bytes = Buffer.concat([Buffer.from(`x'"`), content, Buffer.from(`'"*/;`)]);
-  return { bytes, start: 3, end: 3 + content.length };
+  const bytes = Buffer.concat([Buffer.from(`'"x.`), content, Buffer.from(`-'"*/;`)]);
+  return { bytes, start: 4, end: 4 + content.length };
 }
