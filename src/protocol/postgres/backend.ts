@@ -63,6 +63,8 @@ export class Backend implements FrameSink {
   private skipping: boolean;
   adrift = false;
   private skipReason: IncompleteReason = 'gap';
+  /** A direction has come back into step: requests before the first one of the series may have been lost. */
+  private foundAgain = false;
   /** Rows of the statement that is being answered, and whether it said which columns these have. */
   private rows = 0;
   private described = false;
@@ -130,10 +132,8 @@ export class Backend implements FrameSink {
         break;
       case COPY_IN_RESPONSE:
       case COPY_OUT_RESPONSE:
-        this.copyBegins(type, size);
-        break;
       case COPY_BOTH_RESPONSE:
-        this.replicationBegins(size);
+        this.copyBegins(type, size);
         break;
       case EMPTY_QUERY_RESPONSE:
         this.emptyQuery();
@@ -181,6 +181,7 @@ export class Backend implements FrameSink {
   regainTrack(): void {
     this.skipping = false;
     this.adrift = false;
+    this.foundAgain = true;
     this.forgetAnswer();
   }
 
@@ -285,6 +286,7 @@ export class Backend implements FrameSink {
     }
     this.leadBytes = 0;
     this.describedAhead = false;
+    this.foundAgain = false;
     // Only a Sync that was not seen can have brought it.
     dialogue.skipToSync = false;
     // "Portals ... are destroyed at the end of the transaction."
@@ -307,19 +309,14 @@ export class Backend implements FrameSink {
     this.leadBytes += size;
     this.idle = false;
     if (this.first() === kind) this.dialogue.ring.shift();
-    else this.unexpected(this.first());
+    else if (!this.foundAgain) this.unexpected(this.first());
   }
 
   private bound(size: number): void {
-    this.leadBytes += size;
-    this.idle = false;
-    const kind = this.first();
-    if (kind === REQUEST_BIND_UNNAMED) {
-      this.dialogue.ring.shift();
-      // "An unnamed portal lasts until the next Bind statement specifying the unnamed portal as destination is issued."
-      this.cursors.finishUnnamed();
-    } else if (kind === REQUEST_BIND) this.dialogue.ring.shift();
-    else this.unexpected(kind);
+    const unnamed = this.first() === REQUEST_BIND_UNNAMED;
+    // "An unnamed portal lasts until the next Bind statement specifying the unnamed portal as destination is issued."
+    if (unnamed) this.cursors.finishUnnamed();
+    this.prepared(unnamed ? REQUEST_BIND_UNNAMED : REQUEST_BIND, size);
   }
 
   private rowDescription(size: number): void {
@@ -351,9 +348,15 @@ export class Backend implements FrameSink {
   private copyBegins(type: number, size: number): void {
     const exchange = this.current ?? this.begin();
     if (exchange === undefined) return;
+    const { dialogue } = this;
     exchange.responseBytes += size;
     this.copyingOut = type === COPY_OUT_RESPONSE;
-    if (!this.copyingOut) this.dialogue.copyIn = !this.dialogue.ring.dropToCopyEnd();
+    if (type === COPY_IN_RESPONSE) dialogue.copyIn = !dialogue.ring.dropToCopyEnd();
+    if (type !== COPY_BOTH_RESPONSE) return;
+    // START_REPLICATION: what follows in both directions is a stream of changes, no statements.
+    this.finish(exchange);
+    this.answered = true;
+    dialogue.becomeOpaque('postgresql_replication', this.frames.nowUs);
   }
 
   private copied(type: number, size: number): void {
@@ -364,16 +367,6 @@ export class Backend implements FrameSink {
     }
     if (type === COPY_DATA && exchange.firstRowUs === 0) exchange.firstRowUs = this.frames.startUs;
     exchange.responseBytes += size;
-  }
-
-  /** START_REPLICATION: what follows in both directions is a stream of changes, no statements. */
-  private replicationBegins(size: number): void {
-    const exchange = this.current ?? this.begin();
-    if (exchange === undefined) return;
-    exchange.responseBytes += size;
-    this.finish(exchange);
-    this.answered = true;
-    this.dialogue.becomeOpaque('postgresql_replication', this.frames.nowUs);
   }
 
   /** No statement was in the text. */
@@ -492,6 +485,10 @@ export class Backend implements FrameSink {
       // Its request was lost, or is still on its way.
       this.lost('gap');
       count(dialogue.context.counters.incomplete, 'request_not_seen');
+      return;
+    }
+    if (this.foundAgain) {
+      this.lost('gap');
       return;
     }
     this.lost('protocol_error');

@@ -17,7 +17,7 @@ export class Prepared implements Named {
   readonly series: number;
   /** It was run in a later one, or has a name: prepared apart from its execution. */
   apart: boolean;
-  used = true;
+  used = false;
 
   constructor(name: string, statement: SqlStatement | undefined, series: number) {
     this.name = name;
@@ -33,7 +33,7 @@ export class Portal implements Named {
   readonly prepared: Prepared | undefined;
   /** The statement that PortalSuspended interrupted: the next Execute goes on with it. */
   suspended: PostgresExchange | undefined = undefined;
-  used = true;
+  used = false;
 
   constructor(name: string, prepared: Prepared | undefined) {
     this.name = name;
