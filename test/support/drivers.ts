@@ -164,7 +164,7 @@ export const POSTGRES_DRIVERS: readonly Driver[] = [
   {
     name: 'psycopg3',
     openSsl: true,
-    features: [...COMMON, 'pipeline', 'cursor', 'copy', 'multi', 'notify'],
+    features: [...COMMON, 'pipeline', 'cursor', 'copy', 'multi', 'notify', 'newest'],
     command: pythonScript('psycopg3'),
   },
   {

@@ -97,7 +97,7 @@ await main({
     ended.catch(() => {});
     client.query(query);
     await sleep(200);
-    new Client(config(database, { ...settings, tls: false })).cancel(client, query);
+    new Client(config(database, { ...settings, tls: false, direct: false })).cancel(client, query);
     expect((await fails(ended)).code === '57014', 'that it was cancelled');
     await client.query('SELECT 1 AS after_cancel');
   }),

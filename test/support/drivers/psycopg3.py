@@ -177,7 +177,14 @@ def notify(c):
     time.sleep(0.01)
 
 
+def newest(c):
+    """Protocol 3.2 where the server has it; an older one answers with NegotiateProtocolVersion."""
+    c.execute("SELECT %s::int AS newest", (1,))
+    cancel(c)
+
+
 main({
+    "newest": connected(newest, max_protocol_version="latest"),
     **{work.__name__: connected(work) for work in (plain, prepared, errors, large, binary, nulls, cancel, pipeline, copy, cursor, multi, notify)},
     "transaction": connected(transaction, autocommit=False),
     "pool": pool,
