@@ -150,6 +150,7 @@ export class Pipeline implements CaptureSink {
       mute: () => control.mute(),
       wantTicks: (wanted) => control.wantTicks(wanted),
       swapRoles: () => control.swapRoles(),
+      finish: () => control.finish(),
       startTls: (next) => this.#createTls(outer, next),
       internalError: (error) => this.#failed('connection', error),
     };

@@ -145,8 +145,8 @@ function walkControlRecord(
         pid: chunk.readUInt32LE(at + SECRET.tgid),
         kind,
         library: readU64(chunk, at + SECRET.library),
-        secret: Buffer.from(chunk.subarray(secretAt, secretAt + secretLength)),
-        context: Buffer.from(chunk.subarray(contextAt, contextAt + contextLength)),
+        secret: copyOf(chunk, secretAt, secretLength),
+        context: copyOf(chunk, contextAt, contextLength),
       });
       chunk.fill(0, secretAt, contextAt); // the receiver has the only copy now
       return true;
@@ -154,6 +154,12 @@ function walkControlRecord(
     default:
       return true;
   }
+}
+
+function copyOf(chunk: Buffer, at: number, length: number): Buffer {
+  const copy = Buffer.allocUnsafe(length);
+  chunk.copy(copy, 0, at, at + length);
+  return copy;
 }
 
 /** As a double: exact for the ids and counts that records carry; nanoseconds since boot are, for 104 days, then good to 2 ns. */

@@ -23,6 +23,8 @@ export interface FlowControl {
   wantTicks(wanted: boolean): void;
   /** The guess of the roles was wrong: client and server change places. @returns false when it was no guess */
   swapRoles(): boolean;
+  /** Nothing follows in either direction: the connection ends after the packet in hand. */
+  finish(): void;
 }
 
 export interface FlowTableOptions {
@@ -69,6 +71,8 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
   queuedUs: number;
   closed = false;
   muted = false;
+  /** Its layer said that nothing follows. */
+  complete = false;
   /** Payload was seen. */
   carriedData = false;
   previous: Flow | undefined = undefined;
@@ -121,6 +125,10 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
   wantTicks(wanted: boolean): void {
     if (wanted && !this.closed && !this.muted) this.shared.ticking.add(this);
     else this.shared.ticking.delete(this);
+  }
+
+  finish(): void {
+    this.complete = true;
   }
 
   swapRoles(): boolean {

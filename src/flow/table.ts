@@ -358,6 +358,7 @@ export class FlowTable {
       half.fin((sequence + payloadLength) >>> 0, timeUs);
       this.closeHalf(flow, timeUs);
     }
+    if (flow.complete) this.end(flow, 'fin', timeUs);
   }
 
   /** One end has said that it is done. Which one matters: a server that has closed takes nothing any more, a client may wait for long. */

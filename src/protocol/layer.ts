@@ -25,6 +25,8 @@ export interface LayerContext {
    * and gaps, ends, ticks and the close, on to the layer that it gets; `next` makes the layer for what is inside. Missing inside TLS.
    */
   startTls?(next: (context: LayerContext) => Layer): Layer;
+  /** Nothing follows in either direction: the connection ends now, without waiting for what its sockets say. */
+  finish?(): void;
   /** Tells of an error that no stage should have thrown, where the caller of the layer is another connection's business. */
   internalError?(error: unknown): void;
 }

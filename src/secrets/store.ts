@@ -31,7 +31,10 @@ export function randomName(clientRandom: Buffer): SecretName {
 }
 
 interface Entry {
-  readonly secrets: Map<SecretLabel, Buffer>;
+  /** The first secret of that name: of most there is only this. */
+  readonly label: SecretLabel;
+  secret: Buffer;
+  others: Map<SecretLabel, Buffer> | undefined;
   /** When it came; Infinity for secrets without time, such as those of a key log read ahead, which only their number limits. */
   readonly timeUs: number;
 }
@@ -111,7 +114,17 @@ export class SecretStore {
 
   /** The secret, undefined when it is not known. Borrowed: it is zeroed when it is evicted. */
   get(name: SecretName, label: SecretLabel): Buffer | undefined {
-    return this.#entries.get(name)?.secrets.get(label);
+    const entry = this.#entries.get(name);
+    if (entry === undefined) return undefined;
+    return entry.label === label ? entry.secret : entry.others?.get(label);
+  }
+
+  /** The connection of that name has ended: what came from the kernel or a live key log for it is of no more use. */
+  forget(name: SecretName): void {
+    const entry = this.#entries.get(name);
+    if (entry === undefined || entry.timeUs === Number.POSITIVE_INFINITY) return;
+    wipe(entry);
+    this.#entries.delete(name);
   }
 
   /** Calls `wake` whenever a secret of that name comes, until `unwatch`. */
@@ -158,7 +171,7 @@ export class SecretStore {
 
   /** Zeroes all. */
   clear(): void {
-    for (const entry of this.#entries.values()) for (const secret of entry.secrets.values()) secret.fill(0);
+    for (const entry of this.#entries.values()) wipe(entry);
     this.#entries.clear();
   }
 
@@ -167,14 +180,13 @@ export class SecretStore {
     const known = this.#entries.get(name);
     if (known === undefined) {
       this.#makeRoom();
-      this.#entries.set(name, { secrets: new Map([[label, secret]]), timeUs });
-    } else if (known.secrets.has(label)) {
-      // Both ends are on this machine, or the library asked twice. Whichever is wrong cannot open a record.
-      const before = known.secrets.get(label)!;
-      if (before !== secret) before.fill(0);
-      known.secrets.set(label, secret);
+      this.#entries.set(name, { label, secret, others: undefined, timeUs });
     } else {
-      known.secrets.set(label, secret);
+      // Both ends are on this machine, or the library asked twice. Whichever is wrong cannot open a record.
+      const before = known.label === label ? known.secret : known.others?.get(label);
+      if (before !== secret) before?.fill(0);
+      if (known.label === label) known.secret = secret;
+      else known.others = (known.others ?? new Map<SecretLabel, Buffer>()).set(label, secret);
     }
     const watchers = this.#watchers.get(name);
     if (watchers !== undefined) for (const wake of [...watchers]) wake();
@@ -189,7 +201,7 @@ export class SecretStore {
   }
 
   #evict(name: SecretName, entry: Entry, reason: string): void {
-    for (const secret of entry.secrets.values()) secret.fill(0);
+    wipe(entry);
     this.#entries.delete(name);
     count(this.#counters.secrets, reason);
   }
@@ -198,4 +210,9 @@ export class SecretStore {
     secret.fill(0);
     count(this.#counters.secrets, 'malformed');
   }
+}
+
+function wipe(entry: Entry): void {
+  entry.secret.fill(0);
+  if (entry.others !== undefined) for (const secret of entry.others.values()) secret.fill(0);
 }

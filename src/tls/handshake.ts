@@ -79,6 +79,8 @@ export interface HandshakeHost {
   readonly onKeyLog: ((connection: Connection, line: string) => void) | undefined;
   /** The connection cannot be read any further: nothing is fed any more. */
   fail(reason: UndecryptableReason): void;
+  /** Both ends have said that they send nothing more. */
+  finish(): void;
   readonly ended: boolean;
   /** Data of that direction waits. */
   hasHeld(direction: Direction): boolean;
@@ -214,7 +216,10 @@ export class Handshake implements HandshakeSink {
 
   #alert(side: Side, bytes: Buffer, start: number, end: number): void {
     if (end - start !== 2) return;
-    if (bytes[start] === FATAL || bytes[start + 1] === CLOSE_NOTIFY) side.stream.discarding = true;
+    if (bytes[start] !== FATAL && bytes[start + 1] !== CLOSE_NOTIFY) return;
+    side.stream.discarding = true;
+    // RFC 8446 6.1: no data follows a close_notify. Often nothing else is seen of the end: what then comes is refused with a reset.
+    if (this.sides.every(({ stream }) => stream.discarding)) this.#host.finish();
   }
 
   #message(side: Side, type: number, bytes: Buffer, start: number, end: number) {

@@ -112,7 +112,7 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
     this.#closed = true;
     if (!this.#ended) {
       if (!this.#pending.isEmpty) this.#count(this.#missingSecretReason());
-      else if (!this.#decrypted) this.#count('closed_in_handshake');
+      else if (!this.#decrypted) this.#count(reason === 'shutdown' ? 'shutdown' : 'closed_in_handshake');
     }
     const next = this.#next;
     this.#release();
@@ -186,6 +186,10 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
 
   fail(reason: UndecryptableReason): void {
     this.#fail(reason);
+  }
+
+  finish(): void {
+    if (this.#pending.isEmpty) this.#context.finish?.();
   }
 
   // --- Feeding and waiting -----------------------------------------------------------------------------------------------------------

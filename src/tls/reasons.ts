@@ -15,6 +15,8 @@ export type UndecryptableReason =
   | 'handshake_malformed'
   /** The connection ended before there was anything encrypted that could be read. */
   | 'closed_in_handshake'
+  /** The capture ended in its handshake. */
+  | 'shutdown'
   | 'gap_in_handshake'
   | 'gap_unrecoverable'
   /** All waiting connections together hold too much. */

@@ -113,8 +113,9 @@ export class Tls13Secrets {
     return tls().tls13Update(this.#schedule, which) === 0 ? 'wait' : this.take(which);
   }
 
-  /** Cleanses all secrets. The openers stay with those who took them. */
+  /** Cleanses all secrets, those in the store included. The openers stay with those who took them. */
   release(): void {
+    if (this.#derives) this.#store.forget(this.#handshakeName);
     if (this.#schedule !== 0) tls().tls13Release(this.#schedule);
     this.#schedule = 0;
   }

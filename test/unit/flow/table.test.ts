@@ -23,6 +23,23 @@ describe('FlowTable: one connection', () => {
     assert.equal(flows.table.size, 0);
   });
 
+  it('ends a connection whose layer says that nothing follows, after the packet in hand', () => {
+    const flows = new FlowHarness();
+    flows.handshake();
+    flows.client({ seq: 101, ack: 501, payload: 'bye' });
+    flows.layer.onData = (direction) => {
+      if (direction === 1) flows.layer.control.finish();
+    };
+    flows.server({ seq: 501, ack: 104, payload: 'bye' });
+    assert.deepEqual(flows.layer.log, ['> bye', '< bye', '> end fin', '< end fin', 'close fin']);
+    // What the sockets say then is of a connection that is known to have ended.
+    flows.server({ seq: 504, ack: 104, flags: 'F' });
+    flows.client({ seq: 104, ack: 505, flags: 'R' });
+    assert.equal(flows.ended.length, 1);
+    assert.equal(flows.table.size, 0);
+    assert.equal(flows.counters.connections.tcp, 1);
+  });
+
   it('opens no layer for a connection without data, but ends it', () => {
     const flows = new FlowHarness();
     flows.handshake();

@@ -98,6 +98,20 @@ describe('the store of secrets', () => {
     assert.deepEqual(other.secret, Buffer.alloc(32));
   });
 
+  test('forgets and zeroes what a connection that has ended had, but not what a key log was read ahead for', () => {
+    const { store: secrets } = store();
+    const { record, secret, context } = kernel(1, 5);
+    secrets.addKernelSecret(record);
+    secrets.forget(handshakeName(context));
+    assert.equal(secrets.get(handshakeName(context), 'TLS13_HANDSHAKE'), undefined);
+    assert.deepEqual(secret, Buffer.alloc(32));
+    secrets.addKeyLogLine(line(1));
+    secrets.forget(randomName(random(1)));
+    assert.equal(secrets.get(randomName(random(1)), 'CLIENT_TRAFFIC_SECRET_0')?.length, 32);
+    secrets.forget(randomName(random(2)));
+    assert.equal(secrets.size, 1);
+  });
+
   test('limits the bytes that wait', () => {
     const { store: secrets } = store({ tlsPendingBytes: 100 });
     assert.equal(secrets.reservePending(60), true);

@@ -147,6 +147,18 @@ describe('hostile input', () => {
     }
   });
 
+  test('a handshake that the end of the capture cuts is told from one that its ends cut', async () => {
+    const recording = await recordNode({ server: only13, client: only13 });
+    for (const [reason, counted] of [
+      ['shutdown', 'shutdown'],
+      ['fin', 'closed_in_handshake'],
+    ] as const) {
+      const replay = new Replay();
+      replay.data(0, recording.chunks[0]!.bytes);
+      assert.deepEqual(replay.finish(reason).counters.connections.undecryptable, { [counted]: 1 });
+    }
+  });
+
   test('the connection may end anywhere', async () => {
     for (const [, recording] of await recordings()) {
       const all = splitRandomly(recording.chunks, 400, seededRandom(3));

@@ -169,7 +169,14 @@ describe('RFC 8448', () => {
         secret: simple('handshakeSecret'),
         context: simple('helloHash'),
       });
-      const outcome = replay.all(splitRandomly(chunks, maxLength, seededRandom(1))).finish();
+      const pieces = splitRandomly(chunks, maxLength, seededRandom(1));
+      replay.all(pieces.slice(0, -1));
+      assert.equal(replay.outcome.finished, false, 'one end may still send');
+      replay.all(pieces.slice(-1));
+      assert.equal(replay.outcome.finished, true, 'both ends have sent close_notify');
+      assert.equal(replay.store.size, 1);
+      const outcome = replay.finish();
+      assert.equal(replay.store.size, 0, 'the secret was forgotten');
       assert.deepEqual(outcome.counters.connections.undecryptable, {});
       assert.deepEqual(outcome.received, [counting, counting]);
       assert.equal(outcome.connection.tls?.serverName, 'server');

@@ -224,6 +224,8 @@ export interface Outcome {
   connection: Connection;
   keyLog: string[];
   muted: boolean;
+  /** The layer said that nothing follows. */
+  finished: boolean;
 }
 
 export interface ReplayOptions {
@@ -265,6 +267,7 @@ export class Replay {
       connection,
       keyLog: [],
       muted: false,
+      finished: false,
     };
     this.outcome = outcome;
     const context: LayerContext = {
@@ -277,6 +280,9 @@ export class Replay {
       },
       wantTicks: (wanted) => {
         this.wantsTicks = wanted;
+      },
+      finish: () => {
+        outcome.finished = true;
       },
     };
     this.layer = createTlsLayer(context, {
