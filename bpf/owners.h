@@ -16,13 +16,6 @@
 
 struct capture_globals globals;
 
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
-	__type(key, int);
-	__type(value, struct socket_state);
-} socket_states SEC(".maps");
-
 struct process_key {
 	__u64 start_ns;
 	__u32 tgid;
@@ -97,9 +90,12 @@ static __always_inline struct sock *kernel_socket(struct bpf_sock *socket)
 static __always_inline struct socket_state *new_state(struct bpf_sock *socket)
 {
 	struct socket_state fresh = {};
+	struct socket_state *state;
 
 	fresh.netns = BPF_CORE_READ(kernel_socket(socket), __sk_common.skc_net.net, ns.inum);
-	return bpf_sk_storage_get(&socket_states, socket, &fresh, BPF_SK_STORAGE_GET_F_CREATE);
+	state = bpf_sk_storage_get(&socket_states, socket, &fresh, BPF_SK_STORAGE_GET_F_CREATE);
+	/* Of two CPUs that make it at once, one gets nothing: the other's is there by now. */
+	return state ? state : bpf_sk_storage_get(&socket_states, socket, 0, 0);
 }
 
 /* Whether the socket that this state belongs to was announced. Its listener, whose state it may have inherited, is another socket. */

@@ -19,14 +19,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile __u32 agent_tgid;
 
-/* Replaced by the capture's when this object is loaded. */
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
-	__type(key, int);
-	__type(value, struct socket_state);
-} socket_states SEC(".maps");
-
 /* Processes come in the order of their ids, so of those that share a socket the eldest owns it; but not a service manager that passed it on. */
 static __always_inline bool is_better_owner(const struct socket_state *state, __u32 tgid)
 {
@@ -55,6 +47,8 @@ int scan_sockets(struct bpf_iter__task_file *context)
 	    (sk->__sk_common.skc_family != 2 && sk->__sk_common.skc_family != 10))
 		return 0;
 	state = bpf_sk_storage_get(&socket_states, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!state) /* a packet's program was faster */
+		state = bpf_sk_storage_get(&socket_states, sk, 0, 0);
 	if (!state || !is_better_owner(state, task->tgid))
 		return 0;
 	state->tgid = task->tgid;

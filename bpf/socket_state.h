@@ -29,6 +29,19 @@ struct socket_state {
 	char comm[COMM_LENGTH];
 };
 
+#ifdef __bpf__
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+/* An accepted socket gets a copy of its listener's. The socket scan replaces its own by the capture's when it is loaded. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct socket_state);
+} socket_states SEC(".maps");
+#endif
+
 /* The programs' variables that user space reads and writes: the only ones in .bss. */
 struct capture_globals {
 	__u32 mute_generation;
