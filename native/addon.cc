@@ -195,16 +195,21 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     object_.Detach();
     if (reader_) {
       reader_.reset();
-      notifier_.Release();
-      napi_remove_env_cleanup_hook(Env(), OnEnvironmentEnd, this);
-      on_finished_.Reset();
-      on_more_.Reset();
-      chunks_.Reset();
-      Unref();
+      LetGo();
     }
     object_.Close();
     if (stats_fd_ >= 0) close(stats_fd_);
     stats_fd_ = -1;
+  }
+
+  // Gives back what the reader's thread refers to, after it.
+  void LetGo() {
+    notifier_.Release();
+    napi_remove_env_cleanup_hook(Env(), OnEnvironmentEnd, this);
+    on_finished_.Reset();
+    on_more_.Reset();
+    chunks_.Reset();
+    Unref();
   }
 
   static void OnEnvironmentEnd(void* session) { static_cast<CaptureSession*>(session)->Shut(); }
@@ -229,10 +234,15 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     notifier_ = Notifier::New(env, info[2].As<Napi::Function>(), "wirespan capture", 0, 1, this);
     napi_add_env_cleanup_hook(env, OnEnvironmentEnd, this);
     Ref();  // the thread refers to it
-    Guarded(env, [&] {
-      reader_ = std::make_unique<wirespan::RingReader>(object_.control_ring_fd(), object_.packet_ring_fd(), std::move(pool),
-                                                       info[1].As<Napi::Number>().Int32Value(), [this] { notifier_.NonBlockingCall(); });
-    });
+    try {
+      Guarded(env, [&] {
+        reader_ = std::make_unique<wirespan::RingReader>(object_.control_ring_fd(), object_.packet_ring_fd(), std::move(pool),
+                                                         info[1].As<Napi::Number>().Int32Value(), [this] { notifier_.NonBlockingCall(); });
+      });
+    } catch (...) {
+      LetGo();
+      throw;
+    }
   }
 
   void Stop(const Napi::CallbackInfo&) {

@@ -14,7 +14,7 @@ const execute = promisify(execFile);
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 
 const BPF_FLAGS = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-D__TARGET_ARCH_x86', '-idirafter', '/usr/include/x86_64-linux-gnu', '-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter', '-Wno-missing-field-initializers']; // biome-ignore format: one list
-const CXX_FLAGS = ['-std=c++20', '-O2', '-g1', '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra', '-Wno-cast-function-type', '-Wno-missing-field-initializers', '-DNAPI_VERSION=9', '-DNAPI_CPP_EXCEPTIONS', '-DNODE_GYP_MODULE_NAME=wirespan', '-DBUILDING_NODE_EXTENSION', '-D_GNU_SOURCE']; // biome-ignore format: one list
+const CXX_FLAGS = ['-std=c++20', '-O2', '-g1', '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra', '-Wno-cast-function-type', '-Wno-missing-field-initializers', '-DNAPI_VERSION=9', '-DNAPI_CPP_EXCEPTIONS', '-DNODE_ADDON_API_CPP_EXCEPTIONS_ALL', '-DNODE_GYP_MODULE_NAME=wirespan', '-DBUILDING_NODE_EXTENSION', '-D_GNU_SOURCE']; // biome-ignore format: one list
 
 /** The headers of the Node that runs this script, never those of another version that a user's npm configuration names. */
 function nodeHeaders() {

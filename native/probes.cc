@@ -16,6 +16,7 @@
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
+#include <system_error>
 
 namespace wirespan {
 namespace {
@@ -248,7 +249,11 @@ bool Probes::Detach(uint32_t id) {
 
 void Probes::Release(const Attachment& attachment) {
   std::erase_if(releases_, [](auto& release) { return release.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
-  releases_.push_back(std::async(std::launch::async, CloseAttachment, attachment.link_fd, attachment.perf_fd));
+  try {
+    releases_.push_back(std::async(std::launch::async, CloseAttachment, attachment.link_fd, attachment.perf_fd));
+  } catch (const std::system_error&) {
+    CloseAttachment(attachment.link_fd, attachment.perf_fd);  // no thread to be had: then here
+  }
 }
 
 ProbeCounts Probes::Counts() const {

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <system_error>
 
 #include "native/bpf_log.h"
 #include "native/bpf_types.h"
@@ -89,24 +90,41 @@ Ring::Result Ring::Drain(uint64_t limit, Take&& take) {
 }
 
 RingReader::RingReader(int control_fd, int packet_fd, std::vector<Chunk> pool, int poll_ms, std::function<void()> notify)
-    : control_(control_fd), packets_(packet_fd), poll_ms_(poll_ms), notify_(std::move(notify)), pool_(std::move(pool)) {
+    : control_(control_fd),
+      packets_(packet_fd),
+      poll_ms_(poll_ms),
+      notify_(std::move(notify)),
+      pool_(std::move(pool)),
+      stop_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      busy_epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      idle_epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+  if (!stop_event_.ok() || !busy_epoll_.ok() || !idle_epoll_.ok()) throw BpfError("cannot make descriptors to wait on", errno);
+  for (const Chunk& chunk : pool_) {
+    if (chunk.capacity < kReuseBytes) throw BpfError("a chunk has no room for the largest record", EINVAL);
+  }
   for (size_t i = pool_.size(); i > 0; i--) free_.push_back(static_cast<int>(i - 1));
-  stop_event_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  busy_epoll_ = epoll_create1(EPOLL_CLOEXEC);
-  idle_epoll_ = epoll_create1(EPOLL_CLOEXEC);
-  if (stop_event_ < 0 || busy_epoll_ < 0 || idle_epoll_ < 0) throw BpfError("cannot make descriptors to wait on", errno);
   // Edge-triggered: what stays in a ring while the pool is empty must not wake the reader again and again.
-  Watch(busy_epoll_, control_fd, EPOLLIN | EPOLLET);
-  Watch(busy_epoll_, stop_event_, EPOLLIN);
-  Watch(idle_epoll_, control_fd, EPOLLIN | EPOLLET);
-  Watch(idle_epoll_, packet_fd, EPOLLIN | EPOLLET);
-  Watch(idle_epoll_, stop_event_, EPOLLIN);
+  Watch(busy_epoll_.get(), control_fd, EPOLLIN | EPOLLET);
+  Watch(busy_epoll_.get(), stop_event_.get(), EPOLLIN);
+  Watch(idle_epoll_.get(), control_fd, EPOLLIN | EPOLLET);
+  Watch(idle_epoll_.get(), packet_fd, EPOLLIN | EPOLLET);
+  Watch(idle_epoll_.get(), stop_event_.get(), EPOLLIN);
+  StartThread();
+}
+
+void RingReader::StartThread() {
   // Signals belong to the main thread.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { Run(); });
+  int error = 0;
+  try {
+    thread_ = std::thread([this] { Run(); });
+  } catch (const std::system_error& failure) {
+    error = failure.code().value();
+  }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (error != 0) throw BpfError("cannot start the thread that reads the BPF rings", error);
   pthread_setname_np(thread_.native_handle(), "ring-reader");
 }
 
@@ -117,16 +135,13 @@ RingReader::~RingReader() {
     abandoned_ = true;
     returned_.notify_all();
   }
-  if (thread_.joinable()) thread_.join();
-  for (int fd : {stop_event_, busy_epoll_, idle_epoll_}) {
-    if (fd >= 0) close(fd);
-  }
+  thread_.join();
 }
 
 void RingReader::Stop() {
   stopping_ = true;
   uint64_t one = 1;
-  if (write(stop_event_, &one, sizeof one) < 0) return;  // already signalled
+  if (write(stop_event_.get(), &one, sizeof one) < 0) return;  // already signalled
 }
 
 void RingReader::Run() {
@@ -158,7 +173,7 @@ void RingReader::Run() {
 
 void RingReader::Wait(bool idle) {
   epoll_event events[3];
-  epoll_wait(idle ? idle_epoll_ : busy_epoll_, events, 3, idle ? kIdleTimeoutMs : poll_ms_);
+  epoll_wait((idle ? idle_epoll_ : busy_epoll_).get(), events, 3, idle ? kIdleTimeoutMs : poll_ms_);
 }
 
 // One round: what was reserved when it began. Control records before the packets that they precede. Returns whether there was anything.

@@ -13,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "native/descriptor.h"
+
 namespace wirespan {
 
 struct Chunk {
@@ -49,13 +51,14 @@ class Ring {
 class RingReader {
  public:
   // `notify` is called in the reader's thread when chunks are ready and the last notification was answered, and at the very end.
+  // Throws BpfError.
   RingReader(int control_fd, int packet_fd, std::vector<Chunk> pool, int poll_ms, std::function<void()> notify);
   ~RingReader();
   RingReader(const RingReader&) = delete;
   RingReader& operator=(const RingReader&) = delete;
 
-  // Destroying it without that leaves unread what is in the rings.
   // Ends the thread once it has handed over what is in the rings. Returns at once; `finished()` tells.
+  // Destroying it without that leaves unread what is in the rings.
   void Stop();
   bool finished() const { return finished_; }
 
@@ -64,6 +67,7 @@ class RingReader {
   void GiveBack(int index);
 
  private:
+  void StartThread();
   void Run();
   bool DrainOnce();
   bool Append(const void* record, size_t length);
@@ -87,9 +91,9 @@ class RingReader {
   std::atomic<bool> stopping_{false};
   std::atomic<bool> finished_{false};
   bool abandoned_ = false;  // the receiver takes nothing more
-  int stop_event_ = -1;
-  int busy_epoll_ = -1;
-  int idle_epoll_ = -1;
+  Descriptor stop_event_;
+  Descriptor busy_epoll_;
+  Descriptor idle_epoll_;
   std::thread thread_;
 };
 

@@ -19,6 +19,7 @@
 #include <memory>
 
 #include "native/bpf_log.h"
+#include "native/descriptor.h"
 
 #ifndef SIOCGSKNS
 #define SIOCGSKNS 0x894C  // linux/sockios.h: a descriptor of the socket's network namespace
@@ -32,21 +33,6 @@ struct ObjectCloser {
 };
 struct LinkCloser {
   void operator()(bpf_link* link) const { bpf_link__destroy(link); }
-};
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-  bool ok() const { return fd_ >= 0; }
-
- private:
-  int fd_;
 };
 
 struct DirectoryCloser {

@@ -244,6 +244,43 @@ describe('live capture', { timeout: 120_000 }, () => {
     for (let i = 0; i < 3; i++) await stopCapture(startCapture());
   });
 
+  // A large stack for new threads, so that there is room for everything but the reader's.
+  const withLargeStacks = ['--stack=1073741824', process.execPath, '--stack-size=900'];
+  for (const [lacking, limit, message] of [
+    ['descriptors', "'--nofile=' + (free + 1) + ':'", /cannot make descriptors to wait on: Too many open files/],
+    ['threads', "'--as=' + (mapped + 96 * 2 ** 20) + ':'", /cannot start the thread that reads the BPF rings/],
+  ] as const) {
+    it(`gives everything back when it cannot start for want of ${lacking}`, async () => {
+      const module = (name: string) => JSON.stringify(new URL(`../../src/capture/${name}.ts`, import.meta.url).href);
+      const script = `
+        import { execFileSync } from 'node:child_process';
+        import { readdirSync, readFileSync } from 'node:fs';
+        import { findCgroupRoot } from ${module('cgroup')};
+        import { LiveCapture } from ${module('live')};
+        const open = () => readdirSync('/proc/self/fd').map(Number).sort((a, b) => a - b);
+        const capture = LiveCapture.open({ cgroupPath: findCgroupRoot(), packetRingBytes: 4096 });
+        // What the first output and the first child leave open.
+        console.log('begin', String(execFileSync('echo')));
+        const before = open();
+        // open() itself has the lowest free one for a moment: with the next, two are left.
+        const free = before.findIndex((fd, index) => fd !== index);
+        const mapped = Number(readFileSync('/proc/self/statm', 'latin1').split(' ')[0]) * 4096;
+        execFileSync('prlimit', ['--pid', String(process.pid), ${limit}]);
+        try {
+          capture.start(() => {});
+        } catch (error) {
+          console.log(error.message);
+        }
+        console.log(open().length - before.length, 'more');
+        // Nothing keeps the process from ending.`;
+      const { stdout } = await run('prlimit', [...withLargeStacks, '--input-type=module', '-e', script], {
+        timeout: 30_000,
+      });
+      assert.match(stdout, message);
+      assert.match(stdout, /^0 more$/m);
+    });
+  }
+
   it('says what to do when it may not', async () => {
     const script = `
       import { LiveCapture } from ${JSON.stringify(new URL('../../src/capture/live.ts', import.meta.url).href)};
