@@ -207,13 +207,11 @@ export class LiveCapture {
 
   /** Detaches, delivers what is still in the rings, and takes everything out of the kernel. */
   async stop(): Promise<void> {
-    this.finalLosses ??= this.session.losses();
-    if (this.finished === undefined) {
-      this.session.close();
-      return;
+    if (this.finalLosses === undefined) {
+      this.session.stop();
+      this.finalLosses = this.session.losses();
+      if (this.finished === undefined) this.session.close();
     }
-    this.session.stop();
-    this.finalLosses = this.session.losses();
     await this.finished;
   }
 }

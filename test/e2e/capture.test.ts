@@ -216,6 +216,9 @@ describe('live capture', { timeout: 120_000 }, () => {
     const lost = running.capture.lost();
     await stopCapture(running);
     assert.ok((lost.packet_ring_full ?? 0) > 0);
+    const total = running.capture.lost();
+    await running.capture.stop();
+    assert.deepEqual(running.capture.lost(), total, 'the same after a second stop');
   });
 
   it('gives timers and sockets their turn while there is more to deliver than can be read', async () => {
