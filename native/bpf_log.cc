@@ -23,11 +23,15 @@ std::string& Log() {
 
 int Print(libbpf_print_level level, const char* format, va_list arguments) {
   if (level == LIBBPF_DEBUG) return 0;
-  char line[4096];
-  vsnprintf(line, sizeof line, format, arguments);
+  // What the verifier says of a program is one message of any length, and its end names the cause.
+  char* line = nullptr;
+  int length = vasprintf(&line, format, arguments);
+  if (length < 0) return 0;
+  auto size = static_cast<size_t>(length);
   std::lock_guard lock(log_mutex);
   std::string& log = Log();
-  log += line;
+  log.append(size > kLogBytes ? line + (size - kLogBytes) : line);
+  free(line);
   if (log.size() > kLogBytes) log.erase(0, log.size() - kLogBytes);
   return 0;
 }
