@@ -118,7 +118,11 @@ async function* decompressed(source: AsyncIterable<Buffer>): AsyncIterable<Buffe
   const input = Readable.from(copies(whole()), { objectMode: false });
   const gunzip = createGunzip({ chunkSize: FILE_READ_BYTES });
   input.on('error', (error) => gunzip.destroy(error));
-  yield* input.pipe(gunzip) as AsyncIterable<Buffer>;
+  try {
+    yield* input.pipe(gunzip) as AsyncIterable<Buffer>;
+  } finally {
+    input.destroy(); // and with it the file, when not all of it was wanted
+  }
 }
 
 /** Cuts the bytes into what the format's reader wants, and its packets into records. */

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { readCaptureFile } from '../../../src/capture/file.ts';
 import { inParts, readAll } from '../../support/captures.ts';
@@ -157,6 +159,28 @@ describe('readCaptureFile: pcap', () => {
 });
 
 describe('readCaptureFile: gzip', () => {
+  it('lets go of the source when it gives up in its middle', async () => {
+    let ended = false;
+    async function* source(): AsyncIterable<Buffer> {
+      try {
+        // Numbers that do not compress: there is always more of them to come.
+        for (let i = 0; ; i++) {
+          const noise = Buffer.alloc(4096, createHash('sha512').update(String(i)).digest());
+          yield i === 0 ? gzipSync(noise) : noise;
+          await setImmediate();
+        }
+      } finally {
+        ended = true;
+      }
+    }
+    await assert.rejects(
+      readCaptureFile(source(), () => {}, { onSecrets: noSecrets }),
+      /neither pcap nor pcapng/,
+    );
+    for (let turn = 0; turn < 10 && !ended; turn++) await setImmediate();
+    assert.ok(ended);
+  });
+
   it('is told by its content', async () => {
     const file = pcap([{ frame: packet }, { frame: packet }]);
     const compressed = gzipSync(file);
