@@ -49,12 +49,12 @@ static __always_inline struct process_record *reserve_process(__u32 reason)
 		count_loss(LOSS_CONTROL_RING_FULL);
 		return 0;
 	}
+	/* The ring hands out what older records, secrets too, have left in it; a file name seldom covers it. */
+	__builtin_memset(record, 0, sizeof(*record));
 	record->header.length = sizeof(*record);
 	record->header.type = RECORD_PROCESS;
-	record->header.flags = 0;
 	record->header.time_ns = bpf_ktime_get_boot_ns();
 	record->reason = reason;
-	record->filename[0] = 0;
 	return record;
 }
 

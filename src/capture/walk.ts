@@ -133,21 +133,22 @@ function walkControlRecord(
     }
     case RECORD_SECRET: {
       if (length < SECRET.size) return false;
-      const kind = chunk[at + SECRET.kind]!;
-      if (kind !== SECRET_TLS13_HANDSHAKE && kind !== SECRET_TLS13_EARLY && kind !== SECRET_TLS12_MASTER) return true;
-      const secretLength = chunk[at + SECRET.secretLength]!;
-      const contextLength = chunk[at + SECRET.contextLength]!;
-      if (secretLength > SECRET.context - SECRET.secret || contextLength > SECRET.size - SECRET.context) return true;
       const secretAt = at + SECRET.secret;
       const contextAt = at + SECRET.context;
-      sink.secret({
-        timeUs,
-        pid: chunk.readUInt32LE(at + SECRET.tgid),
-        kind,
-        library: readU64(chunk, at + SECRET.library),
-        secret: copyOf(chunk, secretAt, secretLength),
-        context: copyOf(chunk, contextAt, contextLength),
-      });
+      const kind = chunk[at + SECRET.kind]!;
+      const secretLength = chunk[at + SECRET.secretLength]!;
+      const contextLength = chunk[at + SECRET.contextLength]!;
+      const known = kind === SECRET_TLS13_HANDSHAKE || kind === SECRET_TLS13_EARLY || kind === SECRET_TLS12_MASTER;
+      if (known && secretLength <= contextAt - secretAt && contextLength <= SECRET.size - SECRET.context) {
+        sink.secret({
+          timeUs,
+          pid: chunk.readUInt32LE(at + SECRET.tgid),
+          kind,
+          library: readU64(chunk, at + SECRET.library),
+          secret: copyOf(chunk, secretAt, secretLength),
+          context: copyOf(chunk, contextAt, contextLength),
+        });
+      }
       chunk.fill(0, secretAt, contextAt); // the receiver has the only copy now
       return true;
     }

@@ -157,6 +157,21 @@ describe('walkChunk', () => {
     assert.equal(chunk.indexOf(0xaa), -1);
   });
 
+  it('leaves no secret of a kind or a length that it does not know either', () => {
+    for (const [at, value] of [
+      [SECRET.kind, 99],
+      [SECRET.secretLength, 255],
+      [SECRET.contextLength, 255],
+    ] as const) {
+      const chunk = secret();
+      chunk[at] = value;
+      const { sink, events } = collect();
+      assert.equal(walkChunk(chunk, chunk.length, sink), 0);
+      assert.deepEqual(events, []);
+      assert.equal(chunk.indexOf(0xaa), -1);
+    }
+  });
+
   it('reads a chunk at every length, and says what is left', () => {
     const parts = [packet(Buffer.from('hello')), socket(), packet(Buffer.from('hello'))];
     const chunk = Buffer.concat(parts);
