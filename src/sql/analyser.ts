@@ -106,7 +106,7 @@ export class SqlAnalyser {
     const seed = backslashSeeds[backslash] * 4 + (latin1 ? 2 : 0) + (split ? 1 : 0);
     const comment = trailingComment(bytes, start, end);
     if (comment > start) {
-      // A text that was read without doubt ends outside of everything, so what follows it is a comment indeed.
+      // A text that was read without doubt ends outside of everything or in the comment of a line: what follows is a comment indeed.
       const before = this.lookUp(bytes, start, comment, seed, latin1, backslash, split);
       if (before.sure) return withContext(before.statements, traceContextOf(bytes, comment, end));
     }
@@ -151,8 +151,9 @@ function trailingComment(bytes: Buffer, start: number, end: number): number {
   while (at > start && bytes[at]! <= 0x20) at--;
   if (at < start + 4 || bytes[at] !== 0x2f || bytes[at - 1] !== 0x2a) return -1;
   for (let open = at - 3; open >= start; open--) {
-    // Another end of a comment before its begin: not of this simple form.
+    // Another end of a comment before its begin, or the end of a line, which may end a comment that began earlier: not this simple form.
     if (bytes[open] === 0x2a && bytes[open + 1] === 0x2f) return -1;
+    if (bytes[open] === 0x0a || bytes[open] === 0x0d) return -1;
     if (bytes[open] !== 0x2f || bytes[open + 1] !== 0x2a) continue;
     const marker = bytes[open + 2];
     return marker === 0x21 || marker === 0x4d ? -1 : open;

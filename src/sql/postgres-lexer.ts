@@ -54,7 +54,7 @@ export class PostgresLexer extends Lexer {
     const second = at < this.end ? this.bytes[at]! : 0;
     if (second === QUOTE) {
       if (first === 0x65) return this.string(at, 'escape');
-      if (first === 0x62 || first === 0x78) return this.string(at, 'literal');
+      if (first === 0x62 || first === 0x78) return this.bits(at);
       if (first === 0x6e) return this.string(at, this.backslash);
     }
     if (first === 0x75 && second === 0x26 && at + 1 < this.end) {
@@ -73,6 +73,21 @@ export class PostgresLexer extends Lexer {
       from = this.continuation(this.position);
       if (from < 0) return Token.LITERAL;
     }
+  }
+
+  /** B'..', X'..': no quote stands for itself in them, a second one begins the next string. */
+  private bits(open: number): number {
+    const { bytes, end } = this;
+    for (let at = open + 1; at < end; at++) {
+      if (bytes[at] !== QUOTE) continue;
+      const next = this.continuation(at + 1);
+      if (next < 0) {
+        this.position = at + 1;
+        return Token.LITERAL;
+      }
+      at = next;
+    }
+    return this.doubt();
   }
 
   /** Where the string goes on behind its quote, -1 when it does not. */

@@ -38,6 +38,7 @@ describe('PostgreSQL literals', () => {
       "SELECT 'a''b', '', E'a\\'b', e'\\\\', B'01', X'1F', N'n', U&'\\0061', U&\"\\0061\"",
       'SELECT ?, ?, ?, ?, ?, ?, ?, ?, U&"\\0061"',
     ],
+    ["SELECT B'1''a', X'1'\n'f''b'", 'SELECT ??, ??'],
     ["SELECT U&'a' UESCAPE '!'", 'SELECT ? UESCAPE ?'],
     ["SELECT 'a'\n'b', 'a' -- c\n 'b', 'a' 'b'", 'SELECT ?, ?, ? ?'],
     ["SELECT E'a'\n'b\\'c' AS d", 'SELECT ? AS d'],
@@ -134,6 +135,19 @@ describe('doubt', () => {
   ]) {
     it(`MySQL ${JSON.stringify(text)}`, () => assert.deepEqual(texts('mysql', text), ['<none>']));
   }
+
+  it('knows the strings that a quote right behind bits begins', () => {
+    const text = "SELECT B'1''\\', secret, 'x'";
+    assert.deepEqual(texts('postgresql', text, 'literal'), ['SELECT ??, secret, ?']);
+    assert.deepEqual(texts('postgresql', text, 'escape'), ['<none>']);
+    assert.deepEqual(texts('postgresql', text), ['<none>']);
+  });
+
+  it('takes no comment for one that begins within another', () => {
+    assert.deepEqual(texts('postgresql', "SELECT a -- /* b\n 'c */"), ['<none>']);
+    assert.deepEqual(texts('mysql', "SELECT a # /* b\n 'c */"), ['<none>']);
+    assert.deepEqual(texts('mysql', "SELECT a -- /* b 'c */"), ['SELECT a']);
+  });
 
   it('keeps what came before it, and the summary of what was read', () => {
     const found = analyse(analyserOf('postgresql'), "SELECT 1 FROM a; SELECT b FROM c WHERE d = 'x; SELECT 2");
