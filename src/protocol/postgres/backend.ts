@@ -386,6 +386,8 @@ export class Backend implements FrameSink {
     exchange.returnedRows = this.rows;
     const portal = dialogue.ring.subject;
     if (dialogue.ring.kind !== REQUEST_EXECUTE || !(portal instanceof Portal)) {
+      // A hole was in the name of the portal: what comes of it will look like another statement.
+      exchange.incomplete = 'gap';
       this.finish(exchange);
       return;
     }

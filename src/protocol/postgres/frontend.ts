@@ -130,12 +130,16 @@ export class Frontend implements FrameSink {
 
   /** Messages were lost: what had no name may have been replaced. */
   lost(): void {
-    this.unnamedStatement = undefined;
-    this.unnamedSource = undefined;
-    this.unnamedPortal = undefined;
+    this.forgetUnnamed();
     this.portals.clear();
     this.leadBytes = 0;
     this.copyBytes = 0;
+  }
+
+  private forgetUnnamed(): void {
+    this.unnamedStatement = undefined;
+    this.unnamedSource = undefined;
+    this.unnamedPortal = undefined;
   }
 
   /** CloseComplete: of a Prepared or a Portal, unless its name stands for another one by now. */
@@ -178,9 +182,7 @@ export class Frontend implements FrameSink {
   private query(bytes: Buffer, start: number, end: number, size: number): void {
     const { dialogue } = this;
     // "A simple Query message also destroys the unnamed statement" and portal.
-    this.unnamedStatement = undefined;
-    this.unnamedSource = undefined;
-    this.unnamedPortal = undefined;
+    this.forgetUnnamed();
     this.leadBytes = 0;
     let statements: readonly SqlStatement[] = UNKNOWN_TEXT;
     if (end - start < size - HEADER_BYTES) this.countText();
@@ -200,6 +202,7 @@ export class Frontend implements FrameSink {
     const textEnd = bytes.indexOf(0, textStart);
     this.leadBytes += size;
     if (nameEnd < 0 || nameEnd >= end) {
+      this.forgetUnnamed();
       this.push(REQUEST_PARSE, size, undefined);
       return;
     }
@@ -233,7 +236,7 @@ export class Frontend implements FrameSink {
     }
     if (portalEnd < end) {
       this.portals.set(bytes, start, portalEnd, new Portal(bytes.toString('latin1', start, portalEnd), prepared));
-    }
+    } else this.forgetUnnamed();
     this.push(REQUEST_BIND, size, prepared);
   }
 
@@ -282,9 +285,8 @@ export class Frontend implements FrameSink {
   }
 }
 
-/** @returns where the string that begins at `start` has its NUL; end or more when it has none */
+/** @returns where the string that begins at `start` has its NUL; more than `end` when it has none */
 function stringEnd(bytes: Buffer, start: number, end: number): number {
-  let at = start;
-  while (at < end && bytes[at] !== 0) at++;
-  return at;
+  for (let at = start; at < end; at++) if (bytes[at] === 0) return at;
+  return end + 1;
 }
