@@ -1,3 +1,4 @@
+import type { IncompleteReason } from '../../exchange/exchange.ts';
 import type { TextEncoding } from '../../sql/analyser.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import type { MysqlExchange } from './exchange.ts';
@@ -30,8 +31,8 @@ export class Command {
   encoding: TextEncoding | undefined = undefined;
   /** The client has sent the content of the local file. */
   infileSent = false;
-  /** Part of its answer was lost. */
-  damaged = false;
+  /** Part of its answer was lost, or could not be read: its end cannot be told. */
+  damage: IncompleteReason | undefined = undefined;
 
   clear(): void {
     this.exchange = undefined;
@@ -43,7 +44,7 @@ export class Command {
     this.database = '';
     this.encoding = undefined;
     this.infileSent = false;
-    this.damaged = false;
+    this.damage = undefined;
   }
 }
 

@@ -247,7 +247,7 @@ export class MysqlLayer implements Layer {
 
   private resumeServer(bytes: Buffer, start: number, end: number): boolean {
     const head = this.session.queue.head;
-    if (head === undefined || head.damaged) return false;
+    if (head === undefined || head.damage !== undefined) return false;
     if (this.serverUnpacker !== undefined) {
       if (!isCompressed(bytes, start, end, undefined)) return false;
       this.serverUnpacker.resume();
@@ -270,12 +270,12 @@ export class MysqlLayer implements Layer {
   private giveUpDamaged(): void {
     const { session } = this;
     const { queue, lastServerUs } = session;
-    for (let head = queue.head; head?.damaged === true; head = queue.head)
+    for (let head = queue.head; head?.damage !== undefined; head = queue.head)
       session.giveUpHead(head, 'gap', lastServerUs);
     if (!this.server.packets.lost || queue.deepest <= USUAL_DEPTH) return;
     for (let i = 0; i < queue.length; i++) {
       const command = queue.at(i)!;
-      if (command.startUs - lastServerUs < this.context.limits.sqlQuietUs) command.damaged = true;
+      if (command.startUs - lastServerUs < this.context.limits.sqlQuietUs) command.damage = 'gap';
     }
   }
 

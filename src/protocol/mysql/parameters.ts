@@ -102,11 +102,12 @@ export function countBulkSets(
   known: Uint8Array | undefined,
 ): { sets: number; types: Uint8Array | undefined } {
   let types = known;
+  if (count <= 0) return { sets: 0, types: undefined };
   if ((fields.u16() & SEND_TYPES_TO_SERVER) !== 0) {
     types = new Uint8Array(Math.min(count, fields.remaining));
     for (let i = 0; i < types.length; i++) types[i] = fields.u16() & 0xff;
   }
-  if (fields.failed || count <= 0 || types?.length !== count) return { sets: 0, types: undefined };
+  if (fields.failed || types?.length !== count) return { sets: 0, types: undefined };
   let sets = 0;
   while (fields.remaining > 0 && !fields.failed) {
     for (let i = 0; i < count && !fields.failed; i++) {

@@ -1,3 +1,4 @@
+import type { IncompleteReason } from '../../exchange/exchange.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
 import type { ClientReader } from './client.ts';
@@ -37,6 +38,7 @@ export class ServerReader implements PacketSink {
   private stage = FIRST;
   /** Sequence of the next packet, unless the client sent one in between. */
   private next = 0;
+  private lossReason: IncompleteReason = 'gap';
   /** Definitions to come, and those of columns after those of parameters. */
   private definitions = 0;
   private columnsAfter = 0;
@@ -49,7 +51,8 @@ export class ServerReader implements PacketSink {
   placeLost(): void {
     this.stage = FIRST;
     const { queue } = this.session;
-    for (let i = 0; i < queue.length; i++) queue.at(i)!.damaged = true;
+    for (let i = 0; i < queue.length; i++) queue.at(i)!.damage ??= this.lossReason;
+    this.lossReason = 'gap';
   }
 
   wants(first: number, length: number): number {
@@ -108,7 +111,9 @@ export class ServerReader implements PacketSink {
   }
 
   private fail(): void {
-    if (this.session.parseError(this.packets.timeUs)) this.packets.lose();
+    if (!this.session.parseError(this.packets.timeUs)) return;
+    this.lossReason = 'protocol_error';
+    this.packets.lose();
   }
 
   // --- Connection phase ----------------------------------------------------------------------------------------------------------------
@@ -336,7 +341,7 @@ export class ServerReader implements PacketSink {
     if (exchange !== undefined && exchange.returnedRows < 0) exchange.returnedRows = 0;
     if (command.kind === wire.COM_STMT_FETCH) {
       if (exchange !== undefined) exchange.endUs = this.packets.timeUs;
-      if ((status & wire.SERVER_STATUS_LAST_ROW_SENT) !== 0) session.closeCursor(command.prepared!);
+      if ((status & wire.SERVER_STATUS_LAST_ROW_SENT) !== 0) session.closeCursor(command.prepared);
       this.complete(command);
     } else if ((status & wire.SERVER_STATUS_CURSOR_EXISTS) !== 0 && command.prepared !== undefined) {
       // Its rows come with COM_STMT_FETCH.
@@ -397,7 +402,7 @@ export class ServerReader implements PacketSink {
     // After the last statement of a text the server may find nothing but a comment.
     else if (exchange !== undefined && !(code === wire.ER_EMPTY_QUERY && exchange.answered))
       this.failed(exchange, code);
-    if (command.kind === wire.COM_STMT_FETCH && command.prepared !== undefined) session.closeCursor(command.prepared);
+    if (command.kind === wire.COM_STMT_FETCH) session.closeCursor(command.prepared);
     this.complete(command);
   }
 

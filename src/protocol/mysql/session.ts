@@ -219,12 +219,12 @@ export class Session {
 
   /** Takes the command that was sent first off the queue; its statement will not be answered any more. */
   giveUpHead(command: Command, reason: IncompleteReason, timeUs: number): void {
-    const { damaged } = command;
+    const { damage } = command;
     const exchange = this.exchangeOf(command);
     if (command.kind === COM_STMT_FETCH && command.prepared !== undefined) command.prepared.cursor = undefined;
     this.queue.shift();
     this.infile = false;
-    if (exchange !== undefined) this.giveUp(exchange, damaged ? 'gap' : reason, Math.max(timeUs, exchange.startUs));
+    if (exchange !== undefined) this.giveUp(exchange, damage ?? reason, Math.max(timeUs, exchange.startUs));
   }
 
   giveUpAll(reason: IncompleteReason, timeUs: number): void {
@@ -237,10 +237,11 @@ export class Session {
   }
 
   /** Rows that were not fetched will not be: the statement ends where its last rows did. */
-  closeCursor(prepared: Prepared): void {
-    const { cursor } = prepared;
-    prepared.cursor = undefined;
-    if (cursor !== undefined) this.finish(cursor);
+  closeCursor(prepared: Prepared | undefined): void {
+    const cursor = prepared?.cursor;
+    if (cursor === undefined) return;
+    prepared!.cursor = undefined;
+    this.finish(cursor);
   }
 
   // --- Ends ----------------------------------------------------------------------------------------------------------------------------

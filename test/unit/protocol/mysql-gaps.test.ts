@@ -321,6 +321,6 @@ test('without CLIENT_DEPRECATE_EOF the first EOF is not taken for the second', (
   assert.deepEqual(broken.counters.parseErrors, { mysql: 1 });
   assert.deepEqual(
     broken.talk(NEXT.map(([who, b]) => (who === 'S' ? [who, result({ deprecateEof: false })] : [who, b]))).close().said,
-    ['SELECT t | shop idle | -1 -1 | incomplete=gap', 'SELECT | shop idle | 1 -1'],
+    ['SELECT t | shop idle | -1 -1 | incomplete=protocol_error', 'SELECT | shop idle | 1 -1'],
   );
 });
