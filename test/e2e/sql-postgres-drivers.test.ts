@@ -1,7 +1,6 @@
 /** Every driver of PostgreSQL, plain and over TLS: its spans are what the server's log and pg_stat_statements say, feature by feature. */
 import assert from 'node:assert/strict';
 import { after, before, suite, type TestContext, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { type Agent, startAgent } from '../support/agent.ts';
 import { cleanupAfter } from '../support/cleanup.ts';
 import {
@@ -14,7 +13,16 @@ import { type DriverRun, driveOnPostgres, driverRun } from '../support/databases
 import { type FeatureTime, POSTGRES_DRIVERS, prepareDrivers } from '../support/drivers.ts';
 import { assertKernelClean } from '../support/kernel.ts';
 import type { FlatSpan } from '../support/spans.ts';
-import { differences, namespaceOf, rowsOf, sqlOfPort, statementsOf, tableLines, textOf } from '../support/sql.ts';
+import {
+  differences,
+  namespaceOf,
+  rowsOf,
+  settledSpans,
+  sqlOfPort,
+  statementsOf,
+  tableLines,
+  textOf,
+} from '../support/sql.ts';
 
 /** What a span says in the terms of the log: its text and its SQLSTATE. */
 const lineOf = (span: FlatSpan) => `${span.attributes['db.response.status_code'] ?? '00000'} ${textOf(span)}`;
@@ -39,17 +47,6 @@ const databaseOf = (span: FlatSpan) => namespaceOf(span).split('|')[0];
 interface Done {
   run: DriverRun;
   times: FeatureTime[];
-}
-
-/** Waits until no more spans come. */
-async function settled(agent: Agent, filter: (span: FlatSpan) => boolean): Promise<FlatSpan[]> {
-  let before = -1;
-  for (;;) {
-    const spans = (await agent.spans()).filter(filter);
-    if (spans.length === before) return spans;
-    before = spans.length;
-    await sleep(1500);
-  }
 }
 
 interface Facts {
@@ -82,7 +79,7 @@ function compareTexts({ done, spans, log }: Facts, table: Map<string, Map<string
 async function compareAll(t: TestContext, agent: Agent, postgres: Postgres, runs: readonly DriverRun[]): Promise<void> {
   const done: Done[] = [];
   for (const run of runs) done.push({ run, times: await driveOnPostgres(postgres, run) });
-  const spans = await settled(agent, sqlOfPort(postgres.port));
+  const spans = await settledSpans(agent, sqlOfPort(postgres.port));
   const facts = { postgres, done, spans, log: await postgres.statements(), counts: await postgres.counts() };
   const table = new Map<string, Map<string, string>>();
   const failures = [...compareTexts(facts, table), ...compareCounts(facts)];

@@ -46,14 +46,18 @@ type logger struct {
 type counter struct {
 	rows     int
 	affected uint64
+	// Fields come with the first part of a result, or never: then what looks like a row is the OK.
+	hasFields bool
 }
 
 func (c *counter) add(result *sqltypes.Result) {
 	if result == nil {
 		return
 	}
-	c.rows += len(result.Rows)
-	if len(result.Fields) == 0 {
+	c.hasFields = c.hasFields || len(result.Fields) > 0
+	if c.hasFields {
+		c.rows += len(result.Rows)
+	} else {
 		c.affected += result.RowsAffected
 	}
 }
