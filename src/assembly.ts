@@ -61,7 +61,7 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
     outputs,
     protocols: createProtocols({
       keepHeaders: new Set([...kept.request, ...kept.response]),
-      sql: createSqlAnalysers(config.sql),
+      sql: createSqlAnalysers(config.sql, limits, counters.sql),
     }),
     spans: new SpanBuilder({
       ...parts.spans,

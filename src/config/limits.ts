@@ -54,6 +54,9 @@ export interface Limits {
   httpQuietUs: number;
   /** Bytes of one SQL text. A longer one is passed over: its statements have no text. */
   sqlTextBytes: number;
+  /** Texts whose statements are remembered, per dialect, and how long such a text may be. */
+  sqlCachedTexts: number;
+  sqlCachedTextBytes: number;
   /** Prepared statements remembered per connection, and cursors (portals); the one used least recently makes room. */
   sqlPreparedStatements: number;
   sqlPortals: number;
@@ -117,6 +120,8 @@ export const defaultLimits: Limits = {
   httpParseErrors: 16,
   httpQuietUs: 1_000_000,
   sqlTextBytes: 1024 * 1024,
+  sqlCachedTexts: 2048,
+  sqlCachedTextBytes: 8192,
   sqlPreparedStatements: 4096,
   sqlPortals: 256,
   sqlPipelineDepth: 65_536,

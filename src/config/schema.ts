@@ -60,6 +60,8 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   httpOrphanResponses: 'Responses kept per connection whose request has not been seen yet.',
   httpParseErrors: 'Messages of one connection that could not be parsed before the connection is given up.',
   httpQuietUs: 'Silence after which a connection that pipelines its requests is taken to be between two exchanges.',
+  sqlCachedTexts: 'SQL texts whose statements are remembered, per dialect.',
+  sqlCachedTextBytes: 'Bytes of such a text; a longer one is read anew each time.',
   sqlTextBytes: 'Bytes of one SQL text. The statements of a longer one have no text.',
   sqlPreparedStatements: 'Prepared statements remembered per connection.',
   sqlPortals: 'Cursors (portals) remembered per connection.',

@@ -1,5 +1,7 @@
+import { defaultLimits, type Limits } from '../config/limits.ts';
 import { SqlAnalyser, type SqlAnalyserOptions } from '../sql/analyser.ts';
 import type { SqlDialect } from '../sql/statement.ts';
+import type { ReasonCounts } from '../telemetry/counters.ts';
 import { createHttp1Protocol } from './http1/protocol.ts';
 import type { Protocol } from './layer.ts';
 import { createMysqlProtocol } from './mysql/protocol.ts';
@@ -13,8 +15,22 @@ export type SqlTextOptions = Pick<SqlAnalyserOptions, 'maxTextBytes' | 'rawText'
 
 export const defaultSqlTextOptions: SqlTextOptions = { maxTextBytes: 2048, rawText: false, ignore: [] };
 
-export function createSqlAnalysers({ maxTextBytes, rawText, ignore }: SqlTextOptions): SqlAnalysers {
-  const make = (dialect: SqlDialect) => new SqlAnalyser({ dialect, maxTextBytes, rawText, ignore });
+/** @param counts counts the texts that did not leave, by why */
+export function createSqlAnalysers(
+  { maxTextBytes, rawText, ignore }: SqlTextOptions,
+  limits: Pick<Limits, 'sqlCachedTexts' | 'sqlCachedTextBytes'> = defaultLimits,
+  counts?: ReasonCounts,
+): SqlAnalysers {
+  const { sqlCachedTexts: cacheEntries, sqlCachedTextBytes: cacheTextBytes } = limits;
+  const options = {
+    maxTextBytes,
+    rawText,
+    ignore,
+    cacheEntries,
+    cacheTextBytes,
+    ...(counts !== undefined && { counts }),
+  };
+  const make = (dialect: SqlDialect) => new SqlAnalyser({ dialect, ...options });
   return { postgresql: make('postgresql'), mysql: make('mysql') };
 }
 
