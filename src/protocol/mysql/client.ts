@@ -22,13 +22,15 @@ const COMPOUND = /^(?:create|alter|begin|declare|if|loop|repeat|while|for|case)$
 /** MySQL allows 64 characters. */
 const MAX_NAME_BYTES = 512;
 
+/** One for all connections: a reader of its own would keep each connection's last bytes alive. */
+const fields = new FieldReader();
+
 /** What the client sends: the handshake, then commands, each of which waits in the queue for its answer. */
 export class ClientReader implements PacketSink {
   readonly packets = new PacketReader(this);
   /** The layer has to know that commands came. */
   commanded = false;
   private readonly session: Session;
-  private readonly fields = new FieldReader();
   private readonly trace: TraceContext = { traceparent: '', tracestate: '' };
 
   constructor(session: Session) {
@@ -74,7 +76,7 @@ export class ClientReader implements PacketSink {
   private hello(bytes: Buffer, start: number, end: number, length: number): void {
     const { session } = this;
     const whole = !this.packets.damaged && end - start === length;
-    const hello = whole ? readClientHello(this.fields.reset(bytes, start, end)) : undefined;
+    const hello = whole ? readClientHello(fields.reset(bytes, start, end)) : undefined;
     if (hello === undefined) {
       if (this.packets.damaged) this.packets.lose();
       else this.fail();
@@ -143,7 +145,7 @@ export class ClientReader implements PacketSink {
         this.bulkExecute(bytes, start, end, length, sequence);
         break;
       case wire.COM_STMT_FETCH:
-        this.fetch(statementId(bytes, start, end), sequence);
+        this.fetchRows(statementId(bytes, start, end), sequence);
         break;
       case wire.COM_STMT_RESET:
         this.push(kind, sequence).prepared = session.statements.use(statementId(bytes, start, end));
@@ -252,7 +254,7 @@ export class ClientReader implements PacketSink {
     const prepared = this.executed(command, statementId(bytes, start, end));
     if (session.queryAttributes !== true || end - start < 10) return;
     if ((bytes[start + 5]! & wire.PARAMETER_COUNT_AVAILABLE) !== 0 && prepared !== undefined && !prepared.longData) {
-      readExecuteAttributes(this.fields.reset(bytes, start + 10, end), Math.max(0, prepared.parameters), this.trace);
+      readExecuteAttributes(fields.reset(bytes, start + 10, end), Math.max(0, prepared.parameters), this.trace);
       this.takeTrace(command.exchange!);
     }
     if (prepared !== undefined) prepared.longData = false;
@@ -262,7 +264,7 @@ export class ClientReader implements PacketSink {
     const command = this.push(wire.COM_STMT_BULK_EXECUTE, sequence);
     const prepared = this.executed(command, statementId(bytes, start, end));
     if (prepared === undefined || !this.isWhole(start, end, length)) return;
-    const fields = this.fields.reset(bytes, start + 5, end);
+    fields.reset(bytes, start + 5, end);
     const { sets, types } = countBulkSets(fields, prepared.parameters, prepared.bulkTypes);
     prepared.bulkTypes = types;
     if (sets > 1) command.exchange!.batchSize = sets;
@@ -303,7 +305,7 @@ export class ClientReader implements PacketSink {
   }
 
   /** Its rows belong to the execution that opened the cursor. */
-  private fetch(id: number, sequence: number): void {
+  private fetchRows(id: number, sequence: number): void {
     const command = this.push(wire.COM_STMT_FETCH, sequence);
     const prepared = this.session.statements.use(id);
     command.prepared = prepared;
@@ -322,7 +324,7 @@ export class ClientReader implements PacketSink {
     const attributes =
       session.queryAttributes ?? (end - start > 3 && bytes[start + 2] === 1 && bytes[start + 1]! < 0x20);
     if (!attributes) return start + 1;
-    const fields = this.fields.reset(bytes, start + 1, end);
+    fields.reset(bytes, start + 1, end);
     return readQueryAttributes(fields, this.trace) ? fields.position : -1;
   }
 
@@ -354,7 +356,7 @@ export class ClientReader implements PacketSink {
   /** COM_CHANGE_USER: user, authentication data, database, character set, and what is of no use here. */
   private changeUser(bytes: Buffer, start: number, end: number, sequence: number): void {
     const command = this.push(wire.COM_CHANGE_USER, sequence);
-    const fields = this.fields.reset(bytes, start + 1, end);
+    fields.reset(bytes, start + 1, end);
     fields.skipTerminated();
     fields.skip(fields.u8());
     const database = fields.terminated();

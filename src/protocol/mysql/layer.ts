@@ -31,7 +31,7 @@
  *
  * A connection that is older than the capture is joined in the same way. Its capabilities show in what is sent: CLIENT_DEPRECATE_EOF by
  * whether definitions are followed by an EOF packet, query attributes by what a COM_QUERY begins with, optional metadata by the length of
- * the column count.
+ * the column count. A compressed one is not joined: its commands cannot be told from other bytes.
  */
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
 import type { SqlAnalyser } from '../../sql/analyser.ts';
@@ -48,6 +48,9 @@ import { EOF_HEADER, ERR_HEADER, packetLength } from './wire.ts';
 
 /** Connectors that never send two statements at once may send COM_STMT_PREPARE and COM_STMT_EXECUTE together. */
 const USUAL_DEPTH = 2;
+
+/** What a piece of them costs at least. */
+const EARLY_COST = 256;
 
 /** Bytes of the server that came while no command waited. */
 interface Early {
@@ -285,7 +288,7 @@ export class MysqlLayer implements Layer {
     const copy = Buffer.allocUnsafeSlow(end - start);
     bytes.copy(copy, 0, start, end);
     this.early.push({ bytes: copy, timeUs, firstUs });
-    this.earlyBytes += copy.length;
+    this.earlyBytes += Math.max(copy.length, EARLY_COST);
     if (this.earlyBytes <= this.context.limits.mysqlEarlyBytes) return;
     this.dropEarly();
     this.server.packets.lose();

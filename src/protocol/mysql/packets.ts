@@ -21,8 +21,6 @@ export interface PacketSink {
 }
 
 const HEADER_BYTES = 4;
-/** A buffer of this size is kept for the next packet. */
-const KEPT_BYTES = 16 * 1024;
 const NOTHING = Buffer.alloc(0);
 
 /**
@@ -137,7 +135,7 @@ export class PacketReader {
     this.remaining = -1;
     this.continues = false;
     this.heldLength = 0;
-    if (this.held.length > KEPT_BYTES) this.held = NOTHING;
+    this.held = NOTHING;
   }
 
   private readHeader(bytes: Buffer, start: number, end: number, firstUs: number): number {
@@ -195,6 +193,6 @@ export class PacketReader {
     if (this.continues) return;
     this.sink.packet(this.held, 0, this.heldLength, this.total, this.sequence);
     this.heldLength = 0;
-    if (this.held.length > KEPT_BYTES) this.held = NOTHING;
+    this.held = NOTHING;
   }
 }

@@ -27,6 +27,9 @@ const DEFINITIONS_END = 5;
 /** Text Resultset of COM_FIELD_LIST: definitions only. */
 const FIELDS = 6;
 
+/** One for all connections: a reader of its own would keep each connection's last bytes alive. */
+const fields = new FieldReader();
+
 /** What the server sends: the greeting, then the answers to commands, in their order. */
 export class ServerReader implements PacketSink {
   readonly packets = new PacketReader(this);
@@ -34,7 +37,6 @@ export class ServerReader implements PacketSink {
   compressed = false;
   private readonly session: Session;
   private readonly client: ClientReader;
-  private readonly fields = new FieldReader();
   private stage = FIRST;
   /** Sequence of the next packet, unless the client sent one in between. */
   private next = 0;
@@ -122,12 +124,12 @@ export class ServerReader implements PacketSink {
     const { session } = this;
     const first = end > start ? bytes[start] : undefined;
     if (session.phase === 'greeting' && first !== wire.ERR_HEADER) {
-      const greeting = readGreeting(this.fields.reset(bytes, start, end));
+      const greeting = readGreeting(fields.reset(bytes, start, end));
       if (greeting !== undefined) session.greeted(greeting);
       else if (this.packets.damaged) session.phase = 'response';
       else this.fail();
     } else if (first === wire.OK_HEADER) {
-      session.readOk(this.fields.reset(bytes, start + 1, end));
+      session.readOk(fields.reset(bytes, start + 1, end));
       session.phase = 'command';
       this.packets.stopped = true;
     }
@@ -244,7 +246,7 @@ export class ServerReader implements PacketSink {
       session.closeCursor(command.prepared);
     }
     // What it says of the session comes after what the command itself does.
-    session.readOk(this.fields.reset(bytes, start + 1, end));
+    session.readOk(fields.reset(bytes, start + 1, end));
     this.complete(command);
   }
 
@@ -256,7 +258,7 @@ export class ServerReader implements PacketSink {
     if (first === wire.OK_HEADER && !(session.optionalMetadata === true && length < 5)) {
       if (this.packets.damaged) this.packets.lose();
       else {
-        const status = session.readOk(this.fields.reset(bytes, start + 1, end));
+        const status = session.readOk(fields.reset(bytes, start + 1, end));
         this.resultOver(command, status, false);
       }
       return;
@@ -282,7 +284,7 @@ export class ServerReader implements PacketSink {
    * @returns false when it is none of this
    */
   private columnCount(bytes: Buffer, start: number, end: number): boolean {
-    const { session, fields } = this;
+    const { session } = this;
     fields.reset(bytes, start, end);
     let columns = fields.lengthEncoded();
     let follows = 1;
@@ -314,7 +316,7 @@ export class ServerReader implements PacketSink {
     session.deprecateEof = !eof;
     this.stage = ROWS;
     if (eof) {
-      const status = session.readEof(this.fields.reset(bytes, start + 1, end));
+      const status = session.readEof(fields.reset(bytes, start + 1, end));
       if ((status & wire.SERVER_STATUS_CURSOR_EXISTS) !== 0) this.rowsOver(command, status);
     } else if (first === wire.EOF_HEADER) this.rowsEnd(command, bytes, start, end, length);
     else this.row(session.exchangeOf(command));
@@ -331,7 +333,7 @@ export class ServerReader implements PacketSink {
       return;
     }
     const { session } = this;
-    const fields = this.fields.reset(bytes, start + 1, end);
+    fields.reset(bytes, start + 1, end);
     this.rowsOver(command, length <= 5 ? session.readEof(fields) : session.readOk(fields));
   }
 
@@ -415,7 +417,7 @@ export class ServerReader implements PacketSink {
   // --- COM_STMT_PREPARE Response -------------------------------------------------------------------------------------------------------
 
   private prepared(command: Command, bytes: Buffer, start: number, end: number, first: number): void {
-    const { session, fields } = this;
+    const { session } = this;
     fields.reset(bytes, start + 1, end);
     const id = fields.u32();
     const columns = fields.u16();
@@ -424,12 +426,12 @@ export class ServerReader implements PacketSink {
       this.fail();
       return;
     }
-    const prepared = new Prepared(command.statement, parameters);
-    session.lastPrepared = prepared;
-    this.client.remember(id, prepared);
     // reserved, warnings, metadata_follows
     fields.skip(3);
     const follows = session.optionalMetadata !== true || fields.remaining === 0 || fields.u8() !== 0;
+    const prepared = new Prepared(command.statement, parameters);
+    session.lastPrepared = prepared;
+    this.client.remember(id, prepared);
     this.definitions = follows ? parameters : 0;
     this.columnsAfter = follows ? columns : 0;
     this.stage = DEFINITIONS;

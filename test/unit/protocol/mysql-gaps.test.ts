@@ -8,6 +8,7 @@ import {
   eof,
   err,
   execute,
+  fetch,
   greeting,
   MysqlBench,
   mysql,
@@ -260,6 +261,22 @@ describe('a connection older than the capture', () => {
   test('is joined at a COM_PING', () => {
     const bench = join([['C', packet(0, wire.COM_PING)], ['S', ok(1)], ...NEXT]);
     assert.deepEqual(bench.said, ['SELECT | idle | 1 -1']);
+  });
+
+  test('is joined at COM_STMT_FETCH, whose rows belong to nothing that is known', () => {
+    for (const deprecateEof of [true, false]) {
+      const end = deprecateEof ? ok(2, { header: 0xfe, status: 0x82 }) : eof(2, 0x82);
+      const bench = join([
+        ['C', packet(0, wire.COM_PING)],
+        ['S', ok(1)],
+        ['C', fetch(3)],
+        ['S', Buffer.concat([packet(1, 0, 0, 1), end])],
+        ['C', query('SELECT a FROM t')],
+        ['S', result({ deprecateEof })],
+      ]);
+      assert.deepEqual(bench.said, ['SELECT t | idle | 1 -1']);
+      assert.deepEqual(bench.counters.parseErrors, {});
+    }
   });
 
   test('shows query attributes by what a query begins with', () => {

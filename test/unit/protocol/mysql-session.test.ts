@@ -5,6 +5,7 @@ import {
   AUTOCOMMIT,
   err,
   execute,
+  greeting,
   hello,
   MODERN,
   MysqlBench,
@@ -19,6 +20,7 @@ import {
   string,
   type Talk,
   u16,
+  u24,
   u32,
   variableChange,
 } from './mysql-wire.ts';
@@ -193,5 +195,32 @@ test('query attributes: only the trace context is read', () => {
     `SELECT t | shop idle | 1 -1 | traceparent=${parent} | tracestate=a=b`,
     'SELECT t | shop idle | 1 -1',
     `SELECT t | shop idle | 1 -1 | prepared | traceparent=${parent}`,
+  ]);
+});
+
+test('a client of the protocol before 4.1', () => {
+  const capabilities = wire.CLIENT_LONG_PASSWORD | wire.CLIENT_CONNECT_WITH_DB | wire.CLIENT_TRANSACTIONS;
+  const columns = [
+    packet(2, 3, 'c0', 3, 11, 0, 0, 1, 3, 3, 1, 0, 0),
+    packet(3, 3, 'c1', 3, 11, 0, 0, 1, 3, 3, 1, 0, 0),
+  ];
+  const rows = [packet(4, 0xfe), packet(5, string('1'), string('secret')), packet(6, 0xfe)];
+  const bench = new MysqlBench().talk([
+    ['S', greeting({ version: '5.0.96' })],
+    ['C', packet(1, u16(capabilities), u24(1 << 20), 'root\0', 'SECRETSE\0', 'shop\0')],
+    ['S', packet(2, 0xfe)],
+    ['C', packet(3, 'SECRETSE\0')],
+    ['S', packet(4, 0, 0, 0, u16(AUTOCOMMIT))],
+    ['C', query('SELECT a, b FROM t')],
+    ['S', Buffer.concat([packet(1, 2), ...columns, ...rows])],
+    ['C', query('DELETE FROM t')],
+    ['S', packet(1, 0, 3, 0, u16(AUTOCOMMIT))],
+    ['C', query('SELECT a FROM missing')],
+    ['S', packet(1, 0xff, u16(1146), 'no such table')],
+  ]);
+  assert.deepEqual(bench.close().said, [
+    'SELECT t | shop idle | 1 -1',
+    'DELETE t | shop idle | -1 3',
+    'SELECT missing | shop idle | -1 -1 | failed=1146',
   ]);
 });
