@@ -10,7 +10,13 @@ import { type FlatSpan, parseSpans } from './spans.ts';
 /** What --stats writes. */
 export interface Stats {
   packets: { captured: number; lost: number; bytes: number };
-  connections: { tcp: number; tls: number; decrypted: number; undecryptable: Record<string, number> };
+  connections: {
+    tcp: number;
+    tls: number;
+    decrypted: number;
+    undecryptable: Record<string, number>;
+    opaque: Record<string, number>;
+  };
   exchanges: Record<string, number>;
   incomplete: Record<string, number>;
   spans: {

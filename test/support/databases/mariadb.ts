@@ -58,6 +58,8 @@ export interface MariaDb {
 export interface MariaDbOptions {
   /** More options of the command line. */
   args?: readonly string[];
+  /** Runs before the server on its command line, such as that of a cgroup. */
+  prefix?: readonly string[];
 }
 
 const ESCAPES: Record<string, string> = { n: '\n', t: '\t', '0': '\0', '\\': '\\' };
@@ -105,7 +107,10 @@ const ENDED = `SELECT THREAD_ID, EVENT_NAME, IFNULL(CURRENT_SCHEMA, ''), IFNULL(
   FROM performance_schema.events_statements_history_long ORDER BY TIMER_START`;
 
 /** Starts a MariaDB of its own, in a temporary folder, with TLS offered and every statement logged. */
-export async function startMariaDb(cleanup: Cleanup, { args = [] }: MariaDbOptions = {}): Promise<MariaDb> {
+export async function startMariaDb(
+  cleanup: Cleanup,
+  { args = [], prefix = [] }: MariaDbOptions = {},
+): Promise<MariaDb> {
   const folder = await cleanup.temporaryFolder();
   const ids = await userIds(SYSTEM_USER);
   await chown(folder, ids.uid, ids.gid);
@@ -129,7 +134,7 @@ export async function startMariaDb(cleanup: Cleanup, { args = [] }: MariaDbOptio
   ]);
   await run(installer!, words, { cwd: folder, timeoutMs: 120_000 });
   const port = await freePort();
-  const [command, ...rest] = asUser(ids, ['mariadbd', ...options(folder, port, certificate), ...args]);
+  const [command, ...rest] = [...prefix, ...asUser(ids, ['mariadbd', ...options(folder, port, certificate), ...args])];
   const running = new Running(command!, rest, { cwd: folder });
   cleanup.add(() => running.stop());
   await waitForPort(port).catch((error: unknown) => {

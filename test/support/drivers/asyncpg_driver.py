@@ -9,6 +9,8 @@ from common import BLOB, main
 
 def options(database, s):
     context = ssl.create_default_context(cafile=s["ca"]) if s["tls"] else False
+    if s.get("direct"):
+        context.set_alpn_protocols(["postgresql"])
     return dict(
         host=s["host"], port=s["port"], user=s["user"], password=s["password"], database=database, ssl=context,
         **({"direct_tls": True} if s.get("direct") else {}),
