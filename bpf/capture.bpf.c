@@ -168,6 +168,7 @@ static __noinline int announce(struct __sk_buff *skb, struct bpf_sock *socket, s
 		enter_flow(state, cookie, &packet, egress);
 	if ((state->flags & (STATE_OWN | STATE_OWN_PEER)) || send_socket_record(skb, state, cookie, peer_cookie)) {
 		state->announced_cookie = cookie;
+		barrier(); /* the compiler turns these two round; another CPU takes the cookie once it sees the socket */
 		state->announced_socket = (__u64)(unsigned long)socket;
 	}
 	return 0;

@@ -101,7 +101,10 @@ static __always_inline struct socket_state *new_state(struct bpf_sock *socket)
 /* Whether the socket that this state belongs to was announced. Its listener, whose state it may have inherited, is another socket. */
 static __always_inline bool is_announced(const struct socket_state *state, struct bpf_sock *socket)
 {
-	return state->announced_socket == (__u64)(unsigned long)socket;
+	bool announced = state->announced_socket == (__u64)(unsigned long)socket;
+
+	barrier(); /* the cookie is read after this */
+	return announced;
 }
 
 /* Corrects the owner when a process is sending. @returns whether it changed */
