@@ -40,7 +40,7 @@ struct packet_record {
 	/* captured bytes follow: IP header, TCP header, payload */
 };
 
-#define SOCKET_OWNER_KNOWN 1 /* tgid, comm, start_time_ns are of the process that made or connected the socket */
+#define SOCKET_OWNER_KNOWN 1 /* process_start_ns, tgid and comm are of the process that made the socket or sends on it */
 #define SOCKET_OWN 2	     /* the agent's own */
 
 #define COMM_LENGTH 16

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Finds the owner of the sockets that are older than the agent: walks the open files of every process, in all namespaces, writes the state
- * that socket_create would have written, so that a listener's accepted sockets inherit it, and reports each socket it wrote.
+ * Finds the owner of the sockets that are older than the agent: walks the open files of every process that the agent's pid namespace
+ * shows (of all, in the initial one), in all network namespaces, writes the state that socket_create would have written, so that a
+ * listener's accepted sockets inherit it, and reports each socket it wrote.
  *
  * Not on 5.10, whose iterators have none of these helpers: there the addon does the same by pidfd_getfd(2).
  */

@@ -24,7 +24,7 @@ constexpr int kBusyMs = 50;
 // Then it looks nevertheless now and then: the record of a socket wakes nobody, its packets do.
 constexpr int kIdleTimeoutMs = 1000;
 
-// Room that any record fits into (PIECE_HEADERS + PIECE_PAYLOAD of capture.bpf.c and its header).
+// Room that any record fits into (PIECE_HEADERS + PIECE_PAYLOAD of bpf/emit.h and its header).
 constexpr size_t kReuseBytes = 128 * 1024;
 
 uint64_t LoadAcquire(const void* address) { return __atomic_load_n(static_cast<const uint64_t*>(address), __ATOMIC_ACQUIRE); }

@@ -5,9 +5,9 @@ import { createRequire } from 'node:module';
  * to it. Here is only what belongs to none.
  */
 export interface NativeLayout {
-  /** Offsets of bpf/events.h by struct, in the shape of the constants of records.ts. */
   /** See protectMemory(). */
   protectMemory(): void;
+  /** Offsets of bpf/events.h by struct, in the shape of the constants of records.ts. */
   recordLayout(): Record<'HEADER' | 'PACKET' | 'SOCKET' | 'PROCESS' | 'SECRET', Record<string, number>>;
 }
 
