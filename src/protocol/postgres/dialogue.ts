@@ -98,15 +98,16 @@ export class Dialogue {
    * @param certain the connection ended: what had not begun did not run
    */
   giveUpFirst(reason: IncompleteReason, timeUs: number, certain = false): void {
-    const { ring, backend } = this;
+    const { ring } = this;
+    const { answers } = this.backend;
     switch (ring.kind) {
       case REQUEST_QUERY: {
         const statements = ring.subject as readonly SqlStatement[];
-        if (backend.answered) break;
-        const first = backend.batchIndex;
+        if (answers.answered) break;
+        const first = answers.batchIndex;
         let next = first;
-        if (backend.current !== undefined || next < statements.length || (statements === UNKNOWN_TEXT && first === 0)) {
-          this.giveUp(backend.current ?? this.newExchange(first), reason, timeUs);
+        if (answers.current !== undefined || next < statements.length || (statements === UNKNOWN_TEXT && first === 0)) {
+          this.giveUp(answers.current ?? this.newExchange(first), reason, timeUs);
           next++;
         }
         if (certain) this.notRun(statements.length - next);
@@ -114,14 +115,14 @@ export class Dialogue {
         break;
       }
       case REQUEST_EXECUTE:
-        this.giveUp(backend.current ?? backend.resume() ?? this.newExchange(0), reason, timeUs);
+        this.giveUp(answers.current ?? answers.resume() ?? this.newExchange(0), reason, timeUs);
         break;
       case REQUEST_FUNCTION_CALL:
-        if (!backend.answered) this.giveUp(this.newExchange(0), reason, timeUs);
+        if (!answers.answered) this.giveUp(this.newExchange(0), reason, timeUs);
         break;
     }
     ring.shift();
-    backend.forgetAnswer();
+    answers.forget();
   }
 
   /** Up to and with the first request that ReadyForQuery answers. */
@@ -185,7 +186,7 @@ export class Dialogue {
     if (this.over) return;
     this.over = true;
     this.giveUpAll(reason, timeUs, true);
-    this.backend.finishSuspended();
+    this.backend.answers.finishSuspended();
     this.ring.clear();
     this.frontend.release();
     this.backend.frames.stop();

@@ -28,7 +28,8 @@
  * - of the client, a segment begins with messages while the server is between two series of answers;
  * - of the server, a segment ends with ReadyForQuery, which always ends a write; or begins with an answer, after the client has gone on,
  *   which it does only when it has its answer (unless it was seen to send further requests before the answers).
- * Statements whose answer was lost with it are incomplete, by `gap`.
+ * Statements whose answer was lost with it are incomplete, by `gap`. But when only one was asked for, and the CommandComplete before
+ * ReadyForQuery is there, it is the statement's: its tag has the number of rows.
  */
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
@@ -37,7 +38,7 @@ import type { LayerContext } from '../layer.ts';
 import { Dialogue } from './dialogue.ts';
 import { READY_FOR_QUERY_BYTES } from './messages.ts';
 import { PacketReader } from './packets.ts';
-import { endsWithReady, probeBackend, probeFrontend } from './probe.ts';
+import { endsWithReady, lastCompletion, probeBackend, probeFrontend } from './probe.ts';
 import { PACKET_HEADER_BYTES, type PacketKind, probePacket, readParameters } from './startup.ts';
 
 const ACCEPTED_SSL = 0x53;
@@ -84,7 +85,7 @@ export class PostgresLayer implements Layer {
   /** Requests, statements and portals held between calls. */
   get heldObjects(): number {
     const { ring, frontend, backend } = this.dialogue;
-    return ring.length + frontend.remembered + backend.suspendedCount;
+    return ring.length + frontend.remembered + backend.answers.suspendedCount;
   }
 
   data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number, firstUs = timeUs): void {
@@ -335,7 +336,9 @@ export class PostgresLayer implements Layer {
     if (!endsWithReady(bytes, start, end)) return end;
     this.wentOn = false;
     backend.frames.resync();
-    return end - READY_FOR_QUERY_BYTES;
+    const completion = lastCompletion(bytes, start, end);
+    if (completion < 0 || !backend.findOnlyCompletion()) return end - READY_FOR_QUERY_BYTES;
+    return completion;
   }
 }
 

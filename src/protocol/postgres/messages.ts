@@ -84,8 +84,18 @@ function table(rows: readonly Row[]): MessageTable {
   return { maxLength, keep };
 }
 
-/** @param textBytes of one SQL text that are read */
+let lastFrontend: readonly [textBytes: number, table: MessageTable] | undefined;
+
+/**
+ * @param textBytes of one SQL text that are read
+ * @returns the same table as long as it is asked for the same: one serves all connections
+ */
 export function frontendMessages(textBytes: number): MessageTable {
+  if (lastFrontend?.[0] !== textBytes) lastFrontend = [textBytes, frontendTable(textBytes)];
+  return lastFrontend[1];
+}
+
+function frontendTable(textBytes: number): MessageTable {
   return table([
     [BIND, LARGE, 2 * NAME_BYTES],
     [CLOSE, SMALL, NAME_BYTES],

@@ -63,6 +63,21 @@ export function endsWithReady(bytes: Buffer, start: number, end: number): boolea
   return at >= start && bytes[at] === READY_FOR_QUERY && bytes.readUInt32BE(at + 1) === 5 && isStatus(bytes[at + 5]!);
 }
 
+/** COMPLETION_TAG_BUFSIZE. */
+const MAX_TAG_BYTES = 64;
+
+/** @returns where the CommandComplete begins that stands right before the ReadyForQuery at the end, -1 when none does */
+export function lastCompletion(bytes: Buffer, start: number, end: number): number {
+  const ready = end - READY_FOR_QUERY_BYTES;
+  for (let size = 2; size <= MAX_TAG_BYTES; size++) {
+    const at = ready - size - HEADER_BYTES;
+    if (at < start) return -1;
+    if (bytes[at] !== COMMAND_COMPLETE || bytes.readUInt32BE(at + 1) !== size + 4) continue;
+    if (judgeBackend(COMMAND_COMPLETE, bytes, at + HEADER_BYTES, ready) > 0) return at;
+  }
+  return -1;
+}
+
 function probe(bytes: Buffer, start: number, end: number, table: MessageTable, judge: Judge): Detection {
   let position = start;
   let evidence = 0;

@@ -106,6 +106,24 @@ export class RequestRing {
     return found;
   }
 
+  /**
+   * Drops what stands before the one statement that was asked for, when the rest of the ring is only that and what ends its series.
+   *
+   * @returns whether it is so
+   */
+  dropToOnlyStatement(): boolean {
+    if (this.syncs !== 1) return false;
+    let at = -1;
+    for (let i = 0; i < this.length; i++) {
+      const kind = this.kindAt(i);
+      if (kind !== REQUEST_QUERY && kind !== REQUEST_EXECUTE) continue;
+      if (at >= 0) return false;
+      at = i;
+    }
+    for (let i = 0; i < at; i++) this.shift();
+    return at >= 0;
+  }
+
   /** Takes the CopyDone or CopyFail that follows the first request. @returns the bytes copied, 0 when none follows */
   takeCopyEnd(): number {
     if (this.length < 2 || this.kindAt(1) !== REQUEST_COPY_END) return 0;

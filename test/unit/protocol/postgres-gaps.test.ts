@@ -45,12 +45,35 @@ describe('postgres: holes', () => {
     assert.deepEqual(bench.counters.incomplete, { gap: 1 });
   });
 
-  test('the beginning of an answer is lost, not its ReadyForQuery', () => {
-    const bench = lose(
-      [query('SELECT 1'), ['S', s.rowDescription('x')], ['S', s.row('1'), s.complete('SELECT 1'), s.ready()], ...NEXT],
-      1,
+  test('a part of an answer is lost, not its CommandComplete: it says all but when the answer began', () => {
+    const parts: Segment[] = [
+      ['S', s.rowDescription('x')],
+      ['S', s.row('1'), s.row('2')],
+      ['S', s.row('3'), s.complete('SELECT 3'), s.ready()],
+    ];
+    for (const [lost, responseStartUs] of [
+      [1, 0],
+      [2, 4],
+    ] as const) {
+      const bench = lose([query('TABLE t'), ...parts, ...NEXT], lost);
+      assert.deepEqual(bench.lines, ['TABLE t -> ok 3/-1', ...NEXT_LINES], `lost: ${lost}`);
+      const [e] = bench.exchanges;
+      assert.deepEqual([e?.startUs, e?.responseStartUs, e?.endUs], [3, responseStartUs, 6]);
+      assert.deepEqual(bench.counters.incomplete, {});
+    }
+    const extended: Segment[] = [
+      ['C', c.parse('', 'TABLE t'), c.bind('', ''), c.describe('P'), c.execute(), c.sync],
+      ['S', s.parseComplete, s.bindComplete, s.rowDescription('x'), s.row('1')],
+      ['S', s.row('2').subarray(3), s.complete('SELECT 2'), s.ready()],
+    ];
+    assert.deepEqual(lose([...extended, ...NEXT], 1).lines, ['TABLE t -> ok 2/-1', ...NEXT_LINES]);
+    // Which of two statements it completed is not known.
+    const two: Segment[] = [['C', c.bind('', 'n'), c.execute(), c.bind('', 'n'), c.execute(), c.sync]];
+    two.push(['S', s.bindComplete, s.complete('SELECT 0')], ['S', s.bindComplete, s.complete('SELECT 0'), s.ready()]);
+    assert.deepEqual(
+      lose([...two, ...NEXT], 1).exchanges.map((e) => e.incomplete),
+      ['gap', 'gap', undefined, undefined],
     );
-    assert.deepEqual(bench.lines, ['SELECT ? -> open -1/-1 incomplete=gap', ...NEXT_LINES]);
   });
 
   test('the end of an answer is lost', () => {
