@@ -115,7 +115,7 @@ export const defaultLimits: Limits = {
   detectionTries: 64,
   httpHeaderBytes: 1024 * 1024,
   httpPipelineDepth: 16_384,
-  httpResponseUs: 300_000_000,
+  httpResponseUs: 3_600_000_000,
   httpOrphanResponses: 16,
   httpParseErrors: 16,
   httpQuietUs: 1_000_000,
