@@ -52,6 +52,14 @@ export interface Limits {
   httpParseErrors: number;
   /** Silence after which a connection that pipelines its requests is taken to be between two exchanges. */
   httpQuietUs: number;
+  /** Streams of one HTTP/2 connection at once; requests beyond are not followed. */
+  http2Streams: number;
+  /** Bytes of HPACK's dynamic table that are kept per direction, whatever the peers agree on; entries beyond are not known. */
+  http2TableBytes: number;
+  /** Fields of one HTTP/2 header list that are kept. */
+  http2HeaderFields: number;
+  /** An HTTP/2 stream whose end may lie in a hole is given up after this time of silence. */
+  http2LostStreamUs: number;
   /** Bytes of one SQL text. A longer one is passed over: its statements have no text. */
   sqlTextBytes: number;
   /** Texts whose statements are remembered, per dialect, and how long such a text may be. */
@@ -119,6 +127,10 @@ export const defaultLimits: Limits = {
   httpOrphanResponses: 16,
   httpParseErrors: 16,
   httpQuietUs: 1_000_000,
+  http2Streams: 10_000,
+  http2TableBytes: 65_536,
+  http2HeaderFields: 256,
+  http2LostStreamUs: 3_600_000_000,
   sqlTextBytes: 1024 * 1024,
   sqlCachedTexts: 2048,
   sqlCachedTextBytes: 8192,

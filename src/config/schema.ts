@@ -60,6 +60,11 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   httpOrphanResponses: 'Responses kept per connection whose request has not been seen yet.',
   httpParseErrors: 'Messages of one connection that could not be parsed before the connection is given up.',
   httpQuietUs: 'Silence after which a connection that pipelines its requests is taken to be between two exchanges.',
+  http2Streams: 'Streams of one HTTP/2 connection at once. Requests beyond have a span without a response.',
+  http2TableBytes:
+    "Bytes of HPACK's dynamic table that are kept per direction, whatever the peers agree on. What lies beyond is not known.",
+  http2HeaderFields: 'Fields of one HTTP/2 header list that are kept.',
+  http2LostStreamUs: 'An HTTP/2 stream whose end may lie in a hole is given up after this time of silence.',
   sqlCachedTexts: 'SQL texts whose statements are remembered, per dialect.',
   sqlCachedTextBytes: 'Bytes of such a text; a longer one is read anew each time.',
   sqlTextBytes: 'Bytes of one SQL text. The statements of a longer one have no text.',

@@ -7,6 +7,8 @@ export type IncompleteReason =
   | 'connection_reset'
   /** The connection was closed in order before the response was whole. */
   | 'connection_closed'
+  /** One of the ends gave this exchange up, not its connection (HTTP/2: RST_STREAM, GOAWAY); `errorCode` says why. */
+  | 'stream_reset'
   /** No response within the time that the limits give. */
   | 'timeout'
   /** A hole in the capture: what was lost is not known. Not an error of the exchange. */
@@ -28,11 +30,15 @@ export interface HttpExchange {
   method: string;
   /** The request target as on the wire (latin1). Empty when the request was not seen. */
   target: string;
+  /** HTTP/2: the scheme that the request names. Empty: none; it follows from the target or the connection. */
+  scheme: string;
   /** 0 while no response was seen. */
   statusCode: number;
   /** Lower-case name to values in wire order; only the fields that the parser was asked to keep. */
   requestHeaders: ReadonlyMap<string, readonly string[]>;
   responseHeaders: ReadonlyMap<string, readonly string[]>;
+  /** The same of the fields behind the body (HTTP/2). */
+  responseTrailers: ReadonlyMap<string, readonly string[]>;
   /**
    * Time of the first byte of the request, of the last byte of the request, of the first and last byte of the response; 0 = not seen.
    * The end of an incomplete exchange is the time at which it was given up or its connection ended.
@@ -44,9 +50,14 @@ export interface HttpExchange {
   /** Body bytes as transferred, without chunk framing. */
   requestBodyBytes: number;
   responseBodyBytes: number;
-  /** Offset of the request's first byte in the client's application byte stream; the same at both ends when startSeen. */
+  /**
+   * Offset of the request's first byte in the client's application byte stream; the same at both ends when startSeen. Of a request that
+   * the server promised (HTTP/2 PUSH_PROMISE): 2^52 more than its offset in the server's stream.
+   */
   streamOffset: number;
   incomplete: IncompleteReason | undefined;
+  /** The name of the HTTP/2 error code that ended the exchange (`CANCEL`, `REFUSED_STREAM`), or its connection; else empty. */
+  errorCode: string;
 }
 
 /** How a transaction block stands: PostgreSQL's ReadyForQuery, MySQL's SERVER_STATUS_IN_TRANS. Empty: not known. */

@@ -12,8 +12,6 @@ import type { LayerContext, Protocol } from './layer.ts';
 
 /** Why the protocol of a byte stream stays unknown: keys of `connections.unrecognised`. */
 export type UnrecognisedReason =
-  /** HTTP/2, by ALPN or by its connection preface. */
-  | 'http2'
   /** No candidate knows these bytes. */
   | 'no_match'
   /** More than one candidate knows them. */
@@ -25,12 +23,13 @@ export type UnrecognisedReason =
   /** The connection ended first. */
   | 'closed';
 
-/** Starts every HTTP/2 connection with prior knowledge (RFC 9113 section 3.4). */
-const HTTP2_PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1');
-const HTTP2_EVIDENCE_BYTES = 16;
-
 /** ALPN identifiers (RFC 7301, IANA registry) that name a protocol here. */
-const ALPN: Readonly<Record<string, string>> = { 'http/1.1': 'http', 'http/1.0': 'http', postgresql: 'postgresql' };
+const ALPN: Readonly<Record<string, string>> = {
+  h2: 'http2',
+  'http/1.1': 'http',
+  'http/1.0': 'http',
+  postgresql: 'postgresql',
+};
 
 /**
  * Finds out which protocol a connection speaks, then is only a door to that protocol's layer.
@@ -156,10 +155,6 @@ class DetectLayer implements Layer {
   ): void {
     const side = this.sides[direction];
     const alpn = this.connection.tls?.alpn;
-    if (alpn === 'h2') {
-      this.abandon('http2');
-      return;
-    }
     const mayBegin = this.lastDirection !== direction;
     this.lastDirection = direction;
     if (side.adrift && side.length === 0 && !mayBegin) {
@@ -168,7 +163,6 @@ class DetectLayer implements Layer {
     }
     const named = alpn === undefined ? undefined : this.candidate(ALPN[alpn]);
     const protocol = named ?? this.verdict(direction, bytes, start, end);
-    if (this.abandoned) return;
     if (this.impossible && named === undefined) {
       const other = this.fromOtherEnd(direction, bytes, start, end);
       if (other !== undefined && this.context.swapRoles?.() === true) {
@@ -210,10 +204,6 @@ class DetectLayer implements Layer {
       all = Buffer.concat([side.bytes.subarray(0, side.length), bytes.subarray(start, end)]);
       from = 0;
       to = all.length;
-    }
-    if (direction === FROM_CLIENT && isHttp2Preface(all, from, to)) {
-      this.abandon('http2');
-      return undefined;
     }
     let found: Protocol | undefined;
     this.yesCount = 0;
@@ -342,10 +332,4 @@ class DetectLayer implements Layer {
       side.length = 0;
     }
   }
-}
-
-function isHttp2Preface(bytes: Buffer, start: number, end: number): boolean {
-  const length = Math.min(end - start, HTTP2_PREFACE.length);
-  if (length < HTTP2_EVIDENCE_BYTES) return false;
-  return HTTP2_PREFACE.compare(bytes, start, start + length, 0, length) === 0;
 }

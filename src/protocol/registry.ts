@@ -3,6 +3,7 @@ import { SqlAnalyser, type SqlAnalyserOptions } from '../sql/analyser.ts';
 import type { SqlDialect } from '../sql/statement.ts';
 import type { ReasonCounts } from '../telemetry/counters.ts';
 import { createHttp1Protocol } from './http1/protocol.ts';
+import { createHttp2Protocol } from './http2/protocol.ts';
 import type { Protocol } from './layer.ts';
 import { createMysqlProtocol } from './mysql/protocol.ts';
 import { createPostgresProtocol } from './postgres/protocol.ts';
@@ -42,8 +43,11 @@ export interface ProtocolOptions {
 
 /** The application protocols that are looked for, in plain text and inside TLS. A new protocol is one more line here. */
 export function createProtocols(options: ProtocolOptions): readonly Protocol[] {
+  const { keepHeaders } = options;
+  const http2 = createHttp2Protocol({ keepHeaders });
   return [
-    createHttp1Protocol({ keepHeaders: options.keepHeaders }),
+    createHttp1Protocol({ keepHeaders, upgradeToHttp2: http2.createUpgraded }),
+    http2,
     createPostgresProtocol(options.sql.postgresql),
     createMysqlProtocol({ analyser: options.sql.mysql }),
   ];

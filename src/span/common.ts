@@ -159,6 +159,7 @@ export function errorOfIncomplete(incomplete: IncompleteReason | undefined): str
   switch (incomplete) {
     case 'connection_reset':
     case 'connection_closed':
+    case 'stream_reset':
     case 'timeout':
     case 'protocol_error':
       return incomplete;

@@ -172,7 +172,7 @@ export class HttpSpans {
     else span.hasParent = false;
     span.resource = this.common.resourceOf(connection, 'client');
 
-    const scheme = target.scheme || (connection.tls === undefined ? 'http' : 'https');
+    const scheme = target.scheme || exchange.scheme || (connection.tls === undefined ? 'http' : 'https');
     // RFC 9112 section 3.2.2: the absolute form overrides Host.
     const authority = target.authority || exchange.requestHeaders.get('host')?.[0];
     state.client = currentSide(state.client, authority, scheme, exchange, 'client');
@@ -208,7 +208,8 @@ export class HttpSpans {
     }
     span.resource = this.common.resourceOf(connection, 'server');
 
-    const scheme = forwarded?.proto || target.scheme || (connection.tls === undefined ? 'http' : 'https');
+    const scheme =
+      forwarded?.proto || target.scheme || exchange.scheme || (connection.tls === undefined ? 'http' : 'https');
     const authority = forwarded?.host || target.authority || exchange.requestHeaders.get('host')?.[0];
     // Behind a proxy each request of a connection may come from somebody else.
     const proxied = forwarded !== undefined && forwarded.address !== '';
@@ -294,10 +295,10 @@ function knownMethod(method: string): boolean {
 
 /** The value of error.type, empty when the exchange did not fail from where the span stands. */
 function errorType(exchange: HttpExchange, kind: SpanKind): string {
-  const { statusCode, incomplete } = exchange;
+  const { statusCode, incomplete, errorCode } = exchange;
   // A 4xx is the client's error; from where the server stands it did its work.
   if (statusCode >= 500 || (statusCode >= 400 && kind === SpanKind.CLIENT)) return String(statusCode);
-  return errorOfIncomplete(incomplete);
+  return errorCode || errorOfIncomplete(incomplete);
 }
 
 /** An OTLP/HTTP export of another process: telemetry about telemetry. */

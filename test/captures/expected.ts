@@ -11,6 +11,18 @@ export interface CaptureFacts {
   streams: StreamFacts[];
 }
 
+/** One stream of HTTP/2; bytes of DATA without padding. */
+export interface Http2Facts {
+  method: string;
+  path: string;
+  status: number;
+  requestBytes: number;
+  responseBytes: number;
+}
+
+/** The captures that hold HTTP/2. */
+export const HTTP2_CAPTURES = ['http2-continuation.pcap', 'Server_Streaming.pcapng'] as const;
+
 /** The captures that hold HTTP/1, by their names under data/. */
 export const CAPTURES = [
   'http-multiple100.pcap',
@@ -23,6 +35,10 @@ export const CAPTURES = [
 ] as const;
 
 /** What tshark said of them; written by facts.ts. */
-export function readFacts(): { source: string; captures: Record<string, CaptureFacts> } {
+export function readFacts(): {
+  source: string;
+  captures: Record<string, CaptureFacts>;
+  http2: Record<string, Http2Facts[]>;
+} {
   return JSON.parse(readFileSync(new URL('http.json', import.meta.url), 'utf8')) as ReturnType<typeof readFacts>;
 }

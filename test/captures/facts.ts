@@ -1,13 +1,13 @@
 /**
- * Writes http.json: what tshark says of the HTTP/1 messages in the captures under data/. Run by hand when a capture is added:
+ * Writes http.json: what tshark says of the HTTP/1 messages, and the HTTP/2 streams, in the captures under data/. Run by hand when a capture is added:
  *
  *     node test/captures/facts.ts
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { tsharkHttp } from '../support/tshark.ts';
-import { CAPTURES, type CaptureFacts, type StreamFacts } from './expected.ts';
+import { tsharkFields, tsharkHttp } from '../support/tshark.ts';
+import { CAPTURES, type CaptureFacts, HTTP2_CAPTURES, type Http2Facts, type StreamFacts } from './expected.ts';
 
 const data = (name: string): string => fileURLToPath(new URL(`data/${name}`, import.meta.url));
 
@@ -26,8 +26,56 @@ for (const name of CAPTURES) {
   }
   facts[name] = { streams: [...streams.values()] };
 }
+/** The streams of the one connection in a capture: fields that a frame lacks are empty, so frames are read one packet field at a time. */
+async function http2Streams(name: string): Promise<Http2Facts[]> {
+  const names = [
+    'tcp.srcport',
+    'tcp.dstport',
+    'http2.streamid',
+    'http2.type',
+    'http2.headers.method',
+    'http2.headers.path',
+    'http2.headers.status',
+    'http2.length',
+  ] as const;
+  const ports = await tsharkFields(data(name), 'tcp.flags.syn == 1 and tcp.flags.ack == 0', ['tcp.dstport']);
+  const port = ports[0]?.['tcp.dstport'][0] ?? '';
+  const streams = new Map<string, Http2Facts>();
+  for (const packet of await tsharkFields(data(name), 'http2', names, [], [`tcp.port==${port},http2`])) {
+    const fromClient = packet['tcp.dstport'][0] === port;
+    packet['http2.type'].forEach((type, at) => {
+      const id = packet['http2.streamid'][at] ?? '0';
+      if (id === '0') return;
+      const stream = streams.get(id) ?? { method: '', path: '', status: 0, requestBytes: 0, responseBytes: 0 };
+      streams.set(id, stream);
+      if (type !== '0') return;
+      stream[fromClient ? 'requestBytes' : 'responseBytes'] += Number(packet['http2.length'][at] ?? 0);
+    });
+    // One stream in each of these captures.
+    const [only] = streams.values();
+    if (only === undefined) continue;
+    only.method ||= packet['http2.headers.method'][0] ?? '';
+    only.path ||= packet['http2.headers.path'][0] ?? '';
+    only.status ||= Number(packet['http2.headers.status'][0] ?? 0);
+  }
+  return [...streams.values()];
+}
+
+const http2: Record<string, Http2Facts[]> = {};
+for (const name of HTTP2_CAPTURES) http2[name] = await http2Streams(name);
+
 const version = execFileSync('tshark', ['--version'], { encoding: 'utf8' }).split('\n', 1)[0];
 // One line per capture, so that a difference can be read.
 const lines = Object.entries(facts).map(([name, capture]) => `  ${JSON.stringify(name)}: ${JSON.stringify(capture)}`);
-const json = `{\n "source": ${JSON.stringify(version)},\n "captures": {\n${lines.join(',\n')}\n }\n}\n`;
+const streamLines = Object.entries(http2).map(([name, list]) => `  ${JSON.stringify(name)}: ${JSON.stringify(list)}`);
+const json = `{
+ "source": ${JSON.stringify(version)},
+ "captures": {
+${lines.join(',\n')}
+ },
+ "http2": {
+${streamLines.join(',\n')}
+ }
+}
+`;
 writeFileSync(new URL('http.json', import.meta.url), json);

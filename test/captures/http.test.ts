@@ -13,7 +13,14 @@ import { createProtocols, createSqlAnalysers, defaultSqlTextOptions } from '../.
 import { SecretStore } from '../../src/secrets/store.ts';
 import { type Counters, newCounters } from '../../src/telemetry/counters.ts';
 import { createTlsLayer, detectTls } from '../../src/tls/layer.ts';
-import { CAPTURES, type CaptureFacts, readFacts, type StreamFacts } from './expected.ts';
+import {
+  CAPTURES,
+  type CaptureFacts,
+  HTTP2_CAPTURES,
+  type Http2Facts,
+  readFacts,
+  type StreamFacts,
+} from './expected.ts';
 
 const facts = readFacts().captures;
 
@@ -100,6 +107,19 @@ function asFacts(exchanges: readonly HttpExchange[]): CaptureFacts {
   return { streams: [...streams.values()].sort((a, b) => a.firstUs - b.firstUs).map((stream) => stream.facts) };
 }
 
+/** In the order of their requests. */
+function asHttp2Facts(exchanges: readonly HttpExchange[]): Http2Facts[] {
+  return [...exchanges]
+    .sort((a, b) => a.streamOffset - b.streamOffset)
+    .map((e) => ({
+      method: e.method,
+      path: e.target,
+      status: e.statusCode,
+      requestBytes: e.requestBodyBytes,
+      responseBytes: e.responseBodyBytes,
+    }));
+}
+
 for (const name of CAPTURES) {
   test(`${name}: every request and status that tshark sees`, async () => {
     const { exchanges, counters } = await replay(name);
@@ -134,8 +154,14 @@ test('interim responses are not exchanges', async () => {
   assert.ok((exchanges[0]?.requestBodyBytes ?? 0) > 30_000);
 });
 
-test('HTTP/2 is told from HTTP/1', async () => {
-  const { exchanges, counters } = await replay('http2-continuation.pcap');
-  assert.equal(exchanges.length, 0);
-  assert.deepEqual(counters.connections.unrecognised, { http2: 1 });
-});
+for (const name of HTTP2_CAPTURES) {
+  test(`${name}: every stream that tshark sees`, async () => {
+    const { exchanges, counters } = await replay(name);
+    assert.deepEqual(asHttp2Facts(exchanges), readFacts().http2[name], JSON.stringify(counters));
+    assert.deepEqual([counters.parseErrors, counters.incomplete], [{}, {}]);
+    for (const e of exchanges) {
+      assert.equal(e.version, '2');
+      assert.ok(e.startUs > 0 && e.startUs <= e.requestEndUs && e.responseStartUs <= e.endUs);
+    }
+  });
+}

@@ -6,12 +6,14 @@ export type PacketFields<Name extends string> = Record<Name, string[]>;
 /**
  * Runs tshark over a file and returns the fields of each packet that passes the display filter.
  * @param options preferences, each as for `-o`, such as `tls.keylog_file:/a/b`
+ * @param decodeAs each as for `-d`, such as `tcp.port==50051,http2`
  */
 export async function tsharkFields<Name extends string>(
   file: string,
   filter: string,
   fields: readonly Name[],
   options: readonly string[] = [],
+  decodeAs: readonly string[] = [],
 ): Promise<PacketFields<Name>[]> {
   const { stdout } = await run(
     'tshark',
@@ -19,6 +21,7 @@ export async function tsharkFields<Name extends string>(
       ...['-n', '-r', file, '-Y', filter, '-T', 'json', '--no-duplicate-keys'],
       ...fields.flatMap((field) => ['-e', field]),
       ...options.flatMap((option) => ['-o', option]),
+      ...decodeAs.flatMap((rule) => ['-d', rule]),
     ],
     { timeoutMs: 300_000 },
   );

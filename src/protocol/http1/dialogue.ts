@@ -1,4 +1,5 @@
-import type { IncompleteReason } from '../../exchange/exchange.ts';
+import type { HttpExchange, IncompleteReason } from '../../exchange/exchange.ts';
+import { FROM_CLIENT, type Layer } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
 import type { LayerContext } from '../layer.ts';
 import type { FieldTable } from './fields.ts';
@@ -6,6 +7,18 @@ import type { HeadReader } from './head.ts';
 import { Ledger } from './ledger.ts';
 import { RequestReader } from './request.ts';
 import { ResponseReader } from './response.ts';
+
+/**
+ * Makes the layer for a connection that goes on as HTTP/2.
+ *
+ * @param request what the new layer's stream 1 answers
+ * @param offsets bytes of each direction that went before
+ */
+export type UpgradeToHttp2 = (
+  context: LayerContext,
+  request: HttpExchange,
+  offsets: readonly [number, number],
+) => Layer;
 
 /** What both directions of a connection share. */
 export class Dialogue {
@@ -19,10 +32,14 @@ export class Dialogue {
   lastDataUs: number;
   /** Nothing more is read. */
   over = false;
+  /** Whose the rest of the connection is. */
+  successor: Layer | undefined = undefined;
+  private readonly upgradeToHttp2: UpgradeToHttp2 | undefined;
   private parseErrors = 0;
 
-  constructor(context: LayerContext, table: FieldTable) {
+  constructor(context: LayerContext, table: FieldTable, upgradeToHttp2: UpgradeToHttp2 | undefined) {
     this.context = context;
+    this.upgradeToHttp2 = upgradeToHttp2;
     this.ledger = new Ledger(context);
     this.requests = new RequestReader(this, table);
     this.responses = new ResponseReader(this, table);
@@ -44,6 +61,27 @@ export class Dialogue {
     this.responses.cut(reason, timeUs);
     this.ledger.giveUpAll(reason, timeUs);
     this.leave();
+  }
+
+  /**
+   * The server agreed to go on as HTTP/2 (RFC 7540 section 3.2): what it sends from now on is the successor's.
+   *
+   * @param serverOffset bytes of the server that went before
+   * @returns false when that is not read here
+   */
+  upgrade(request: HttpExchange, serverOffset: number, timeUs: number): boolean {
+    const { requests, ledger } = this;
+    if (this.upgradeToHttp2 === undefined || ledger.at(0) !== request) return false;
+    const inStep = requests.betweenMessages && ledger.length === 1;
+    const clientOffset = requests.bytesSeen;
+    ledger.takeFirst();
+    ledger.discard();
+    this.release();
+    const successor = this.upgradeToHttp2(this.context, request, [clientOffset, serverOffset]);
+    // Its preface came too early, or with a hole.
+    if (!inStep) successor.gap(FROM_CLIENT, 0, timeUs);
+    this.successor = successor;
+    return true;
   }
 
   /** The rest of the connection is not for this parser. */

@@ -3,11 +3,13 @@ export const FRAMING_NONE = 0;
 export const FRAMING_CONTENT_LENGTH = 1;
 export const FRAMING_TRANSFER_ENCODING = 2;
 export const FRAMING_EXPECT = 3;
+export const FRAMING_UPGRADE = 4;
 export type FramingField =
   | typeof FRAMING_NONE
   | typeof FRAMING_CONTENT_LENGTH
   | typeof FRAMING_TRANSFER_ENCODING
-  | typeof FRAMING_EXPECT;
+  | typeof FRAMING_EXPECT
+  | typeof FRAMING_UPGRADE;
 
 /** One field name that the parser looks for. */
 export interface KnownField {
@@ -22,6 +24,7 @@ const FRAMING_FIELDS: readonly (readonly [string, FramingField])[] = [
   ['content-length', FRAMING_CONTENT_LENGTH],
   ['transfer-encoding', FRAMING_TRANSFER_ENCODING],
   ['expect', FRAMING_EXPECT],
+  ['upgrade', FRAMING_UPGRADE],
 ];
 
 /** The field names to look for, found by length and bytes: no string is made of a name that nobody asked for. */

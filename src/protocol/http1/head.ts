@@ -1,5 +1,11 @@
 import type { KnownField } from './fields.ts';
-import { type FieldTable, FRAMING_CONTENT_LENGTH, FRAMING_EXPECT, FRAMING_TRANSFER_ENCODING } from './fields.ts';
+import {
+  type FieldTable,
+  FRAMING_CONTENT_LENGTH,
+  FRAMING_EXPECT,
+  FRAMING_TRANSFER_ENCODING,
+  FRAMING_UPGRADE,
+} from './fields.ts';
 import {
   COLON,
   CR,
@@ -46,6 +52,7 @@ interface RememberedFields {
   contentLength: string | undefined;
   transferEncoding: string | undefined;
   expectsContinue: boolean;
+  upgradesToHttp2: boolean;
 }
 
 /**
@@ -71,6 +78,8 @@ export class HeadReader {
   contentLength: string | undefined;
   transferEncoding: string | undefined;
   expectsContinue = false;
+  /** `Upgrade: h2c` (RFC 7540 section 3.2). */
+  upgradesToHttp2 = false;
   badLines = 0;
 
   private readonly isRequest: boolean;
@@ -105,6 +114,7 @@ export class HeadReader {
     this.contentLength = undefined;
     this.transferEncoding = undefined;
     this.expectsContinue = false;
+    this.upgradesToHttp2 = false;
     this.badLines = 0;
     this.headBytes = 0;
     this.kept = undefined;
@@ -176,6 +186,7 @@ export class HeadReader {
     this.contentLength = remembered.contentLength;
     this.transferEncoding = remembered.transferEncoding;
     this.expectsContinue = remembered.expectsContinue;
+    this.upgradesToHttp2 = remembered.upgradesToHttp2;
     this.outcome = HEAD_DONE;
     return true;
   }
@@ -199,8 +210,8 @@ export class HeadReader {
   }
 
   private fields(): Omit<RememberedFields, 'bytes' | 'length'> {
-    const { headers, plainLength, contentLength, transferEncoding, expectsContinue } = this;
-    return { headers, plainLength, contentLength, transferEncoding, expectsContinue };
+    const { headers, plainLength, contentLength, transferEncoding, expectsContinue, upgradesToHttp2 } = this;
+    return { headers, plainLength, contentLength, transferEncoding, expectsContinue, upgradesToHttp2 };
   }
 
   private append(bytes: Buffer, start: number, end: number): void {
@@ -346,6 +357,9 @@ export class HeadReader {
         break;
       case FRAMING_EXPECT:
         if (value.toLowerCase().includes('100-continue')) this.expectsContinue = true;
+        break;
+      case FRAMING_UPGRADE:
+        if (value.toLowerCase() === 'h2c') this.upgradesToHttp2 = true;
         break;
     }
   }

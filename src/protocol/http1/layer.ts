@@ -11,6 +11,8 @@
  *     LOST     the place in the stream is not known            the same
  *     ENDED    no more bytes, or another protocol's            the same
  *
+ * After a 101 to h2c the rest of the connection is the successor's, the HTTP/2 layer, whose stream 1 is the request that was upgraded.
+ *
  * An exchange leaves the queue when its response is whole and its request is done, or as incomplete with a reason.
  *
  * What is lost stays lost: a hole inside a body's content is survived since only lengths matter there; any other hole, and bytes
@@ -24,15 +26,15 @@
  */
 import { type Direction, type EndReason, FROM_CLIENT, type Layer } from '../../flow/connection.ts';
 import type { LayerContext } from '../layer.ts';
-import { Dialogue } from './dialogue.ts';
+import { Dialogue, type UpgradeToHttp2 } from './dialogue.ts';
 import type { FieldTable } from './fields.ts';
 import { incompleteReason } from './pending.ts';
 
 export class Http1Layer implements Layer {
   private readonly dialogue: Dialogue;
 
-  constructor(context: LayerContext, table: FieldTable) {
-    this.dialogue = new Dialogue(context, table);
+  constructor(context: LayerContext, table: FieldTable, upgradeToHttp2?: UpgradeToHttp2) {
+    this.dialogue = new Dialogue(context, table, upgradeToHttp2);
   }
 
   /** Bytes held between calls, of what grows with its input. */
@@ -47,7 +49,10 @@ export class Http1Layer implements Layer {
 
   data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number, firstUs = timeUs): void {
     const { dialogue } = this;
-    if (dialogue.over) return;
+    if (dialogue.over) {
+      dialogue.successor?.data(direction, bytes, start, end, timeUs, firstUs);
+      return;
+    }
     if (direction === FROM_CLIENT) dialogue.requests.data(bytes, start, end, timeUs, firstUs);
     else dialogue.responses.data(bytes, start, end, timeUs, firstUs);
     dialogue.lastDataUs = timeUs;
@@ -55,21 +60,24 @@ export class Http1Layer implements Layer {
 
   gap(direction: Direction, length: number, timeUs: number): void {
     const { dialogue } = this;
-    if (dialogue.over) return;
-    if (direction === FROM_CLIENT) dialogue.requests.gap(length, timeUs);
+    if (dialogue.over) dialogue.successor?.gap(direction, length, timeUs);
+    else if (direction === FROM_CLIENT) dialogue.requests.gap(length, timeUs);
     else dialogue.responses.gap(length, timeUs);
   }
 
   end(direction: Direction, reason: EndReason, timeUs: number): void {
     const { dialogue } = this;
-    if (dialogue.over) return;
-    if (direction === FROM_CLIENT) dialogue.requests.end(reason, timeUs);
+    if (dialogue.over) dialogue.successor?.end(direction, reason, timeUs);
+    else if (direction === FROM_CLIENT) dialogue.requests.end(reason, timeUs);
     else dialogue.responses.end(reason, timeUs);
   }
 
   close(reason: EndReason, timeUs: number): void {
     const { dialogue } = this;
-    if (dialogue.over) return;
+    if (dialogue.over) {
+      dialogue.successor?.close(reason, timeUs);
+      return;
+    }
     dialogue.requests.end(reason, timeUs);
     dialogue.responses.end(reason, timeUs);
     dialogue.ledger.giveUpAll(incompleteReason(reason), timeUs);
@@ -77,8 +85,11 @@ export class Http1Layer implements Layer {
   }
 
   tick(timeUs: number): void {
-    const { ledger, responses, context, lastDataUs, over } = this.dialogue;
-    if (over) return;
+    const { ledger, responses, context, lastDataUs, over, successor } = this.dialogue;
+    if (over) {
+      successor?.tick?.(timeUs);
+      return;
+    }
     const first = ledger.at(0);
     if (first === undefined) ledger.stopTicks();
     else if (timeUs - lastDataUs > context.limits.httpResponseUs && !first.answered && !responses.isReading(first)) {

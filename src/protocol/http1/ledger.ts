@@ -86,6 +86,11 @@ export class Ledger {
     this.context.emit(exchange);
   }
 
+  /** The first exchange is another's from now on. */
+  takeFirst(): void {
+    this.queue.shift();
+  }
+
   /** Emits the first exchange as it is: whole when its response is, else incomplete. */
   giveUp(exchange: PendingExchange, reason: IncompleteReason, timeUs: number): void {
     if (exchange.answered) this.finish(exchange, exchange.damage, exchange.endUs);

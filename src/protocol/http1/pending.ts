@@ -9,9 +9,11 @@ export class PendingExchange implements HttpExchange {
   version = '1.1';
   method = '';
   target = '';
+  readonly scheme = '';
   statusCode = 0;
   requestHeaders: ReadonlyMap<string, readonly string[]> = NO_HEADERS;
   responseHeaders: ReadonlyMap<string, readonly string[]> = NO_HEADERS;
+  readonly responseTrailers = NO_HEADERS;
   startUs = 0;
   requestEndUs = 0;
   responseStartUs = 0;
@@ -20,6 +22,7 @@ export class PendingExchange implements HttpExchange {
   responseBodyBytes = 0;
   streamOffset = 0;
   incomplete: IncompleteReason | undefined = undefined;
+  readonly errorCode = '';
 
   /** Number of the request on its connection. */
   ordinal = 0;

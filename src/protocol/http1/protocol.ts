@@ -1,5 +1,6 @@
 import { type Connection, type Direction, FROM_CLIENT } from '../../flow/connection.ts';
 import type { Detection, LayerContext, Protocol } from '../layer.ts';
+import type { UpgradeToHttp2 } from './dialogue.ts';
 import { FieldTable } from './fields.ts';
 import { probeRequest, probeResponse } from './grammar.ts';
 import { Http1Layer } from './layer.ts';
@@ -7,6 +8,8 @@ import { Http1Layer } from './layer.ts';
 export interface Http1Options {
   /** Lower-case names of the fields whose values later stages want. All others are passed over. */
   readonly keepHeaders: ReadonlySet<string>;
+  /** What reads a connection after `Upgrade: h2c`; without it such a connection is opaque. */
+  readonly upgradeToHttp2?: UpgradeToHttp2;
 }
 
 /** HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112). */
@@ -19,6 +22,6 @@ export function createHttp1Protocol(options: Http1Options): Protocol {
         ? probeRequest(bytes, start, end, !connection.startSeen)
         : probeResponse(bytes, start, end);
     },
-    create: (context: LayerContext) => new Http1Layer(context, table),
+    create: (context: LayerContext) => new Http1Layer(context, table, options.upgradeToHttp2),
   };
 }

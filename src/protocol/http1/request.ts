@@ -32,6 +32,16 @@ export class RequestReader {
     this.state = connection.startSeen ? IDLE : LOST;
   }
 
+  /** Bytes of the stream so far, lost ones included. */
+  get bytesSeen(): number {
+    return this.streamBytes;
+  }
+
+  /** All that was seen belongs to whole messages. */
+  get betweenMessages(): boolean {
+    return this.state === IDLE;
+  }
+
   /** @param firstUs when the first of these bytes was seen */
   data(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
     const base = this.streamBytes - start;

@@ -1,5 +1,5 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
-import type { EndReason } from '../../flow/connection.ts';
+import { type EndReason, FROM_SERVER } from '../../flow/connection.ts';
 import { BodyReader } from './body.ts';
 import type { Dialogue } from './dialogue.ts';
 import type { FieldTable } from './fields.ts';
@@ -20,6 +20,8 @@ export class ResponseReader {
   private startUs = 0;
   /** Time of the last bytes of this direction. */
   private lastUs = 0;
+  /** Bytes of the stream so far, lost ones included. */
+  private streamBytes = 0;
   private resynced = false;
 
   constructor(dialogue: Dialogue, table: FieldTable) {
@@ -53,6 +55,7 @@ export class ResponseReader {
   /** @param firstUs when the first of these bytes was seen */
   data(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
     this.lastUs = timeUs;
+    this.streamBytes += end - start;
     this.dialogue.ledger.noteServerBytes();
     if (this.state === LOST) this.resync(bytes, start, end, timeUs);
     let position = start;
@@ -71,7 +74,11 @@ export class ResponseReader {
         }
         case HEAD:
           position = this.head.consume(bytes, position, end);
-          this.headRead(timeUs);
+          this.headRead(timeUs, this.streamBytes - (end - position));
+          if (this.dialogue.successor !== undefined) {
+            this.dialogue.successor.data(FROM_SERVER, bytes, position, end, timeUs, firstUs);
+            return;
+          }
           break;
         case BODY:
           position = this.body.consume(bytes, position, end);
@@ -87,7 +94,7 @@ export class ResponseReader {
     }
   }
 
-  private headRead(timeUs: number): void {
+  private headRead(timeUs: number, offset: number): void {
     const head = this.head;
     if (head.outcome === HEAD_MORE) return;
     this.dialogue.countBadLines(head);
@@ -95,10 +102,11 @@ export class ResponseReader {
       this.lose('protocol_error', timeUs);
       this.dialogue.parseError(timeUs);
     } else if (head.outcome === HEAD_LIMIT) this.lose('limit', timeUs);
-    else this.headDone(timeUs);
+    else this.headDone(timeUs, offset);
   }
 
-  private headDone(timeUs: number): void {
+  /** @param offset of what follows the head */
+  private headDone(timeUs: number, offset: number): void {
     const head = this.head;
     const status = head.statusCode;
     // RFC 9110 section 15.2: any number of interim responses come before the final one.
@@ -107,6 +115,9 @@ export class ResponseReader {
       return;
     }
     const request = this.takeRequest();
+    if (status === 101 && head.upgradesToHttp2 && request !== undefined) {
+      if (this.dialogue.upgrade(request, offset, timeUs)) return;
+    }
     const exchange = request ?? this.dialogue.ledger.newOrphan();
     exchange.statusCode = status;
     exchange.responseHeaders = head.headers;
@@ -160,6 +171,7 @@ export class ResponseReader {
   }
 
   gap(length: number, timeUs: number): void {
+    this.streamBytes += length;
     this.dialogue.ledger.noteServerBytes();
     switch (this.state) {
       case IDLE:

@@ -5,6 +5,7 @@ import { createDetectLayer } from '../../../src/protocol/detect.ts';
 import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
 import type { Detection, Protocol } from '../../../src/protocol/layer.ts';
 import { Bench, keepHeaders, readCases } from './cases.ts';
+import { facts, http2, request, response, Script } from './http2-wire.ts';
 
 const http = createHttp1Protocol({ keepHeaders });
 
@@ -168,18 +169,55 @@ describe('detection', () => {
 });
 
 describe('detection of HTTP/2 and by ALPN', () => {
-  test('prior knowledge: by the preface', () => {
-    const b = bench([http]);
-    c(b, 'PRI * HTTP/2', 1);
-    c(b, '.0\r\n\r\nSM\r\n\r\n', 2);
-    assert.deepEqual(b.counters.connections.unrecognised, { http2: 1 });
-    assert.equal(b.muted, 1);
+  const exchange = (): Script => {
+    const script = new Script();
+    return script.c(script.ask(1, request('/a'))).s(script.answer(1, response(204)));
+  };
+
+  test('prior knowledge: by the preface, whole and byte by byte', () => {
+    const { steps } = exchange();
+    const whole = bench([http, http2]).run(steps);
+    assert.deepEqual(facts(whole), ['GET /a -> 204 0/0']);
+    const bytewise = bench([http, http2]);
+    for (const step of steps) {
+      if (step.kind !== 'data') continue;
+      for (const byte of step.bytes) bytewise.feed(step.direction, Buffer.from([byte]), step.timeUs);
+    }
+    assert.deepEqual(bytewise.emitted, whole.emitted);
   });
 
-  test('ALPN h2', () => {
-    const b = bench([http], true, tls('h2'));
-    c(b, 'P', 1);
-    assert.deepEqual(b.counters.connections.unrecognised, { http2: 1 });
+  test('the server may speak first', () => {
+    const [first, second, ...rest] = exchange().steps;
+    const b = bench([http, http2]).run([second!, first!, ...rest]);
+    assert.deepEqual(facts(b), ['GET /a -> 204 0/0']);
+  });
+
+  test('ALPN h2: at once, without looking', () => {
+    const b = bench([http, http2], true, tls('h2'));
+    b.feed(FROM_SERVER, Buffer.from([0]), 1);
+    assert.equal((b.layer as unknown as { heldBytes: number }).heldBytes, 0);
+  });
+
+  test('a connection that is older than the capture, by its frames', () => {
+    const script = new Script(false);
+    for (let id = 1; id < 8; id += 2) {
+      script.c(script.ask(id, request('/a', ['user-agent', 'u']))).s(script.answer(id, response(204)));
+    }
+    const b = bench([http, http2], false).run(script.steps);
+    assert.deepEqual(facts(b), new Array(4).fill('GET /a -> 204 0/0'));
+  });
+
+  test('what begins with zeroes is not taken for frames', () => {
+    for (const first of [
+      '\0\0\0\x08\x04\xd2\x16\x2f',
+      '\0\0\0\0\0\0\0\0\0',
+      '\0\0\0\x2a\0\x12\0\x04\0',
+      '\0\0\x05\x03\0\0\0\0\x01',
+    ]) {
+      const b = bench([http2]);
+      c(b, first, 1);
+      assert.deepEqual(b.counters.connections.unrecognised, { no_match: 1 }, JSON.stringify(first));
+    }
   });
 
   test('ALPN http/1.1: at once, without looking', () => {

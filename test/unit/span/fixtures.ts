@@ -53,9 +53,11 @@ export function exchange(changes: Partial<HttpExchange> = {}): HttpExchange {
     version: '1.1',
     method: 'GET',
     target: '/orders/17',
+    scheme: '',
     statusCode: 200,
     requestHeaders: headers({ host: 'shop.example' }),
     responseHeaders: new Map(),
+    responseTrailers: new Map(),
     startUs: 1_700_000_000_000_000.5,
     requestEndUs: 1_700_000_000_000_010,
     responseStartUs: 1_700_000_000_000_100.5,
@@ -64,6 +66,7 @@ export function exchange(changes: Partial<HttpExchange> = {}): HttpExchange {
     responseBodyBytes: 1200,
     streamOffset: 0,
     incomplete: undefined,
+    errorCode: '',
     ...changes,
   };
 }

@@ -1,0 +1,427 @@
+import type { IncompleteReason } from '../../exchange/exchange.ts';
+import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER } from '../../flow/connection.ts';
+import { count } from '../../telemetry/counters.ts';
+import { incompleteReason } from '../http1/pending.ts';
+import type { LayerContext } from '../layer.ts';
+import { errorName, NO_ERROR, REFUSED_STREAM } from './frames.ts';
+import type { HeaderList } from './headers.ts';
+import type { StreamProtocol } from './observer.ts';
+import { Stream } from './stream.ts';
+
+/** What a stream's request is called in the ids when the server sent it: apart from all offsets in the client's stream. */
+const PUSHED_OFFSET = 2 ** 52;
+const CHECK_US = 1_000_000;
+
+/** Where a header list stood. */
+export interface BlockPlace {
+  /** Offset of the frame's first byte in its direction's stream. */
+  readonly offset: number;
+  /** When its first byte was seen, and when all of it was there. */
+  readonly firstUs: number;
+  readonly timeUs: number;
+}
+
+/** What both directions of a connection share: its streams. Everything that is emitted or counted as an exchange goes through here. */
+export class Conversation {
+  readonly context: LayerContext;
+  /** Nothing more is read. */
+  over = false;
+  /** The client's place in its stream is known. */
+  clientInStep: () => boolean = () => true;
+  private readonly protocols: readonly StreamProtocol[];
+  private readonly streams = new Map<number, Stream>();
+  /** Responses among them that wait for their request. */
+  private orphans = 0;
+  /** How often each direction's place was lost, and when the last time. */
+  private readonly losses: [number, number] = [0, 0];
+  private lossUs = 0;
+  private lastClientId = 0;
+  /** Requests with an id from here up to before lastClientId were lost. */
+  private lostFrom = 0;
+  private lostTo = 0;
+  private clientLost = false;
+  /** GOAWAY of the server: requests above this id are not processed, and the name of the error. */
+  private lastProcessed = 0x7fff_ffff;
+  private goAwayError = '';
+  /** The error with which either end closes the connection. */
+  private closingError = '';
+  private parseErrors = 0;
+  private ticking = false;
+  private checkUs = 0;
+
+  /** @param joined the connection began before what is seen of it */
+  constructor(context: LayerContext, protocols: readonly StreamProtocol[], joined: boolean) {
+    this.context = context;
+    this.protocols = protocols;
+    // What was opened before cannot be told from what was lost.
+    this.clientLost = joined;
+  }
+
+  /** Streams held between calls. */
+  get size(): number {
+    return this.streams.size;
+  }
+
+  stream(id: number): Stream | undefined {
+    return this.streams.get(id);
+  }
+
+  /** The request that an upgrade from HTTP/1.1 began with (RFC 7540 section 3.2): stream 1, half-closed by the client. */
+  adopt(stream: Stream): void {
+    this.lastClientId = stream.id;
+    stream.requestSeen = true;
+    stream.requestDone = true;
+    this.streams.set(stream.id, stream);
+    this.observe(stream);
+  }
+
+  requestHeaders(id: number, list: HeaderList, endStream: boolean, place: BlockPlace): void {
+    const known = this.streams.get(id);
+    if (known?.requestSeen) {
+      if (known.pushed) return;
+      this.touch(known, FROM_CLIENT, place.timeUs);
+      // Trailers (RFC 9113 section 8.1).
+      if (endStream) this.requestEnded(known, place.timeUs);
+      return;
+    }
+    // Section 5.1.1: ids of new streams only grow; a lower one is that of a stream that is over.
+    if ((id & 1) === 0 || id <= this.lastClientId) return;
+    if (list.method === '' && list.path === '' && !list.unknown && list.cut === undefined) {
+      // Trailers of a request that came before what was seen, or no request at all.
+      if (!this.clientLost) this.parseError(place.timeUs);
+      return;
+    }
+    this.opened(id);
+    const stream = known ?? new Stream(this.context.connection, id);
+    if (known !== undefined) this.orphans--;
+    this.fillRequest(stream, list, place);
+    stream.clientMark = this.losses[FROM_CLIENT];
+    if (known === undefined && !this.begin(stream, place.timeUs)) return;
+    if (endStream) this.requestEnded(stream, place.timeUs);
+    if (!stream.over && id > this.lastProcessed) this.refuse(stream, place.timeUs);
+  }
+
+  /** PUSH_PROMISE (section 8.4): a request that the server makes in the client's place. */
+  promise(id: number, list: HeaderList, place: BlockPlace): void {
+    if ((id & 1) !== 0 || id === 0 || this.streams.has(id)) return;
+    if (list.method === '' && !list.unknown && list.cut === undefined) return;
+    const stream = new Stream(this.context.connection, id);
+    this.fillRequest(stream, list, place);
+    stream.streamOffset = PUSHED_OFFSET + place.offset;
+    stream.requestDone = true;
+    this.begin(stream, place.timeUs);
+  }
+
+  responseHeaders(id: number, list: HeaderList, endStream: boolean, place: BlockPlace): void {
+    const { status } = list;
+    const interim = status >= 100 && status < 200;
+    const stream = this.streams.get(id) ?? (interim ? undefined : this.newOrphan(id, list));
+    if (stream === undefined) return;
+    const { timeUs } = place;
+    // Section 8.1: any number of interim responses come before the final one.
+    if (interim && !endStream) {
+      this.touch(stream, FROM_SERVER, timeUs);
+      return;
+    }
+    if (stream.responseSeen || (status === 0 && endStream && !list.unknown)) this.trailers(stream, list, place);
+    else this.finalResponse(stream, list, place);
+    if (endStream) this.responseEnded(stream, timeUs);
+    else if (stream.method === 'CONNECT' && status < 300 && stream.observer === undefined && stream.requestSeen) {
+      // Section 8.5, RFC 8441 section 5: what follows is another protocol's. The exchange ends as that of an upgrade does.
+      stream.answered = true;
+      this.finish(stream, stream.damage, timeUs);
+    }
+  }
+
+  private finalResponse(stream: Stream, list: HeaderList, place: BlockPlace): void {
+    stream.statusCode = list.status;
+    stream.responseHeaders = list.headers();
+    stream.responseStartUs = place.firstUs;
+    stream.endUs = place.timeUs;
+    stream.responseSeen = true;
+    stream.serverMark = this.losses[FROM_SERVER];
+    stream.lastUs = place.timeUs;
+    this.noteDamage(stream, list, list.status === 0);
+    if (stream.observer === undefined) this.observe(stream);
+    else stream.observer.response?.(place.timeUs);
+  }
+
+  private trailers(stream: Stream, list: HeaderList, place: BlockPlace): void {
+    this.touch(stream, FROM_SERVER, place.timeUs);
+    stream.responseTrailers = list.headers();
+    if (stream.responseSeen) return;
+    // The response that they end was not seen, or there was none.
+    if (stream.responseStartUs === 0) stream.responseStartUs = place.firstUs;
+    stream.damage ??= this.losses[FROM_SERVER] > 0 ? 'gap' : 'protocol_error';
+  }
+
+  /** Content of a DATA frame; what a hole took of it counts, too. */
+  data(stream: Stream, direction: Direction, length: number, timeUs: number, firstUs: number): void {
+    this.touch(stream, direction, timeUs);
+    if (direction === FROM_CLIENT) stream.requestBodyBytes += length;
+    else {
+      stream.responseBodyBytes += length;
+      if (stream.responseSeen || stream.responseStartUs !== 0) return;
+      stream.responseStartUs = firstUs;
+      stream.damage ??= 'gap';
+    }
+  }
+
+  /** A frame of the stream: what was lost of its direction since the last one may have been part of it. */
+  private touch(stream: Stream, direction: Direction, timeUs: number): void {
+    stream.lastUs = timeUs;
+    const losses = this.losses[direction];
+    if (direction === FROM_CLIENT) {
+      if (stream.clientMark !== losses) this.missed(stream, direction, timeUs);
+      stream.clientMark = losses;
+    } else {
+      // Before the final response there is nothing to miss.
+      if (stream.serverMark !== losses && stream.responseSeen) this.missed(stream, direction, timeUs);
+      stream.serverMark = losses;
+    }
+  }
+
+  private missed(stream: Stream, direction: Direction, timeUs: number): void {
+    stream.damage ??= 'gap';
+    stream.observer?.gap(direction, -1, timeUs);
+  }
+
+  requestEnded(stream: Stream, timeUs: number): void {
+    if (stream.requestDone) return;
+    stream.requestDone = true;
+    stream.requestEndUs = timeUs;
+    stream.observer?.end(FROM_CLIENT, timeUs);
+    if (stream.answered) this.finish(stream, stream.damage, stream.endUs);
+  }
+
+  responseEnded(stream: Stream, timeUs: number): void {
+    if (stream.answered) return;
+    stream.answered = true;
+    stream.endUs = timeUs;
+    stream.observer?.end(FROM_SERVER, timeUs);
+    if (!stream.requestSeen) return;
+    if (stream.requestDone) this.finish(stream, stream.damage, timeUs);
+    // Its end may have been lost, and is of no importance any more.
+    else if (stream.clientMark !== this.losses[FROM_CLIENT]) this.finish(stream, stream.damage ?? 'gap', timeUs);
+  }
+
+  /** RST_STREAM (section 6.4). */
+  reset(id: number, code: number, timeUs: number): void {
+    const stream = this.streams.get(id);
+    if (stream === undefined) return;
+    // Section 8.1: a server that has answered may ask for no more of the request.
+    if (stream.answered) this.finish(stream, stream.damage, stream.endUs);
+    else this.kill(stream, errorName(code), timeUs);
+  }
+
+  /** GOAWAY (section 6.8): streams of the receiver above the last id were not processed. */
+  goAway(direction: Direction, lastId: number, code: number, timeUs: number): void {
+    if (code !== NO_ERROR) this.closingError = errorName(code);
+    const error = code === NO_ERROR ? REFUSED_STREAM : errorName(code);
+    if (direction === FROM_SERVER) {
+      this.lastProcessed = Math.min(this.lastProcessed, lastId);
+      this.goAwayError = error;
+    }
+    for (const stream of this.streams.values()) {
+      if (stream.pushed !== (direction === FROM_CLIENT) || stream.id <= lastId) continue;
+      if (stream.answered && stream.requestSeen) this.finish(stream, stream.damage, stream.endUs);
+      else this.kill(stream, error, timeUs);
+    }
+  }
+
+  /** The place in this direction was lost; streams that are open may have lost anything. */
+  lost(direction: Direction, timeUs: number): void {
+    this.losses[direction]++;
+    this.lossUs = timeUs;
+    if (direction === FROM_CLIENT) this.clientLost = true;
+    if (this.streams.size > 0) this.wantTicks(true);
+  }
+
+  parseError(timeUs: number): void {
+    if (this.over) return;
+    count(this.context.counters.parseErrors, 'http2');
+    if (++this.parseErrors > this.context.limits.httpParseErrors) this.die('protocol_error', timeUs);
+  }
+
+  /** No more bytes of this direction. */
+  ended(direction: Direction, reason: EndReason, timeUs: number): void {
+    for (const stream of this.streams.values()) {
+      if (direction === FROM_CLIENT) this.requestEnded(stream, stream.requestEndUs);
+      else if (stream.requestSeen) this.giveUp(stream, incompleteReason(reason), timeUs);
+    }
+  }
+
+  close(reason: EndReason, timeUs: number): void {
+    for (const stream of this.streams.values()) this.giveUp(stream, incompleteReason(reason), timeUs);
+    this.release();
+  }
+
+  private die(reason: IncompleteReason, timeUs: number): void {
+    for (const stream of this.streams.values()) this.giveUp(stream, reason, timeUs);
+    this.release();
+    this.context.mute();
+  }
+
+  private release(): void {
+    this.over = true;
+    this.streams.clear();
+    this.wantTicks(false);
+  }
+
+  /** Gives up streams that lost their end, so that they do not stay for as long as their connection. */
+  tick(timeUs: number): void {
+    if (!this.ticking || timeUs < this.checkUs) return;
+    this.checkUs = timeUs + CHECK_US;
+    let doubts = false;
+    for (const stream of this.streams.values()) {
+      if (!this.inDoubt(stream)) continue;
+      if (stream.answered) this.finish(stream, stream.damage ?? 'gap', stream.endUs);
+      else if (timeUs - Math.max(stream.lastUs, this.lossUs) > this.context.limits.http2LostStreamUs) {
+        this.finish(stream, 'gap', this.lossUs);
+      } else doubts = true;
+    }
+    if (!doubts) this.wantTicks(false);
+  }
+
+  /** The end of one of its directions may have been lost. */
+  private inDoubt(stream: Stream): boolean {
+    if (!stream.requestDone && stream.clientMark !== this.losses[FROM_CLIENT]) return true;
+    return !stream.answered && stream.serverMark !== this.losses[FROM_SERVER];
+  }
+
+  private wantTicks(wanted: boolean): void {
+    if (this.ticking === wanted) return;
+    this.ticking = wanted;
+    this.context.wantTicks(wanted);
+  }
+
+  private fillRequest(stream: Stream, list: HeaderList, place: BlockPlace): void {
+    stream.requestSeen = true;
+    stream.method = list.method;
+    // RFC 9113 section 8.5: CONNECT has no path, its target is the authority.
+    stream.target = list.path === '' && list.method === 'CONNECT' ? list.authority : list.path;
+    stream.scheme = list.scheme;
+    stream.requestHeaders = list.headers();
+    stream.startUs = place.firstUs;
+    stream.requestEndUs = place.timeUs;
+    stream.lastUs = place.timeUs;
+    stream.streamOffset = place.offset;
+    stream.serverMark = this.losses[FROM_SERVER];
+    stream.clientMark = this.losses[FROM_CLIENT];
+    this.noteDamage(stream, list, stream.method === '' || stream.target === '');
+    this.observe(stream);
+  }
+
+  private noteDamage(stream: Stream, list: HeaderList, incomplete: boolean): void {
+    if (list.cut !== undefined) stream.damage ??= list.cut;
+    else if (list.overflow) stream.damage ??= 'limit';
+    else if (incomplete) stream.damage ??= list.unknown ? 'gap' : 'protocol_error';
+  }
+
+  /** A new id of the client's. */
+  private opened(id: number): void {
+    if (this.clientLost) {
+      this.lostFrom = this.lastClientId + 1;
+      this.lostTo = id;
+      this.clientLost = false;
+    }
+    this.lastClientId = id;
+    if (this.orphans === 0) return;
+    // Requests come in the order of their ids: those of lower ones will not come any more.
+    for (const stream of this.streams.values()) {
+      if (!stream.requestSeen && stream.id < id) this.dropOrphan(stream);
+    }
+  }
+
+  /** @returns false when there are too many streams: the exchange was given up at once */
+  private begin(stream: Stream, timeUs: number): boolean {
+    if (this.streams.size >= this.context.limits.http2Streams && !this.makeRoom()) {
+      this.finish(stream, 'limit', timeUs);
+      return false;
+    }
+    this.streams.set(stream.id, stream);
+    return true;
+  }
+
+  /** Gives up a stream whose end may have been lost. */
+  private makeRoom(): boolean {
+    if (!this.ticking) return false;
+    for (const stream of this.streams.values()) {
+      if (!this.inDoubt(stream) || !stream.requestSeen) continue;
+      this.finish(stream, 'gap', stream.answered ? stream.endUs : this.lossUs);
+      return true;
+    }
+    return false;
+  }
+
+  /** A response without a request: reassembly may hold up the request, else it was never seen. */
+  private newOrphan(id: number, list: HeaderList): Stream | undefined {
+    const waits = (id & 1) === 1 && id > this.lastClientId && this.clientInStep();
+    if (!waits || this.streams.size >= this.context.limits.http2Streams) {
+      const unseen = id > this.lastClientId || (id >= this.lostFrom && id < this.lostTo);
+      if (unseen && (id & 1) === 1 && list.status >= 200) count(this.context.counters.incomplete, 'request_not_seen');
+      return undefined;
+    }
+    const stream = new Stream(this.context.connection, id);
+    this.streams.set(id, stream);
+    this.orphans++;
+    return stream;
+  }
+
+  private dropOrphan(stream: Stream): void {
+    this.orphans--;
+    this.streams.delete(stream.id);
+    stream.over = true;
+    count(this.context.counters.incomplete, 'request_not_seen');
+  }
+
+  private observe(stream: Stream): void {
+    if (this.protocols.length === 0) return;
+    const fields = stream.responseSeen ? stream.responseHeaders : stream.requestHeaders;
+    const contentType = fields.get('content-type')?.[0] ?? '';
+    for (const protocol of this.protocols) {
+      stream.observer = protocol.open(contentType, stream, this.context);
+      if (stream.observer !== undefined) return;
+    }
+  }
+
+  private refuse(stream: Stream, timeUs: number): void {
+    this.kill(stream, this.goAwayError, timeUs);
+  }
+
+  private kill(stream: Stream, error: string, timeUs: number): void {
+    if (!stream.requestSeen) {
+      this.dropOrphan(stream);
+      return;
+    }
+    stream.errorCode = error;
+    this.finish(stream, 'stream_reset', timeUs);
+  }
+
+  /** Ends the stream as it is: whole when its response is, else incomplete. */
+  private giveUp(stream: Stream, reason: IncompleteReason, timeUs: number): void {
+    if (!stream.requestSeen) this.dropOrphan(stream);
+    else if (stream.answered) this.finish(stream, stream.damage, stream.endUs);
+    else if (this.inDoubt(stream)) this.finish(stream, 'gap', this.lossUs);
+    else {
+      stream.errorCode = this.closingError;
+      this.finish(stream, reason, timeUs);
+    }
+  }
+
+  private finish(stream: Stream, incomplete: IncompleteReason | undefined, timeUs: number): void {
+    this.streams.delete(stream.id);
+    stream.over = true;
+    const { counters } = this.context;
+    stream.endUs = timeUs;
+    if (incomplete !== undefined) {
+      stream.incomplete = incomplete;
+      count(counters.incomplete, incomplete);
+    }
+    const { observer } = stream;
+    stream.observer = undefined;
+    const exchange = observer === undefined ? stream : observer.finish(stream);
+    count(counters.exchanges, exchange.protocol);
+    this.context.emit(exchange);
+  }
+}

@@ -1,0 +1,38 @@
+import type { Exchange, HttpExchange } from '../../exchange/exchange.ts';
+import type { Direction } from '../../flow/connection.ts';
+import type { LayerContext } from '../layer.ts';
+
+/**
+ * What looks into the bodies of one stream: a protocol on top of HTTP/2, such as gRPC. Sans-IO as a layer is.
+ *
+ * The exchange that it was opened with is filled as the stream goes on: status and fields of the response, trailers, times.
+ */
+export interface StreamObserver {
+  /** Content of the body, without frames and padding: bytes[start..end) are borrowed and valid during the call only. */
+  data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void;
+  /** Content was lost: `length` bytes of it, -1 when it is not known how many, or whether any. */
+  gap(direction: Direction, length: number, timeUs: number): void;
+  /** The header list of the final response was read. */
+  response?(timeUs: number): void;
+  /** Nothing more comes in this direction. What trailers there were stand in the exchange. */
+  end(direction: Direction, timeUs: number): void;
+  /**
+   * The exchange ended: whole, reset, or given up, as it says itself. Called last, once.
+   *
+   * @returns what is emitted in its place; the exchange itself when it is to stay an HTTP exchange
+   */
+  finish(exchange: HttpExchange): Exchange;
+}
+
+/** A protocol on top of HTTP/2 streams. */
+export interface StreamProtocol {
+  /** Names of header fields, in lower case, that it needs the values of; also those of trailers. */
+  readonly fields: readonly string[];
+  /**
+   * Asked once for each stream, when the header list of its request is there (or what is known of it), and once more at the response when
+   * it did not want the request.
+   *
+   * @param contentType of the request, else of the response; empty when there is none
+   */
+  open(contentType: string, exchange: HttpExchange, context: LayerContext): StreamObserver | undefined;
+}
