@@ -190,6 +190,10 @@ export class PostgresLayer implements Layer {
         readParameters(packets.bytes, PACKET_HEADER_BYTES, packets.size, (name, value) =>
           dialogue.session.startupParameter(name, value),
         );
+        if (dialogue.session.isWalSender) {
+          dialogue.becomeOpaque('postgresql_replication', timeUs);
+          break;
+        }
         dialogue.frontend.started(packets.startUs, packets.offset, packets.size);
         this.phase = MESSAGES;
         break;

@@ -47,6 +47,9 @@ export class Session {
   /** What was done since the last ReadyForQuery in an idle state is undone by then. */
   private rolledBack = false;
 
+  /** The connection is one of physical replication: its commands are no SQL ("Streaming Replication Protocol"). */
+  isWalSender = false;
+
   /** A parameter of StartupMessage. */
   startupParameter(name: string, value: string): void {
     switch (name) {
@@ -69,6 +72,10 @@ export class Session {
       }
       case 'search_path':
         this.startWithSchema(firstSchema(value));
+        break;
+      case 'replication':
+        // A boolean, or `database` for logical replication, which takes SQL as well.
+        this.isWalSender = /^(?:t(?:r(?:ue?)?)?|y(?:es?)?|on|1)$/i.test(value);
         break;
     }
     this.updateNamespace();

@@ -217,6 +217,23 @@ describe('postgres: how a connection begins', () => {
     }
   });
 
+  test('a connection of physical replication is opaque as a whole, one of logical replication takes statements', () => {
+    for (const [replication, opaque] of [
+      ['true', { postgresql_replication: 1 }],
+      ['on', { postgresql_replication: 1 }],
+      ['database', {}],
+      ['false', {}],
+    ] as const) {
+      const [, ...answers] = started;
+      const bench = new PostgresBench().run(
+        steps([['C', c.startup({ user: 'u', database: 'db', replication })], ...answers, ...QUERY]),
+      );
+      bench.close();
+      assert.deepEqual(bench.counters.connections.opaque, opaque);
+      assert.equal(bench.exchanges.length, 'postgresql_replication' in opaque ? 0 : 1);
+    }
+  });
+
   test('a replication stream is opaque from its beginning', () => {
     const bench = new PostgresBench().run(
       steps([
