@@ -261,3 +261,15 @@ export async function runDriver(driver: Driver, task: DriverTask): Promise<Featu
   );
   return done;
 }
+
+/** The environment and the words that run one of the Python scripts. */
+export async function pythonProgram(name: string): Promise<{ words: string[]; env: Record<string, string> }> {
+  const env = { PYTHONPATH: await pythonPackages(), PYTHONDONTWRITEBYTECODE: '1' };
+  return { words: ['python3', join(FOLDER, `${name}.py`)], env };
+}
+
+/** The same of a Node script. */
+export async function nodeProgram(name: string): Promise<{ words: string[]; env: Record<string, string> }> {
+  const env = { DRIVER_PACKAGES: await npmPackages('sql-drivers-node', FOLDER) };
+  return { words: [process.execPath, join(FOLDER, `${name}.mjs`)], env };
+}

@@ -111,7 +111,7 @@ async def cursor(c):
         assert count == 20
         partly = await c.cursor("SELECT g AS partly FROM generate_series(1, 20) g")
         await partly.fetch(5)
-        await partly.forward(3)
+        await partly.fetch(3)
 
 
 async def copy(c):
