@@ -157,7 +157,7 @@ const sqlShape = {
     .boolean()
     .default(false)
     .describe(
-      'Statements as they were sent: with the values in their text, and with comments. Default: each value is `?`.',
+      'Statements with the values in their text, and with the comments inside it. Default: each value is `?`, comments go.',
     ),
   max_text_bytes: whole(1, 1_048_576, 2048, 'Longest text of a statement in UTF-8. What is longer is cut, and marked.'),
   ignore: z

@@ -305,6 +305,10 @@ export class Answers {
   error(bytes: Buffer, start: number, end: number, size: number): void {
     const { dialogue } = this;
     const { ring, session } = dialogue;
+    const { current } = this;
+    if (current !== undefined) {
+      current.requestBytes += dialogue.copyIn ? dialogue.frontend.takeCopyBytes() : ring.takeCopyEnd();
+    }
     const kind = this.first();
     dialogue.copyIn = false;
     switch (kind) {

@@ -154,6 +154,8 @@ export class Dialogue {
   }
 
   private giveUp(exchange: PostgresExchange, reason: IncompleteReason, timeUs: number): void {
+    if (this.copyIn && exchange === this.backend.answers.current)
+      exchange.requestBytes += this.frontend.takeCopyBytes();
     exchange.incomplete = reason;
     exchange.endUs = timeUs;
     this.emit(exchange);

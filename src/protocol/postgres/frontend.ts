@@ -142,6 +142,13 @@ export class Frontend implements FrameSink {
     this.unnamedPortal = undefined;
   }
 
+  /** Bytes of CopyData whose copy has ended before its end was sent. */
+  takeCopyBytes(): number {
+    const bytes = this.copyBytes;
+    this.copyBytes = 0;
+    return bytes;
+  }
+
   /** CloseComplete: of a Prepared or a Portal, unless its name stands for another one by now. */
   closed(thing: unknown): void {
     if (thing instanceof Prepared) {
@@ -173,6 +180,8 @@ export class Frontend implements FrameSink {
       if (kind !== REQUEST_COPY_END) return;
       dialogue.copyIn = false;
     }
+    // What came after a copy had failed belongs to nothing.
+    if (kind !== REQUEST_COPY_END) this.copyBytes = 0;
     if (kind <= REQUEST_SYNC && ring.syncs > 0) dialogue.pipelines = true;
     if (ring.push(kind, frames.startUs, frames.offset, size, subject)) return;
     dialogue.overflow(frames.nowUs);

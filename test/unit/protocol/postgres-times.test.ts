@@ -115,6 +115,30 @@ describe('postgres: times, bytes and places', () => {
     assert.deepEqual([out?.responseStartUs, out?.firstRowUs, out?.endUs], [8, 8, 9]);
   });
 
+  test('copied data counts as the statement’s when the copy fails, or ends with its connection', () => {
+    const [sent, data] = [c.query('COPY t FROM STDIN'), c.copyData('1\n')];
+    const bench = converse([
+      ['C', sent],
+      ['S', s.copyIn],
+      ['C', data, c.copyFail('no more')],
+      ['S', s.error('57014'), s.ready()],
+      ['C', sent],
+      ['S', s.copyIn],
+      ['C', data],
+      ['S', s.error('22P02'), s.ready()],
+      // On its way when the server had refused the copy: nobody's.
+      ['C', data, c.copyDone],
+      ['C', sent],
+      ['S', s.copyIn],
+      ['C', data, data],
+    ]);
+    bench.close('reset');
+    assert.deepEqual(
+      bench.exchanges.map((e) => e.requestBytes - sent.length),
+      [data.length + c.copyFail('no more').length, data.length, 2 * data.length],
+    );
+  });
+
   test('prepared: by name, or in an earlier series of messages', () => {
     const bench = converse([
       ['C', c.parse('', 'SELECT 1'), c.bind('', ''), c.execute(), c.sync],
