@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, suite, type TestContext, test } from 'node:test';
 import { type Agent, startAgent } from '../support/agent.ts';
+import { newCgroup } from '../support/cgroup.ts';
 import { cleanupAfter } from '../support/cleanup.ts';
 import { type AnsweredStatement, startGoMySql } from '../support/databases/go-mysql-server.ts';
 import { startMariaDb } from '../support/databases/mariadb.ts';
@@ -70,8 +71,9 @@ function systemsOf(spans: readonly FlatSpan[]): unknown[] {
 
 async function stopUnharmed(agent: Agent): Promise<void> {
   const { stats } = await agent.stop();
-  assert.equal(stats.packets.lost, 0);
+  assert.deepEqual([stats.packets.lost, stats.parseErrors], [0, {}]);
   assert.equal(stats.spans.made, stats.spans.exported);
+  assert.deepEqual([stats.connections.undecryptable, stats.incomplete], [{}, {}]);
 }
 
 suite('MySQL by every driver', () => {
@@ -80,9 +82,10 @@ suite('MySQL by every driver', () => {
 
   test('MariaDB, plain and over TLS', async (t) => {
     const cleanup = cleanupAfter(t);
-    const mariadb = await startMariaDb(cleanup);
-    const agent = await startAgent(cleanup);
-    const runs = MYSQL_DRIVERS.flatMap((driver) => [false, true].map((tls) => driverRun(driver, tls)));
+    const { prefix: within, path } = await newCgroup(cleanup);
+    const mariadb = await startMariaDb(cleanup, { prefix: within });
+    const agent = await startAgent(cleanup, { args: ['--cgroup', path] });
+    const runs = MYSQL_DRIVERS.flatMap((driver) => [false, true].map((tls) => driverRun(driver, tls, { within })));
     for (const run of runs) await driveOnMariaDb(mariadb, run);
     const spans = await settledSpans(agent, sqlOfPort(mariadb.port));
     const truth = new MariaDbTruth(await mariadb.log(), await mariadb.ended());
@@ -102,19 +105,20 @@ suite('MySQL by every driver', () => {
 
   test('the server in Go, which speaks as MySQL 8 does', async (t) => {
     const cleanup = cleanupAfter(t);
+    const { prefix: within, path } = await newCgroup(cleanup);
     // Neither end's TLS gives its secrets away where both are in Go or Java.
     const runs = MYSQL_DRIVERS.flatMap((driver) =>
       (driver.openSsl ? [false, true] : [false]).map((tls) =>
-        driverRun(driver, tls, { features: driver.onGoMySql ?? [] }),
+        driverRun(driver, tls, { features: driver.onGoMySql ?? [], within }),
       ),
     );
     // caching_sha2_password, in full as the server has not seen the user before, then from its cache.
     for (const driver of MYSQL_DRIVERS.filter(({ name }) => name === 'mysql2' || name === 'pymysql')) {
-      runs.push(driverRun(driver, true, { prefix: `${driver.name}_sha2`, features: ['plain', 'errors'] }));
+      runs.push(driverRun(driver, true, { prefix: `${driver.name}_sha2`, features: ['plain', 'errors'], within }));
     }
     const databases = runs.flatMap(({ prefix, features }) => features.map((feature) => `${prefix}_${feature}`));
-    const server = await startGoMySql(cleanup, databases);
-    const agent = await startAgent(cleanup);
+    const server = await startGoMySql(cleanup, databases, within);
+    const agent = await startAgent(cleanup, { args: ['--cgroup', path] });
     for (const run of runs)
       await driveOnGoMySql(run.prefix.endsWith('_sha2') ? { ...server, user: 'sha2' } : server, run);
     const spans = await settledSpans(agent, sqlOfPort(server.port));

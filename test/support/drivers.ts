@@ -245,10 +245,17 @@ export interface FeatureTime {
   endMs: number;
 }
 
-/** Runs a driver through its task; fails with what it says of the features that failed. */
-export async function runDriver(driver: Driver, task: DriverTask): Promise<FeatureTime[]> {
+/**
+ * Runs a driver through its task; fails with what it says of the features that failed.
+ * @param within before the command line, such as that of a cgroup
+ */
+export async function runDriver(
+  driver: Driver,
+  task: DriverTask,
+  within: readonly string[] = [],
+): Promise<FeatureTime[]> {
   const { words, env } = await driver.command(task);
-  const [command, ...args] = words;
+  const [command, ...args] = [...within, ...words];
   const { exitCode, stdout, stderr } = await runAnyway(command!, args, { timeoutMs: 120_000, ...(env ? { env } : {}) });
   const done = stdout
     .split('\n')

@@ -46,10 +46,18 @@ async function program(): Promise<string> {
   return join(folder, 'go-mysql-server');
 }
 
-/** Starts a server that speaks MySQL 8's protocol, with these databases in memory and Go's TLS offered. */
-export async function startGoMySql(cleanup: Cleanup, databases: readonly string[]): Promise<GoMySql> {
+/**
+ * Starts a server that speaks MySQL 8's protocol, with these databases in memory and Go's TLS offered.
+ * @param prefix runs before it on its command line, such as that of a cgroup
+ */
+export async function startGoMySql(
+  cleanup: Cleanup,
+  databases: readonly string[],
+  prefix: readonly string[] = [],
+): Promise<GoMySql> {
   const certificate = await selfSigned(cleanup);
-  const running = start(cleanup, await program(), [certificate.certFile, certificate.keyFile, ...databases]);
+  const [command, ...words] = [...prefix, await program()];
+  const running = start(cleanup, command!, [...words, certificate.certFile, certificate.keyFile, ...databases]);
   const port = Number((await running.waitFor('stdout', /^listening (\d+)\n/))[1]);
   return {
     ...{ running, port, host: '127.0.0.1', certificate, user: 'admin', password: 'Correct-Horse-7' },

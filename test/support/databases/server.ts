@@ -22,6 +22,8 @@ export interface DriverRun {
   features: readonly string[];
   direct?: boolean;
   rows?: number;
+  /** Before the driver's command line, such as that of a cgroup. */
+  within?: readonly string[];
 }
 
 export function driverRun(driver: Driver, tls: boolean, more: Partial<DriverRun> = {}): DriverRun {
@@ -47,16 +49,16 @@ export async function driveOnPostgres(postgres: Postgres, run: DriverRun): Promi
     own.map((name) => `CREATE ROLE ${name} LOGIN SUPERUSER PASSWORD '${postgres.password}'`).join(';'),
   ]);
   await postgres.sql([own.map((name) => `CREATE SCHEMA ${name}`).join(';')], prefix);
-  return runDriver(run.driver, { ...taskOf(postgres, run), users: true });
+  return runDriver(run.driver, { ...taskOf(postgres, run), users: true }, run.within);
 }
 
 /** Runs a driver with a database per feature. */
 export async function driveOnMariaDb(mariadb: MariaDb, run: DriverRun): Promise<FeatureTime[]> {
   await mariadb.sql(run.features.map((feature) => `CREATE DATABASE ${run.prefix}_${feature};`).join(''));
-  return runDriver(run.driver, taskOf(mariadb, run));
+  return runDriver(run.driver, taskOf(mariadb, run), run.within);
 }
 
 /** Runs a driver with a database per feature, which the caller has made. */
 export function driveOnGoMySql(server: GoMySql, run: DriverRun): Promise<FeatureTime[]> {
-  return runDriver(run.driver, taskOf(server, run));
+  return runDriver(run.driver, taskOf(server, run), run.within);
 }
