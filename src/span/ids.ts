@@ -2,7 +2,7 @@
  * Ids that two nodes compute alike without a word between them.
  *
  * Each connection has a seed of 256 bits:
- *   TLS            SHA-256("wirespan tls 1" || client_random)
+ *   TLS            client_random, which is 32 random bytes already (RFC 8446 section 4.1.2, RFC 5246 section 7.4.1.2)
  *   plain          SHA-256("wirespan tcp 1" || initial sequence number of the client || that of the server), both big-endian
  *   start not seen SHA-256("wirespan any 1" || salt || both endpoints || start time): not the same elsewhere, but one seed for both
  *                  local ends. The salt is random in an agent and empty in replay, whose output is reproducible.
@@ -21,7 +21,6 @@ import { hash } from 'node:crypto';
 import type { Connection } from '../flow/connection.ts';
 import { type PARENT_SPAN_ID, SPAN_ID, TRACE_ID } from './span.ts';
 
-const TLS_PREFIX = Buffer.from('wirespan tls 1');
 const TCP_PREFIX = Buffer.from('wirespan tcp 1');
 const ANY_PREFIX = Buffer.from('wirespan any 1');
 
@@ -33,15 +32,14 @@ const SERVER_WORD = 6;
  * @returns eight 32-bit words
  */
 export function connectionSeed(connection: Connection, salt: Buffer): Int32Array {
-  const digest = hash('sha256', nameOf(connection, salt), 'buffer');
+  const clientRandom = connection.tls?.clientRandom;
+  const digest = clientRandom ?? hash('sha256', nameOf(connection, salt), 'buffer');
   const seed = new Int32Array(8);
   for (let i = 0; i < 8; i++) seed[i] = digest.readInt32BE(4 * i);
   return seed;
 }
 
 function nameOf(connection: Connection, salt: Buffer): Buffer {
-  const clientRandom = connection.tls?.clientRandom;
-  if (clientRandom !== undefined) return Buffer.concat([TLS_PREFIX, clientRandom]);
   const [clientSequence, serverSequence] = connection.initialSequence;
   if (connection.startSeen && clientSequence >= 0 && serverSequence >= 0) {
     const name = Buffer.allocUnsafe(TCP_PREFIX.length + 8);
