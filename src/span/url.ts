@@ -113,6 +113,17 @@ export interface Authority {
  * @returns undefined for what is not an authority, user information included
  */
 export function parseAuthority(text: string): Authority | undefined {
+  // Many connections ask the same few servers, and the pattern costs microseconds.
+  if (text === lastText) return lastAuthority;
+  lastAuthority = readAuthority(text);
+  lastText = text;
+  return lastAuthority;
+}
+
+let lastText = '';
+let lastAuthority: Authority | undefined;
+
+function readAuthority(text: string): Authority | undefined {
   const match = AUTHORITY.exec(text);
   if (match === null) return undefined;
   const port = match[3] === undefined || match[3] === '' ? -1 : Number(match[3]);
