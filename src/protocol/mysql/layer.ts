@@ -57,6 +57,8 @@ interface Early {
   readonly bytes: Buffer;
   readonly timeUs: number;
   readonly firstUs: number;
+  /** Held before TLS began: when it has begun since, these are bytes of it. */
+  readonly wire: boolean;
 }
 
 export class MysqlLayer implements Layer {
@@ -287,7 +289,7 @@ export class MysqlLayer implements Layer {
   private hold(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
     const copy = Buffer.allocUnsafeSlow(end - start);
     bytes.copy(copy, 0, start, end);
-    this.early.push({ bytes: copy, timeUs, firstUs });
+    this.early.push({ bytes: copy, timeUs, firstUs, wire: this.tls === undefined });
     this.earlyBytes += Math.max(copy.length, EARLY_COST);
     if (this.earlyBytes <= this.context.limits.mysqlEarlyBytes) return;
     this.dropEarly();
@@ -298,7 +300,8 @@ export class MysqlLayer implements Layer {
   private settleEarly(): void {
     const { session } = this;
     const head = session.queue.head;
-    if (this.tls === undefined && this.mustWait) return;
+    const ofTls = this.tls !== undefined && this.early[0]!.wire;
+    if (!ofTls && this.mustWait) return;
     if (head !== undefined && this.early[0]!.firstUs < head.startUs) {
       this.dropEarly();
       return;
@@ -306,8 +309,8 @@ export class MysqlLayer implements Layer {
     const { early } = this;
     this.early = [];
     this.earlyBytes = 0;
-    for (const { bytes, timeUs, firstUs } of early) {
-      if (this.tls !== undefined) this.tls.data(FROM_SERVER, bytes, 0, bytes.length, timeUs, firstUs);
+    for (const { bytes, timeUs, firstUs, wire } of early) {
+      if (wire && this.tls !== undefined) this.tls.data(FROM_SERVER, bytes, 0, bytes.length, timeUs, firstUs);
       else this.take(FROM_SERVER, bytes, 0, bytes.length, timeUs, firstUs);
     }
   }
