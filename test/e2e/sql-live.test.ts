@@ -4,42 +4,21 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Agent, type AgentOptions, startAgent } from '../support/agent.ts';
 import { type Cgroup, newCgroup } from '../support/cgroup.ts';
 import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
 import { startMariaDb } from '../support/databases/mariadb.ts';
 import { type Postgres, startPostgres } from '../support/databases/postgres.ts';
 import { nodeProgram, pythonProgram } from '../support/drivers.ts';
+import { type Inside, inside, startAgentOf } from '../support/inside.ts';
 import { assertKernelClean } from '../support/kernel.ts';
 import { until } from '../support/net.ts';
-import { type ProcessOptions, type Running, run, runAnyway, start } from '../support/process.ts';
+import { run } from '../support/process.ts';
 import { incompleteOf, namespaceOf, rowsOf, settledSpans, sqlOfPort, textOf } from '../support/sql.ts';
-
-/** Runs and starts programs in a cgroup. */
-function inside(cgroup: Cgroup) {
-  const words = (command: string, args: readonly string[]) => {
-    const [first, ...rest] = [...cgroup.prefix, command, ...args];
-    return [first!, rest] as const;
-  };
-  return {
-    run: (command: string, args: readonly string[], options?: ProcessOptions) => run(...words(command, args), options),
-    runAnyway: (command: string, args: readonly string[], options?: ProcessOptions) =>
-      runAnyway(...words(command, args), options),
-    start: (cleanup: Cleanup, command: string, args: readonly string[], options?: ProcessOptions): Running =>
-      start(cleanup, ...words(command, args), options),
-  };
-}
-
-/** An agent that sees nothing but this cgroup, so that its counts are exact. */
-const agentOf = (cleanup: Cleanup, cgroup: Cgroup, args: readonly string[] = []): Promise<Agent> => {
-  const options: AgentOptions = { args: ['--cgroup', cgroup.path, ...args] };
-  return startAgent(cleanup, options);
-};
 
 interface Setting {
   cleanup: Cleanup;
   cgroup: Cgroup;
-  there: ReturnType<typeof inside>;
+  there: Inside;
   postgres: Postgres;
 }
 
@@ -57,7 +36,7 @@ suite('PostgreSQL in trouble', () => {
     const over = tls ? 'over TLS' : 'plain';
     test(`a server that is killed in mid-result, ${over}`, async (t) => {
       const { cleanup, cgroup, there, postgres } = await setUp(t);
-      const agent = await agentOf(cleanup, cgroup);
+      const agent = await startAgentOf(cleanup, cgroup);
       const text = "SELECT g, repeat('x', 2000), pg_sleep(0.001) FROM generate_series(1, 1000000) g";
       const client = there.start(cleanup, 'psql', ['-Xqc', text], { env: postgres.env({ tls }) });
       const victim = await until(async () => {
@@ -88,7 +67,7 @@ suite('PostgreSQL in trouble', () => {
     test(`a client that is killed in mid-COPY, ${over}`, async (t) => {
       const { cleanup, cgroup, there, postgres } = await setUp(t);
       await postgres.sql(['CREATE TABLE item (id int, name text)']);
-      const agent = await agentOf(cleanup, cgroup);
+      const agent = await startAgentOf(cleanup, cgroup);
       const client = there.start(cleanup, 'psql', ['-Xqc', 'COPY item FROM STDIN'], {
         env: postgres.env({ tls }),
         stdin: 'open',
@@ -115,7 +94,7 @@ suite('PostgreSQL in trouble', () => {
   for (const tls of [false, true]) {
     test(`results of a gigabyte, ${tls ? 'over TLS' : 'plain'}: one span each, and no memory`, async (t) => {
       const { cleanup, cgroup, there, postgres } = await setUp(t);
-      const agent = await agentOf(cleanup, cgroup);
+      const agent = await startAgentOf(cleanup, cgroup);
       const rows = 131_072;
       // At some 200 MB/s: what matters is the size, not whether the agent gets its share of a busy machine.
       const pause = 'CASE WHEN g % 128 = 0 THEN pg_sleep(0.003)::text END';
@@ -152,7 +131,7 @@ suite('PostgreSQL besides statements', () => {
 
   test('replication is passed over, and counted', async (t) => {
     const { cleanup, cgroup, there, postgres } = await setUp(t);
-    const agent = await agentOf(cleanup, cgroup);
+    const agent = await startAgentOf(cleanup, cgroup);
     const env = postgres.env();
     const target = join(postgres.folder, 'received');
     await run('mkdir', [target]);
@@ -183,7 +162,7 @@ suite('PostgreSQL besides statements', () => {
     const { cleanup, cgroup, there, postgres } = await setUp(t);
     const config = join(postgres.folder, 'wirespan.yaml');
     await writeFile(config, 'sql:\n  raw_text: true\n');
-    const agent = await agentOf(cleanup, cgroup, ['--config', config]);
+    const agent = await startAgentOf(cleanup, cgroup, ['--config', config]);
     const texts = [
       "SELECT /* why */ 'a''b' AS quoted",
       "SELECT E'\\'' AS escaped, $tag$x$tag$ AS tagged",
@@ -197,7 +176,7 @@ suite('PostgreSQL besides statements', () => {
 
   test("the context of a comment is the span's", async (t) => {
     const { cleanup, cgroup, there, postgres } = await setUp(t);
-    const agent = await agentOf(cleanup, cgroup);
+    const agent = await startAgentOf(cleanup, cgroup);
     const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
     await there.run('psql', ['-Xqc', `SELECT 1 AS traced /*traceparent='${traceparent}'*/`], {
       env: postgres.env({ tls: true }),
@@ -227,7 +206,7 @@ suite('connections that are older than the agent', () => {
         stdin: 'open',
       });
       await client.waitFor('stdout', /^ready$/m);
-      const agent = await agentOf(cleanup, cgroup);
+      const agent = await startAgentOf(cleanup, cgroup);
       for (let round = 1; round <= ROUNDS; round++) {
         client.child.stdin!.write('\n');
         await client.waitFor('stdout', new RegExp(`^done ${round}$`, 'm'));
@@ -246,32 +225,4 @@ suite('connections that are older than the agent', () => {
       assert.deepEqual([stats.parseErrors, stats.packets.lost], [{}, 0]);
     });
   }
-});
-
-suite('MySQL besides statements', () => {
-  after(assertKernelClean);
-
-  test('a binary log is passed over, and counted', async (t) => {
-    const cleanup = cleanupAfter(t);
-    const cgroup = await newCgroup(cleanup);
-    const mariadb = await startMariaDb(cleanup, { prefix: cgroup.prefix, args: ['--log-bin', '--server-id=1'] });
-    const agent = await agentOf(cleanup, cgroup);
-    await mariadb.sql('CREATE DATABASE written; USE written; CREATE TABLE item AS SELECT seq FROM seq_1_to_10000');
-    const [[first] = []] = await mariadb.sql('SHOW BINARY LOGS');
-    for (const secure of [['--skip-ssl'], [`--ssl-ca=${mariadb.certificate.certFile}`]]) {
-      const login = ['-h', mariadb.host, '-P', String(mariadb.port), '-u', mariadb.user];
-      const words = [
-        '--no-defaults',
-        '--read-from-remote-server',
-        ...login,
-        ...secure,
-        '--result-file=/dev/null',
-        first!,
-      ];
-      await inside(cgroup).run('mariadb-binlog', words, { env: { MYSQL_PWD: mariadb.password } });
-    }
-    const { stats } = await agent.stop();
-    assert.equal(stats.connections.opaque.mysql_binlog, 2, JSON.stringify(stats.connections));
-    assert.deepEqual(stats.parseErrors, {});
-  });
 });
