@@ -26,19 +26,21 @@ export class Conversation {
   readonly context: LayerContext;
   /** Nothing more is read. */
   over = false;
-  /** The client's place in its stream is known. */
-  clientInStep: () => boolean = () => true;
+  /** The place in this direction's stream is known. */
+  inStep: (direction: Direction) => boolean = () => true;
   private readonly protocols: readonly StreamProtocol[];
   private readonly streams = new Map<number, Stream>();
   /** Responses among them that wait for their request. */
   private orphans = 0;
   /** How often each direction's place was lost, and when the last time. */
-  private readonly losses: [number, number] = [0, 0];
+  private readonly losses: [number, number];
   private lossUs = 0;
   private lastClientId = 0;
   /** Requests with an id from here up to before lastClientId were lost. */
   private lostFrom = 0;
   private lostTo = 0;
+  /** Responses up to this id came while requests were not read. */
+  private unmatchedTo = 0;
   private clientLost = false;
   /** GOAWAY of the server: requests above this id are not processed, and the name of the error. */
   private lastProcessed = 0x7fff_ffff;
@@ -55,11 +57,17 @@ export class Conversation {
     this.protocols = protocols;
     // What was opened before cannot be told from what was lost.
     this.clientLost = joined;
+    this.losses = joined ? [1, 1] : [0, 0];
   }
 
   /** Streams held between calls. */
   get size(): number {
     return this.streams.size;
+  }
+
+  /** The highest id of a request so far. */
+  get lastId(): number {
+    return this.lastClientId;
   }
 
   stream(id: number): Stream | undefined {
@@ -86,8 +94,8 @@ export class Conversation {
     }
     // Section 5.1.1: ids of new streams only grow; a lower one is that of a stream that is over.
     if ((id & 1) === 0 || id <= this.lastClientId) return;
-    if (list.method === '' && list.path === '' && !list.unknown && list.cut === undefined) {
-      // Trailers of a request that came before what was seen, or no request at all.
+    if (!namesRequest(list) && (this.clientLost || saysNothing(list))) {
+      // Trailers of a request that was not seen, or no request at all.
       if (!this.clientLost) this.parseError(place.timeUs);
       return;
     }
@@ -123,7 +131,7 @@ export class Conversation {
       this.touch(stream, FROM_SERVER, timeUs);
       return;
     }
-    if (stream.responseSeen || (status === 0 && endStream && !list.unknown)) this.trailers(stream, list, place);
+    if (stream.responseSeen || (endStream && saysNothing(list))) this.trailers(stream, list, place);
     else this.finalResponse(stream, list, place);
     if (endStream) this.responseEnded(stream, timeUs);
     else if (stream.method === 'CONNECT' && status < 300 && stream.observer === undefined && stream.requestSeen) {
@@ -147,12 +155,13 @@ export class Conversation {
   }
 
   private trailers(stream: Stream, list: HeaderList, place: BlockPlace): void {
+    const missed = stream.serverMark < 0 || this.losses[FROM_SERVER] > 0;
     this.touch(stream, FROM_SERVER, place.timeUs);
     stream.responseTrailers = list.headers();
     if (stream.responseSeen) return;
     // The response that they end was not seen, or there was none.
     if (stream.responseStartUs === 0) stream.responseStartUs = place.firstUs;
-    stream.damage ??= this.losses[FROM_SERVER] > 0 ? 'gap' : 'protocol_error';
+    stream.damage ??= missed ? 'gap' : 'protocol_error';
   }
 
   /** Content of a DATA frame; what a hole took of it counts, too. */
@@ -191,7 +200,7 @@ export class Conversation {
     stream.requestDone = true;
     stream.requestEndUs = timeUs;
     stream.observer?.end(FROM_CLIENT, timeUs);
-    if (stream.answered) this.finish(stream, stream.damage, stream.endUs);
+    if (stream.answered) this.finishAnswered(stream);
   }
 
   responseEnded(stream: Stream, timeUs: number): void {
@@ -200,9 +209,8 @@ export class Conversation {
     stream.endUs = timeUs;
     stream.observer?.end(FROM_SERVER, timeUs);
     if (!stream.requestSeen) return;
-    if (stream.requestDone) this.finish(stream, stream.damage, timeUs);
-    // Its end may have been lost, and is of no importance any more.
-    else if (stream.clientMark !== this.losses[FROM_CLIENT]) this.finish(stream, stream.damage ?? 'gap', timeUs);
+    // The end of a request may have been lost, and is of no importance any more.
+    if (stream.requestDone || stream.clientMark !== this.losses[FROM_CLIENT]) this.finishAnswered(stream);
   }
 
   /** RST_STREAM (section 6.4). */
@@ -210,7 +218,7 @@ export class Conversation {
     const stream = this.streams.get(id);
     if (stream === undefined) return;
     // Section 8.1: a server that has answered may ask for no more of the request.
-    if (stream.answered) this.finish(stream, stream.damage, stream.endUs);
+    if (stream.answered) this.finishAnswered(stream);
     else this.kill(stream, errorName(code), timeUs);
   }
 
@@ -224,7 +232,7 @@ export class Conversation {
     }
     for (const stream of this.streams.values()) {
       if (stream.pushed !== (direction === FROM_CLIENT) || stream.id <= lastId) continue;
-      if (stream.answered && stream.requestSeen) this.finish(stream, stream.damage, stream.endUs);
+      if (stream.answered) this.finishAnswered(stream);
       else this.kill(stream, error, timeUs);
     }
   }
@@ -246,8 +254,10 @@ export class Conversation {
   /** No more bytes of this direction. */
   ended(direction: Direction, reason: EndReason, timeUs: number): void {
     for (const stream of this.streams.values()) {
-      if (direction === FROM_CLIENT) this.requestEnded(stream, stream.requestEndUs);
-      else if (stream.requestSeen) this.giveUp(stream, incompleteReason(reason), timeUs);
+      if (direction === FROM_CLIENT) {
+        if (stream.answered || !stream.requestSeen) this.finishAnswered(stream);
+        else this.requestEnded(stream, stream.requestEndUs);
+      } else if (stream.requestSeen) this.giveUp(stream, incompleteReason(reason), timeUs);
     }
   }
 
@@ -275,9 +285,9 @@ export class Conversation {
     let doubts = false;
     for (const stream of this.streams.values()) {
       if (!this.inDoubt(stream)) continue;
-      if (stream.answered) this.finish(stream, stream.damage ?? 'gap', stream.endUs);
-      else if (timeUs - Math.max(stream.lastUs, this.lossUs) > this.context.limits.http2LostStreamUs) {
-        this.finish(stream, 'gap', this.lossUs);
+      if (stream.answered || !stream.requestSeen) this.finishAnswered(stream);
+      else if (timeUs - this.lossOf(stream) > this.context.limits.http2LostStreamUs) {
+        this.finish(stream, 'gap', this.lossOf(stream));
       } else doubts = true;
     }
     if (!doubts) this.wantTicks(false);
@@ -287,6 +297,11 @@ export class Conversation {
   private inDoubt(stream: Stream): boolean {
     if (!stream.requestDone && stream.clientMark !== this.losses[FROM_CLIENT]) return true;
     return !stream.answered && stream.serverMark !== this.losses[FROM_SERVER];
+  }
+
+  /** When it lost its end, as far as that is known. */
+  private lossOf(stream: Stream): number {
+    return Math.max(stream.lastUs, this.lossUs);
   }
 
   private wantTicks(wanted: boolean): void {
@@ -306,7 +321,9 @@ export class Conversation {
     stream.requestEndUs = place.timeUs;
     stream.lastUs = place.timeUs;
     stream.streamOffset = place.offset;
-    stream.serverMark = this.losses[FROM_SERVER];
+    // The response may be among what is not read, or was not taken for one.
+    const inStep = this.inStep(FROM_SERVER) && stream.id > this.unmatchedTo;
+    if (!stream.responseSeen) stream.serverMark = inStep ? this.losses[FROM_SERVER] : -1;
     stream.clientMark = this.losses[FROM_CLIENT];
     this.noteDamage(stream, list, stream.method === '' || stream.target === '');
     this.observe(stream);
@@ -340,6 +357,7 @@ export class Conversation {
       return false;
     }
     this.streams.set(stream.id, stream);
+    if (stream.serverMark < 0) this.wantTicks(true);
     return true;
   }
 
@@ -348,7 +366,8 @@ export class Conversation {
     if (!this.ticking) return false;
     for (const stream of this.streams.values()) {
       if (!this.inDoubt(stream) || !stream.requestSeen) continue;
-      this.finish(stream, 'gap', stream.answered ? stream.endUs : this.lossUs);
+      if (stream.answered) this.finishAnswered(stream);
+      else this.finish(stream, 'gap', this.lossOf(stream));
       return true;
     }
     return false;
@@ -356,13 +375,16 @@ export class Conversation {
 
   /** A response without a request: reassembly may hold up the request, else it was never seen. */
   private newOrphan(id: number, list: HeaderList): Stream | undefined {
-    const waits = (id & 1) === 1 && id > this.lastClientId && this.clientInStep();
+    if (saysNothing(list)) return undefined;
+    const waits = (id & 1) === 1 && id > this.lastClientId && this.inStep(FROM_CLIENT);
     if (!waits || this.streams.size >= this.context.limits.http2Streams) {
       const unseen = id > this.lastClientId || (id >= this.lostFrom && id < this.lostTo);
+      this.unmatchedTo = Math.max(this.unmatchedTo, id);
       if (unseen && (id & 1) === 1 && list.status >= 200) count(this.context.counters.incomplete, 'request_not_seen');
       return undefined;
     }
     const stream = new Stream(this.context.connection, id);
+    stream.clientMark = this.losses[FROM_CLIENT];
     this.streams.set(id, stream);
     this.orphans++;
     return stream;
@@ -390,26 +412,31 @@ export class Conversation {
   }
 
   private kill(stream: Stream, error: string, timeUs: number): void {
-    if (!stream.requestSeen) {
-      this.dropOrphan(stream);
-      return;
-    }
     stream.errorCode = error;
     this.finish(stream, 'stream_reset', timeUs);
   }
 
   /** Ends the stream as it is: whole when its response is, else incomplete. */
   private giveUp(stream: Stream, reason: IncompleteReason, timeUs: number): void {
-    if (!stream.requestSeen) this.dropOrphan(stream);
-    else if (stream.answered) this.finish(stream, stream.damage, stream.endUs);
-    else if (this.inDoubt(stream)) this.finish(stream, 'gap', this.lossUs);
+    if (stream.answered) this.finishAnswered(stream);
+    else if (this.inDoubt(stream)) this.finish(stream, 'gap', this.lossOf(stream));
     else {
       stream.errorCode = this.closingError;
       this.finish(stream, reason, timeUs);
     }
   }
 
+  /** The response is whole; of the request, something may be lost. */
+  private finishAnswered(stream: Stream): void {
+    if (!stream.requestDone && stream.clientMark !== this.losses[FROM_CLIENT]) stream.damage ??= 'gap';
+    this.finish(stream, stream.damage, stream.endUs);
+  }
+
   private finish(stream: Stream, incomplete: IncompleteReason | undefined, timeUs: number): void {
+    if (!stream.requestSeen) {
+      this.dropOrphan(stream);
+      return;
+    }
     this.streams.delete(stream.id);
     stream.over = true;
     const { counters } = this.context;
@@ -424,4 +451,13 @@ export class Conversation {
     count(counters.exchanges, exchange.protocol);
     this.context.emit(exchange);
   }
+}
+
+function namesRequest({ method, path, scheme, authority }: HeaderList): boolean {
+  return method !== '' || path !== '' || scheme !== '' || authority !== '';
+}
+
+/** A header list that is whole and has no status: trailers. */
+function saysNothing(list: HeaderList): boolean {
+  return list.status === 0 && !list.unknown && list.cut === undefined;
 }

@@ -111,11 +111,12 @@ export function isPlausible(bytes: Buffer, at: number, available: number, direct
   const length = uint24At(bytes, at);
   const type = bytes[at + 3]!;
   if (length > most || !lengthFits(type, length)) return false;
-  if (type === PUSH_PROMISE && direction === FROM_CLIENT) return false;
+  if (!sends(direction, type)) return false;
   if (available < 5) return true;
   const flags = bytes[at + 4]!;
   if ((flags & ~definedFlags(type)) !== 0) return false;
   if (type === SETTINGS && (flags & FLAG_ACK) !== 0 && length !== 0) return false;
+  if (type === DATA && (flags & FLAG_PADDED) !== 0 && length === 0) return false;
   // An empty DATA frame that ends nothing is what zeroes look like.
   if (type === DATA && length === 0 && flags === 0) return false;
   if (available < FRAME_HEADER_BYTES) return true;
@@ -124,6 +125,19 @@ export function isPlausible(bytes: Buffer, at: number, available: number, direct
   if ((type === HEADERS || type === CONTINUATION) && direction === FROM_CLIENT && (streamId & 1) === 0) return false;
   if (type === ALTSVC || type === WINDOW_UPDATE) return true;
   return connectionOnly(type) === (streamId === 0);
+}
+
+function sends(direction: Direction, type: number): boolean {
+  switch (type) {
+    case PUSH_PROMISE:
+    case ALTSVC:
+    case ORIGIN:
+      return direction === FROM_SERVER;
+    case PRIORITY_UPDATE:
+      return direction === FROM_CLIENT;
+    default:
+      return true;
+  }
 }
 
 function connectionOnly(type: number): boolean {
@@ -135,8 +149,9 @@ function lengthFits(type: number, length: number): boolean {
     case DATA:
     case ALTSVC:
     case ORIGIN:
-    case PRIORITY_UPDATE:
       return true;
+    case PRIORITY_UPDATE:
+      return length >= 4;
     case HEADERS:
     case CONTINUATION:
       return length > 0;

@@ -52,7 +52,7 @@ export class Http2Layer implements Layer {
     const server = new FrameReader(FROM_SERVER, conversation, names, offsets[FROM_SERVER], joined);
     client.peer = server;
     server.peer = client;
-    conversation.clientInStep = () => client.inStep;
+    conversation.inStep = (direction) => this.readers[direction].inStep;
     this.conversation = conversation;
     this.readers = [client, server];
     if (upgraded !== undefined) conversation.adopt(upgraded.stream);

@@ -64,6 +64,8 @@ export class FrameReader {
   private readonly head = Buffer.allocUnsafeSlow(FRAME_HEADER_BYTES);
   /** After a hole within a payload the next header is looked at twice. */
   private doubtful = false;
+  /** Nothing was read yet since the place was found again. */
+  private afterLoss = false;
 
   private type = 0;
   private flags = 0;
@@ -151,10 +153,11 @@ export class FrameReader {
   private search(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
     const { resync } = this;
     const offset = this.streamBytes - (end - start);
-    const at = resync.look(bytes, start, end, offset, this.maxFrameBytes);
+    const at = resync.look(bytes, start, end, offset, this.maxFrameBytes, this.conversation.lastId);
     if (at < 0) return;
     this.state = HEADER;
     this.headBytes = 0;
+    this.afterLoss = true;
     const all = resync.bytes;
     this.consume(all, at, all === bytes ? end : all.length, timeUs, firstUs);
   }
@@ -213,7 +216,7 @@ export class FrameReader {
       this.beginContent(timeUs);
       return start;
     }
-    if (!isRead(type)) {
+    if (!isRead(type) || (type === CONTINUATION && !this.block.open)) {
       this.state = length === 0 ? HEADER : SKIP;
       return start;
     }
@@ -239,7 +242,10 @@ export class FrameReader {
     if (isConnectionError(type, length, streamId, this.maxFrameBytes)) return false;
     // Section 6.10: nothing may come between the frames of a header block.
     if (this.block.open) return type === CONTINUATION && streamId === this.block.streamId;
-    return type !== CONTINUATION;
+    // The rest of a block whose beginning was not read.
+    if (type === CONTINUATION) return this.afterLoss;
+    this.afterLoss = false;
+    return true;
   }
 
   private gather(bytes: Buffer, start: number, end: number, timeUs: number): number {
@@ -354,16 +360,20 @@ export class FrameReader {
   /** Of content only the length matters, and that the frame told. */
   private contentGap(length: number, timeUs: number): void {
     const { stream } = this;
-    if (this.paddingUnknown && stream !== undefined) stream.damage ??= 'gap';
-    this.paddingUnknown = false;
-    const content = Math.max(0, Math.min(length, this.remaining - this.padding));
+    let content = Math.max(0, Math.min(length, this.remaining - this.padding));
+    if (this.paddingUnknown) {
+      // How much of it is content is not known.
+      content = 0;
+      if (stream !== undefined) stream.damage ??= 'gap';
+    }
     if (content > 0 && stream !== undefined && !stream.over) {
       this.conversation.data(stream, this.direction, content, timeUs, timeUs);
       stream.observer?.gap(this.direction, content, timeUs);
     }
     const beyond = length > this.remaining;
     this.remaining -= Math.min(length, this.remaining);
-    this.padding = Math.min(this.padding, this.remaining);
+    this.padding = this.paddingUnknown ? this.remaining : Math.min(this.padding, this.remaining);
+    this.paddingUnknown = false;
     if (this.remaining === 0) this.endContent(timeUs);
     if (beyond) this.lose(timeUs);
     else this.doubtful = true;

@@ -1,11 +1,13 @@
 import type { Direction } from '../../flow/connection.ts';
-import { FRAME_HEADER_BYTES, isPlausible, uint24At } from './frames.ts';
+import { FRAME_HEADER_BYTES, isPlausible, streamIdAt, uint24At } from './frames.ts';
 
 /** Frame headers in a row, each where the one before says, that prove a boundary. */
 const PROOF = 3;
 /** The same, where the bytes at hand begin with them or end with them. */
 const ALIGNED_PROOF = 2;
 const PREDICTIONS = 16;
+/** Frames that follow each other are of streams whose ids are not further apart, and not further ahead of the last that is known. */
+const ID_SPREAD = 0x2_0000;
 const TAIL_BYTES = FRAME_HEADER_BYTES - 1;
 
 /** A place at which a header has to stand if those before it were some. */
@@ -30,6 +32,7 @@ export class Resync {
   private readonly tail = Buffer.allocUnsafeSlow(TAIL_BYTES);
   private tailLength = 0;
   private predictions: Prediction[] = [];
+  private mostId = 0;
 
   constructor(direction: Direction) {
     this.direction = direction;
@@ -45,9 +48,11 @@ export class Resync {
   /**
    * @param offset of bytes[start] in the stream
    * @param most the largest payload of a frame
+   * @param lastId the highest stream id that is known, 0 for none
    * @returns the position in `this.bytes` of a frame header, behind which everything of bytes[start..end) follows; -1 while there is none
    */
-  look(bytes: Buffer, start: number, end: number, offset: number, most: number): number {
+  look(bytes: Buffer, start: number, end: number, offset: number, most: number, lastId: number): number {
+    this.mostId = lastId === 0 ? 0x7fff_ffff : lastId + ID_SPREAD;
     const from = this.tailLength;
     let all = bytes;
     let first = start;
@@ -76,8 +81,16 @@ export class Resync {
     let headers = this.predictedAt(base + start);
     const before = headers;
     let at = start;
+    let lowest = this.mostId;
+    let highest = 0;
     while (at + FRAME_HEADER_BYTES <= end) {
       if (!isPlausible(bytes, at, FRAME_HEADER_BYTES, this.direction, most)) return false;
+      const id = streamIdAt(bytes, at + 5);
+      if (id > 0) {
+        lowest = Math.min(lowest, id);
+        highest = Math.max(highest, id);
+        if (id > this.mostId || highest - lowest > ID_SPREAD) return false;
+      }
       headers++;
       at += FRAME_HEADER_BYTES + uint24At(bytes, at);
     }
