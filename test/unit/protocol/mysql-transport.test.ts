@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { deflateSync, zstdCompressSync } from 'node:zlib';
-import { FROM_SERVER } from '../../../src/flow/connection.ts';
+import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import * as wire from '../../../src/protocol/mysql/wire.ts';
 import {
   execute,
@@ -202,6 +202,33 @@ describe('TLS', () => {
     bench.close('reset', 60);
     assert.deepEqual(calls, ['data 0', 'data 1', 'data 0', 'gap 1 5', 'end 1 reset', 'close reset']);
     assert.deepEqual(bench.said, ['SELECT t | shop idle | -1 -1 | incomplete=connection_reset']);
+  });
+
+  test('what came within it before its command goes through it once', () => {
+    let passed = 0;
+    const bench = new MysqlBench({
+      tls: (next, context) => {
+        const inner = next(context);
+        return {
+          ...inner,
+          data: (direction, bytes, start, end, timeUs, firstUs) => {
+            if (direction === FROM_SERVER) passed += end - start;
+            inner.data(direction, bytes, start, end, timeUs, firstUs);
+          },
+        };
+      },
+    });
+    bench.talk([
+      ['S', greeting()],
+      ['C', sslRequest()],
+      ['C', hello({ sequence: 2 })],
+      ['S', ok(3)],
+    ]);
+    const answer = result({ rows: [ROW, ROW] });
+    bench.feed(FROM_SERVER, answer, 20);
+    bench.feed(FROM_CLIENT, query('SELECT a FROM t'), 10);
+    assert.deepEqual(bench.close().said, ['SELECT t | shop idle | 2 -1']);
+    assert.equal(passed, ok(3).length + answer.length);
   });
 
   test('there is none within TLS', () => {
