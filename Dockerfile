@@ -30,5 +30,5 @@ ENV NODE_ENV=production
 USER 0:0
 STOPSIGNAL SIGTERM
 # Without a shell or npm in between: signals reach the agent itself.
-ENTRYPOINT ["node", "/app/dist/main.js"]
+ENTRYPOINT ["node", "--max-semi-space-size=8", "/app/dist/main.js"]
 CMD ["agent"]

@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=8
 import { readFileSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { type Invocation, type PipelineArguments, parseArguments, UsageError } from './cli/arguments.ts';
@@ -7,6 +7,9 @@ import type { CommonOptions } from './cli/options.ts';
 
 /*
  * The command line. Commands are imported when they are needed: help and version load neither OpenTelemetry nor the addon.
+ *
+ * V8 lets young objects take 64 MiB on a machine with much memory. Where connections come and go by the thousand that is all that they take:
+ * with 16 MiB the agent is 100 MB smaller and costs the same [measured at 1,300 new TLS connections per second].
  */
 
 const DONE = 0;

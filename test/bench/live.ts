@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { type Agent, type Stats, startAgent } from '../support/agent.ts';
 import { Cleanup } from '../support/cleanup.ts';
 import { type Nginx, startNginx } from '../support/nginx.ts';
-import { mainFile } from '../support/paths.ts';
+import { mainCommand } from '../support/paths.ts';
 import { type Sink, startSink } from '../support/sink.ts';
 import { childrenOf, cpuSeconds, h2load, type LoadResult, median, percent, sleep, threadSeconds, wrk } from './lib.ts';
 import { stagesOfProfile } from './profile.ts';
@@ -64,7 +64,7 @@ function benchAgent(cleanup: Cleanup, sink: Sink, nodeArgs: readonly string[] = 
     json: false,
     args: ['--output', 'otlp'],
     env: { OTEL_EXPORTER_OTLP_ENDPOINT: sink.endpoint },
-    command: [process.execPath, ...nodeArgs, mainFile],
+    command: mainCommand(nodeArgs),
   });
 }
 

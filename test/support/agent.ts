@@ -3,7 +3,7 @@ import { chown, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Cleanup } from './cleanup.ts';
 import { until } from './net.ts';
-import { mainFile } from './paths.ts';
+import { mainCommand } from './paths.ts';
 import { type Result, type Running, runAnyway, start } from './process.ts';
 import { type FlatSpan, parseSpans } from './spans.ts';
 
@@ -86,7 +86,7 @@ export async function startAgent(cleanup: Cleanup, options: AgentOptions = {}): 
   const statsFile = join(folder, 'stats.json');
   const json = options.json === false ? [] : ['--output', `otlp-json=${spansFile}`];
   const [command, ...args] = [
-    ...[...(options.prefix ?? []), ...(options.command ?? [process.execPath, mainFile])],
+    ...[...(options.prefix ?? []), ...(options.command ?? mainCommand())],
     ...['agent', ...json, '--stats', statsFile, ...(options.args ?? [])],
   ];
   const begun = performance.now();
@@ -131,7 +131,8 @@ export async function startAgent(cleanup: Cleanup, options: AgentOptions = {}): 
 
 /** Runs any command of wirespan to its end. */
 export function wirespan(args: readonly string[], env: Record<string, string | undefined> = {}): Promise<Result> {
-  return runAnyway(process.execPath, [mainFile, ...args], { env: { ...NEUTRAL, ...env }, timeoutMs: 120_000 });
+  const [command, ...words] = mainCommand();
+  return runAnyway(command!, [...words, ...args], { env: { ...NEUTRAL, ...env }, timeoutMs: 120_000 });
 }
 
 /** Runs `wirespan replay` and returns its spans and statistics. */

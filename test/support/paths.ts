@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,3 +14,9 @@ export const timeScale = Number(process.env.WIRESPAN_TIME_SCALE ?? '1');
 
 /** The entry file of the agent under test: what is packaged, unless told otherwise. */
 export const mainFile = process.env.WIRESPAN_MAIN ?? join(root, 'dist', 'main.js');
+
+/** How the entry file is started: by this Node, with the options that its first line gives. */
+export function mainCommand(nodeArgs: readonly string[] = []): string[] {
+  const [, options = ''] = /^#!.* node(.*)$/m.exec(readFileSync(mainFile, 'utf8')) ?? [];
+  return [process.execPath, ...options.split(' ').filter(Boolean), ...nodeArgs, mainFile];
+}
