@@ -84,6 +84,7 @@ suite('PostgreSQL in trouble', () => {
       const [span, ...others] = await agent.waitForSpans(1, (each) => textOf(each) === 'COPY item FROM STDIN');
       assert.deepEqual(others, []);
       assert.equal(span!.status.code, 2);
+      assert.ok(Number(span!.attributes['wirespan.db.request.size']) > 100_000);
       // The server may still say to the closed connection that it failed.
       assert.ok(incompleteOf(span!) !== '' || span!.attributes['db.response.status_code'] === logged[0]!.state);
       const { stats } = await agent.stop();
@@ -217,10 +218,9 @@ suite('connections that are older than the agent', () => {
       t.diagnostic(
         JSON.stringify([...new Set(spans.map((s) => `${textOf(s)}|${s.name}|${namespaceOf(s)}|${rowsOf(s)}`))]),
       );
-      assert.deepEqual(
-        [count('SELECT ? AS simple'), count(`SELECT ${select} AS late, ?`), count('')],
-        [ROUNDS, ROUNDS, ROUNDS],
-      );
+      assert.deepEqual([count('SELECT ? AS simple'), count(`SELECT ${select} AS late, ?`)], [ROUNDS, ROUNDS]);
+      // The first of all may be what the connection is recognised by; its text was never seen.
+      assert.ok(count('') === ROUNDS || count('') === ROUNDS - 1, `${count('')} statements that were prepared before`);
       const { stats } = await agent.stop();
       assert.deepEqual([stats.parseErrors, stats.packets.lost], [{}, 0]);
     });
