@@ -45,6 +45,16 @@ function linesOf({ text, kind, state }: LoggedStatement): string[] {
 
 const databaseOf = (span: FlatSpan) => namespaceOf(span).split('|')[0];
 
+/** Milliseconds that the statements took that did not fail. */
+const spanTime = (spans: readonly FlatSpan[]) =>
+  spans.reduce((sum, { startUs, endUs, status }) => sum + (status.code === 2 ? 0 : (endUs - startUs) / 1000), 0);
+const logTime = (log: readonly LoggedStatement[]) =>
+  log.reduce((sum, { durationMs }) => sum + Math.max(0, durationMs), 0);
+
+/** Each run cancels one statement, one driver a second one with another version of the protocol. */
+const cancelled = (runs: readonly DriverRun[]) =>
+  runs.flatMap(({ features }) => features.filter((feature) => feature === 'cancel' || feature === 'newest')).length;
+
 interface Done {
   run: DriverRun;
   times: FeatureTime[];
@@ -71,6 +81,12 @@ function compareTexts({ done, spans, log }: Facts, table: Map<string, Map<string
       const different = differences(inTime.map(lineOf), truth);
       row.set(feature, different.length === 0 ? String(truth.length) : 'FAIL');
       failures.push(...different.map((line) => `${run.prefix} ${feature}: ${line}`));
+      // The server's own measure is a part of the span's, which has the way to the client in it.
+      const [spanMs, logMs] = [
+        spanTime(inTime),
+        logTime(log.filter(({ user }) => user === `${run.prefix}_${feature}`)),
+      ];
+      if (spanMs < logMs) failures.push(`${run.prefix} ${feature}: ${spanMs} ms in the spans, ${logMs} ms in the log`);
     }
   }
   return failures;
@@ -164,6 +180,7 @@ suite('PostgreSQL by every driver', () => {
     const { stats } = await agent.stop();
     assertWhole(stats);
     assert.deepEqual(stats.connections.undecryptable, {});
+    assert.deepEqual(stats.connections.opaque, { postgresql_cancel: cancelled(runs) });
   });
 
   test('PostgreSQL 18, plain, over TLS, and over TLS from the first byte', async (t) => {
@@ -172,11 +189,12 @@ suite('PostgreSQL by every driver', () => {
     // The OpenSSL 1.1.1 that this server brings gives no secrets away: they are the client's.
     const secrets = POSTGRES_DRIVERS.filter(({ openSsl }) => openSsl);
     const direct = secrets.filter(({ name }) => name !== 'psql' && name !== 'postgres_js');
-    await compareAll(t, agent, postgres, [
+    const runs = [
       ...POSTGRES_DRIVERS.map((driver) => driverRun(driver, false, { within })),
       ...secrets.map((driver) => driverRun(driver, true, { within })),
       ...direct.map((driver) => driverRun(driver, true, { direct: true, prefix: `${driver.name}_direct`, within })),
-    ]);
+    ];
+    await compareAll(t, agent, postgres, runs);
     // Where no end gives its secrets away, that is said, and nothing is made up.
     const hidden = POSTGRES_DRIVERS.filter(({ openSsl }) => !openSsl);
     for (const driver of hidden)
@@ -184,6 +202,7 @@ suite('PostgreSQL by every driver', () => {
     const { stats, spans } = await agent.stop();
     assertWhole(stats);
     assert.equal(stats.connections.tls - stats.connections.decrypted, hidden.length);
+    assert.deepEqual(stats.connections.opaque, { postgresql_cancel: cancelled(runs) });
     assert.equal(
       Object.values(stats.connections.undecryptable).reduce((sum, count) => sum + count, 0),
       hidden.length,
