@@ -61,6 +61,8 @@ export interface NginxOptions {
   /** Further directives for the http block and for each server block. */
   http?: string;
   server?: string;
+  /** HTTP/2 on all ports: by ALPN where there is TLS, and by prior knowledge (and nothing else) on the plain one. */
+  http2?: boolean;
   /** Files below /files/, by name: their length in bytes (sparse, zeroes). */
   files?: Record<string, number>;
   /** Runs before nginx on its command line, such as `ip netns exec NAME`. */
@@ -103,8 +105,8 @@ function config(
   );
   const server = (port: number, tls: string) => `
     server {
-      listen ${host}:${port} ${tls ? 'ssl' : ''} backlog=4096;
-      listen [::1]:${port} ${tls ? 'ssl' : ''};
+      listen ${host}:${port} ${tls ? 'ssl' : ''} ${options.http2 ? 'http2' : ''} backlog=4096;
+      listen [::1]:${port} ${tls ? 'ssl' : ''} ${options.http2 ? 'http2' : ''};
       ${tls ? `ssl_protocols ${tls}; ssl_certificate ${certificate.certFile}; ssl_certificate_key ${certificate.keyFile};` : ''}
       ${options.server ?? ''}
       ${LOCATIONS}

@@ -65,6 +65,19 @@ export function startNodeServer(cleanup: Cleanup, options: ServerOptions = {}): 
   return startServer(cleanup, [process.execPath, script('node-server.mjs')], options);
 }
 
+/**
+ * A server on Node's http2: /bytes/N, /status/N, /echo, /reset/CODE (RST_STREAM with that code), /gather/N (answers when N such streams are
+ * open at once), /goaway/CODE (GOAWAY with that code, then the end of the connection, without an answer), /push/N (N promised streams of 10 bytes each).
+ */
+export function startHttp2Server(cleanup: Cleanup, options: ServerOptions = {}): Promise<Server> {
+  return startServer(cleanup, [process.execPath, script('http2-server.mjs')], options);
+}
+
+/** A server that agrees to `Upgrade: h2c` and answers `hello` to everything. */
+export function startH2cServer(cleanup: Cleanup): Promise<Server> {
+  return startServer(cleanup, [process.execPath, script('h2c-server.mjs')], { tls: false });
+}
+
 /** A server on Python's http.server, with the same /bytes/N, /status/N, /echo and /slow/MS. */
 export function startPythonServer(cleanup: Cleanup, options: ServerOptions = {}): Promise<Server> {
   return startServer(cleanup, ['python3', '-u', script('python-server.py')], options);

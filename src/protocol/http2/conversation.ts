@@ -11,6 +11,8 @@ import { Stream } from './stream.ts';
 /** What a stream's request is called in the ids when the server sent it: apart from all offsets in the client's stream. */
 const PUSHED_OFFSET = 2 ** 52;
 const CHECK_US = 1_000_000;
+/** RFC 3986 section 3.1, in the lower case that it asks for. */
+const SCHEME = /^[a-z][a-z0-9+.-]{0,31}$/;
 
 /** Where a header list stood. */
 export interface BlockPlace {
@@ -315,7 +317,7 @@ export class Conversation {
     stream.method = list.method;
     // RFC 9113 section 8.5: CONNECT has no path, its target is the authority.
     stream.target = list.path === '' && list.method === 'CONNECT' ? list.authority : list.path;
-    stream.scheme = list.scheme;
+    stream.scheme = list.scheme === 'https' || SCHEME.test(list.scheme) ? list.scheme : '';
     stream.requestHeaders = list.headers();
     stream.startUs = place.firstUs;
     stream.requestEndUs = place.timeUs;

@@ -1,0 +1,47 @@
+/**
+ * `node http2.mjs BASE JSON`: sends requests on one HTTP/2 connection, all at once, or one after the other with `serial`. JSON: a list of
+ * {path, count, method, body, headers, cancelMs, waitMs}. Says how they ended: counts by status, or by the code of their reset.
+ */
+import http2 from 'node:http2';
+
+const [base, json] = process.argv.slice(2);
+const { serial = false, asks } = JSON.parse(json);
+const ends = {};
+const session = http2.connect(base, {
+  rejectUnauthorized: false,
+  maxSendHeaderBlockLength: 1 << 20,
+  maxSessionMemory: 1000,
+  settings: { enablePush: true },
+});
+session.on('error', () => {});
+session.on('stream', (pushed) => pushed.resume());
+
+function send({ path, method = 'GET', body = 0, headers = {}, cancelMs }) {
+  return new Promise((resolve) => {
+    const stream = session.request({ ':path': path, ':method': method, ...headers }, { endStream: body === 0 });
+    let status = 0;
+    stream.on('response', (fields) => {
+      status = fields[':status'];
+    });
+    stream.on('error', () => {});
+    stream.on('close', () => {
+      const end = stream.rstCode === 0 && status > 0 ? String(status) : `reset ${stream.rstCode}`;
+      ends[end] = (ends[end] ?? 0) + 1;
+      resolve();
+    });
+    stream.resume();
+    if (body > 0) stream.end(Buffer.alloc(body, 121));
+    if (cancelMs !== undefined) setTimeout(() => stream.close(http2.constants.NGHTTP2_CANCEL), cancelMs);
+  });
+}
+
+await new Promise((resolve) => session.on('remoteSettings', resolve));
+const all = asks.flatMap((ask) => Array.from({ length: ask.count ?? 1 }, () => ask));
+if (serial) {
+  for (const ask of all) {
+    await send(ask);
+    if (ask.waitMs !== undefined) await new Promise((resolve) => setTimeout(resolve, ask.waitMs));
+  }
+} else await Promise.all(all.map(send));
+session.close();
+console.log(JSON.stringify(ends));
