@@ -301,9 +301,11 @@ function errorType(exchange: HttpExchange, kind: SpanKind): string {
   return errorCode || errorOfIncomplete(incomplete);
 }
 
-/** An OTLP/HTTP export of another process: telemetry about telemetry. */
+/** An OTLP export of another process, by HTTP or gRPC: telemetry about telemetry. */
 function isOtlpExport(exchange: HttpExchange, path: string): boolean {
-  if (exchange.method !== 'POST' || !/\/v1(?:development)?\/(?:traces|metrics|logs|profiles)$/.test(path)) return false;
+  if (exchange.method !== 'POST') return false;
+  if (!/\/v1(?:development)?\/(?:traces|metrics|logs|profiles)$|^\/opentelemetry\.proto\.collector\./.test(path))
+    return false;
   const type = exchange.requestHeaders.get('content-type')?.[0] ?? '';
-  return /^application\/(?:x-protobuf|json)\s*(?:;|$)/i.test(type);
+  return /^application\/(?:x-protobuf|json|grpc(?:\+proto)?)\s*(?:;|$)/i.test(type);
 }

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SpanStatusCode } from '@opentelemetry/api';
 import type { HttpExchange } from '../../../src/exchange/exchange.ts';
-import { builder, connection, exchange, tls } from './fixtures.ts';
+import { newCounters } from '../../../src/telemetry/counters.ts';
+import { builder, connection, exchange, headers, tls } from './fixtures.ts';
 
 const spans = (changes: Partial<HttpExchange>) =>
   builder({ perspective: 'both' }).build(exchange({ version: '2', ...changes }));
@@ -44,5 +45,16 @@ describe('spans of HTTP/2', () => {
   it('the error of a GOAWAY says more than the end of its connection', () => {
     const [client] = spans({ statusCode: 0, incomplete: 'connection_closed', errorCode: 'ENHANCE_YOUR_CALM' });
     assert.equal(client?.attributes()['error.type'], 'ENHANCE_YOUR_CALM');
+  });
+
+  it('OTLP exports of other processes over gRPC are left out, and counted', () => {
+    const counters = newCounters();
+    const target = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
+    const requestHeaders = headers({ host: 'collector:4317', 'content-type': 'application/grpc' });
+    const made = builder({ perspective: 'both', counters });
+    assert.equal(made.build(exchange({ version: '2', method: 'POST', target, requestHeaders })).length, 0);
+    assert.deepEqual(counters.spans.leftOut, { otlp_export: 2 });
+    const other = { version: '2', method: 'POST', target: '/shop.Orders/Export', requestHeaders };
+    assert.equal(made.build(exchange(other)).length, 2);
   });
 });
