@@ -106,46 +106,66 @@ async function throughput(setup: Setup, options: SqlOptions) {
 
 const ACCURACY_STATEMENTS = 2000;
 
+interface Accuracy {
+  tls: boolean;
+  /** Medians: the span beyond what the server logs, and the client beyond the span. */
+  beyondServerMicroseconds: number;
+  beyondSpanMicroseconds: number;
+  /** How far a span lies outside of what server and client measured, for 99 % of the statements. */
+  outsideMicroseconds: number;
+  /** How far it is from the server's duration and the median transfer, for 99 %: with what the scheduler does to both processes. */
+  deviationMicroseconds: number;
+}
+
 /**
- * Statements one after the other on one connection: the span's duration less the server's own, which begins when the message has been read
- * and ends before the answer is sent. What is between is the transfer, the same for every statement: that of the median.
+ * Statements one after the other on one connection. The server's own duration begins when it has read the message and ends before it sends the
+ * end of the answer; the client's begins before it sends and ends when it has read all. What the wire carried lies between the two,
+ * whatever the scheduler does to either.
  */
-async function accuracy(tls: boolean) {
+async function accuracy(tls: boolean): Promise<Accuracy> {
   const cleanup = new Cleanup();
   try {
     const { path, prefix } = await newCgroup(cleanup);
     const postgres = await startPostgres(cleanup, { prefix });
-    const folder = await cleanup.temporaryFolder();
-    const script = join(folder, 'statements.sql');
+    const script = join(await cleanup.temporaryFolder(), 'statements.sql');
     // From some ten microseconds to two milliseconds, with answers of one row to a thousand.
     const line = (i: number) => `SELECT ${i}, n FROM generate_series(1, ${[1, 10, 100, 1000][i % 4]}) AS n;`;
-    await writeFile(script, Array.from({ length: ACCURACY_STATEMENTS }, (_, i) => line(i)).join('\n'));
+    const lines = Array.from({ length: ACCURACY_STATEMENTS }, (_, i) => line(i));
+    await writeFile(script, ['\\timing on', ...lines].join('\n'));
     await emptyLog(postgres);
     const agent = await startAgent(cleanup, { args: ['--cgroup', path] });
     const [command, ...words] = [...prefix, 'psql', '-Xq', '-o', '/dev/null', '-f', script];
-    await run(command!, words, { env: postgres.env({ tls }), timeoutMs: 120_000 });
+    const { stdout } = await run(command!, words, { env: postgres.env({ tls }), timeoutMs: 120_000 });
     const isOurs = (span: FlatSpan) => span.attributes['server.port'] === postgres.port;
     await agent.waitForSpans(ACCURACY_STATEMENTS, isOurs);
     const { spans } = await agent.stop();
-    const logged = await postgres.waitForStatements(ACCURACY_STATEMENTS, (entry) => entry.text.startsWith('SELECT'));
-    const mine = spans.filter(isOurs).sort((a, b) => a.startUs - b.startUs);
-    if (mine.length !== logged.length) throw new Error(`${mine.length} spans of ${logged.length} statements`);
-    const differences = mine
-      .map((span, i) => span.endUs - span.startUs - logged[i]!.durationMs * 1000)
-      .sort((a, b) => a - b);
-    const at = (share: number) =>
-      differences[Math.min(differences.length - 1, Math.floor(differences.length * share))]!;
-    const transfer = at(0.5);
-    const deviations = differences.map((each) => Math.abs(each - transfer)).sort((a, b) => a - b);
+    const server = (
+      await postgres.waitForStatements(ACCURACY_STATEMENTS, (entry) => entry.text.startsWith('SELECT'))
+    ).map((entry) => entry.durationMs * 1000);
+    const client = [...stdout.matchAll(/^Time: ([\d.]+) ms/gm)].map((match) => Number(match[1]) * 1000);
+    const wire = spans
+      .filter(isOurs)
+      .sort((a, b) => a.startUs - b.startUs)
+      .map((span) => span.endUs - span.startUs);
+    if (wire.length !== server.length || client.length !== server.length) {
+      throw new Error(`${wire.length} spans, ${server.length} statements logged, ${client.length} timed by psql`);
+    }
+    const transfer = median(wire.map((us, i) => us - server[i]!));
     return {
       tls,
-      transferMicroseconds: transfer,
-      p99Microseconds: deviations[Math.floor(deviations.length * 0.99)]!,
-      differences: { p01: at(0.01), p50: transfer, p99: at(0.99) },
+      beyondServerMicroseconds: transfer,
+      beyondSpanMicroseconds: median(client.map((us, i) => us - wire[i]!)),
+      outsideMicroseconds: p99(wire.map((us, i) => Math.max(0, server[i]! - us, us - client[i]!))),
+      deviationMicroseconds: p99(wire.map((us, i) => Math.abs(us - server[i]! - transfer))),
     };
   } finally {
     await cleanup.run();
   }
+}
+
+function p99(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * 0.99))]!;
 }
 
 export async function sqlBench(options: SqlOptions) {
@@ -169,10 +189,12 @@ export function printSql({ prepared, accuracy: measured }: Awaited<ReturnType<ty
       `${median(prepared.microseconds).toFixed(2)} us of server and client; ` +
       `spans lost at saturation ${percent(median(prepared.lost))}`,
   );
-  for (const { tls, transferMicroseconds, p99Microseconds } of measured) {
+  for (const each of measured) {
     console.log(
-      `duration of spans, ${tls ? 'TLS' : 'plain'}: the server's own plus ${transferMicroseconds.toFixed(0)} us of transfer, ` +
-        `within ${p99Microseconds.toFixed(0)} us for 99 % of ${ACCURACY_STATEMENTS} statements (at most 100)`,
+      `duration of spans, ${each.tls ? 'TLS' : 'plain'}, ${ACCURACY_STATEMENTS} statements: the server's own plus ` +
+        `${each.beyondServerMicroseconds.toFixed(0)} us, psql's less ${each.beyondSpanMicroseconds.toFixed(0)} us (medians); ` +
+        `99 % are at most ${each.outsideMicroseconds.toFixed(1)} us outside of what server and client measured (at most 100), ` +
+        `and within ${each.deviationMicroseconds.toFixed(0)} us of the server's own plus its median`,
     );
   }
 }
