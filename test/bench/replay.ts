@@ -21,7 +21,7 @@ export interface ReplayOptions {
 
 /** Per second while recording: slow enough that not one packet is lost. */
 const RECORDING_RATE = 12_000;
-const RECORDING_STATEMENT_RATE = 6000;
+const RECORDING_STATEMENT_RATE = 12_000;
 const CONNECTIONS = 50;
 const DATABASE_CONNECTIONS = 8;
 
