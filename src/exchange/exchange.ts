@@ -90,6 +90,8 @@ export interface SqlExchange {
   tracestate: string;
   /** SQLSTATE (PostgreSQL), the vendor's error number (MySQL); empty when none was seen: also for success in MySQL. */
   statusCode: string;
+  /** The SQLSTATE beside the vendor's number (MySQL). */
+  sqlState?: string;
   /** The server said that it failed. */
   failed: boolean;
   /**

@@ -80,6 +80,8 @@ export const KEY = {
   /** Bytes of the protocol's messages with their headers: of the statement, of all that answered it. */
   dbRequestSize: new AttributeKey('wirespan.db.request.size'),
   dbResponseSize: new AttributeKey('wirespan.db.response.size'),
+  /** The SQLSTATE of an error whose db.response.status_code is the vendor's number. */
+  sqlState: new AttributeKey('wirespan.db.response.sqlstate', repeats),
   /** Rows that the statement inserted, changed, deleted or copied. */
   affectedRows: new AttributeKey('wirespan.db.response.affected_rows'),
   /** Seconds from the first byte of the statement to the first byte of the first row. */

@@ -209,6 +209,7 @@ export class SqlSpans {
     }
     if (transaction !== '') span.set(KEY.transaction, transaction);
     if (statusCode !== '') span.set(KEY.dbResponseStatusCode, statusCode);
+    if (exchange.sqlState) span.set(KEY.sqlState, exchange.sqlState);
     if (incomplete !== undefined) span.set(KEY.incomplete, incomplete);
     if (error !== '') span.set(KEY.errorType, error);
     span.status = error === '' ? SpanStatusCode.UNSET : SpanStatusCode.ERROR;

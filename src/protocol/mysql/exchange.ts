@@ -17,6 +17,7 @@ export class MysqlExchange implements SqlExchange {
   traceparent = '';
   tracestate = '';
   statusCode = '';
+  sqlState = '';
   failed = false;
   startUs = 0;
   responseStartUs = 0;

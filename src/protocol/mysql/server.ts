@@ -57,6 +57,9 @@ export class ServerReader implements PacketSink {
     this.lossReason = 'gap';
   }
 
+  /** Of the ERR packet in hand. */
+  private sqlState = '';
+
   wants(first: number, length: number): number {
     if (this.session.phase !== 'command') return Math.min(length, END_BYTES);
     switch (this.stage) {
@@ -66,9 +69,8 @@ export class ServerReader implements PacketSink {
       case FIRST:
         return Math.min(length, first === wire.OK_HEADER || first === wire.EOF_HEADER ? END_BYTES : FIRST_BYTES);
       default:
-        return first === wire.EOF_HEADER && length < wire.MAX_PACKET
-          ? Math.min(length, END_BYTES)
-          : Math.min(length, 3);
+        if (first === wire.EOF_HEADER && length < wire.MAX_PACKET) return Math.min(length, END_BYTES);
+        return Math.min(length, first === wire.ERR_HEADER ? FIRST_BYTES : 3);
     }
   }
 
@@ -142,6 +144,7 @@ export class ServerReader implements PacketSink {
     const exchange = this.count(command);
     if (first === wire.ERR_HEADER && command.kind !== wire.COM_STATISTICS) {
       const code = end - start < 3 ? 0 : bytes.readUInt16LE(start + 1);
+      this.sqlState = wire.sqlState(bytes, start + 3, end);
       if (code !== wire.PROGRESS_REPORT) this.error(command, exchange, code);
       return;
     }
@@ -411,6 +414,7 @@ export class ServerReader implements PacketSink {
   private failed(exchange: MysqlExchange, code: number): void {
     exchange.failed = true;
     exchange.statusCode = String(code);
+    exchange.sqlState = this.sqlState;
     exchange.endUs = this.packets.timeUs;
   }
 

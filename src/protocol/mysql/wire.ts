@@ -119,3 +119,12 @@ export function binaryWidth(type: number): number {
 export function packetLength(bytes: Buffer, at: number): number {
   return bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16);
 }
+
+const SQL_STATE = /^[0-9A-Z]{5}$/;
+
+/** The SQLSTATE of an ERR packet behind its number: `#` and five characters; empty when there is none. */
+export function sqlState(bytes: Buffer, start: number, end: number): string {
+  if (end - start < 6 || bytes[start] !== 0x23) return '';
+  const state = bytes.toString('latin1', start + 1, start + 6);
+  return SQL_STATE.test(state) ? state : '';
+}

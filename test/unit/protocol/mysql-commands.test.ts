@@ -62,7 +62,7 @@ describe('MariaDB', () => {
     assert.deepEqual(bench.said, [
       'INSERT t | shop idle | -1 3 | prepared | size=3 | mariadb',
       'INSERT t | shop idle | -1 2 | prepared | size=2 | mariadb',
-      'INSERT t | shop idle | -1 -1 | prepared | failed=1062 | mariadb',
+      'INSERT t | shop idle | -1 -1 | prepared | failed=1062 | state=23000 | mariadb',
     ]);
   });
 
@@ -82,7 +82,7 @@ describe('MariaDB', () => {
       'SELECT t | shop idle | 1 -1 | prepared | mariadb',
       'SELECT t | shop idle | 2 -1 | prepared | mariadb',
       'SELECT missing | shop idle | -1 -1 | prepared | failed=1146 | mariadb',
-      'SELECT missing | shop idle | -1 -1 | prepared | failed=1243 | mariadb',
+      'SELECT missing | shop idle | -1 -1 | prepared | failed=1243 | state=HY000 | mariadb',
     ]);
     assert.deepEqual(bench.counters.parseErrors, {});
   });

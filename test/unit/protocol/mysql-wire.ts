@@ -327,6 +327,7 @@ export function describe(e: SqlExchange): string {
   const flags = [
     e.prepared ? 'prepared' : '',
     e.failed ? `failed=${e.statusCode}` : '',
+    e.sqlState && e.sqlState !== '42S02' ? `state=${e.sqlState}` : '',
     e.batchCount === 1 ? '' : `batch=${e.batchIndex}/${e.batchCount}`,
     e.batchSize === 1 ? '' : `size=${e.batchSize}`,
     e.system === 'mysql' ? '' : e.system,

@@ -102,7 +102,7 @@ const cases: Record<string, Case> = {
       ['C', query('SELECT a FROM t')],
       ['S', Buffer.concat([...resultPackets({ rows: [ROW, ROW] }).slice(0, 5), err(6, 1317, '70100')])],
     ]),
-    said: ['SELECT t | shop idle | 2 -1 | failed=1317'],
+    said: ['SELECT t | shop idle | 2 -1 | failed=1317 | state=70100'],
   },
   'several statements in one text': {
     talk: session([
@@ -205,7 +205,7 @@ const cases: Record<string, Case> = {
     ]),
     said: [
       'SELECT t | shop idle | 2 -1 | prepared',
-      'SELECT t | shop idle | -1 -1 | prepared | failed=1205',
+      'SELECT t | shop idle | -1 -1 | prepared | failed=1205 | state=HY000',
       'SELECT | shop idle | 1 -1',
     ],
   },

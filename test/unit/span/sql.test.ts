@@ -259,8 +259,9 @@ describe('sql errors', () => {
   }
 
   it('MySQL: every number is one', () => {
-    const span = mysql({ statusCode: '1064', failed: true });
+    const span = mysql({ statusCode: '1064', sqlState: '42000', failed: true });
     assert.equal(span.attributes()['db.response.status_code'], '1064');
+    assert.equal(span.attributes()['wirespan.db.response.sqlstate'], '42000');
     assert.equal(span.attributes()['error.type'], '1064');
     assert.equal(span.status, SpanStatusCode.ERROR);
     assert.equal(mysql({ failed: true }).attributes()['error.type'], '_OTHER');
