@@ -25,10 +25,10 @@
  * An orphan that is older than the next request is nobody's: counted as `request_not_seen`, never made into an exchange.
  */
 import { type Direction, type EndReason, FROM_CLIENT, type Layer } from '../../flow/connection.ts';
+import { incompleteReason } from '../endings.ts';
 import type { LayerContext } from '../layer.ts';
 import { Dialogue, type UpgradeToHttp2 } from './dialogue.ts';
 import type { FieldTable } from './fields.ts';
-import { incompleteReason } from './pending.ts';
 
 export class Http1Layer implements Layer {
   private readonly dialogue: Dialogue;

@@ -1,5 +1,5 @@
 import type { HttpExchange, IncompleteReason } from '../../exchange/exchange.ts';
-import type { Connection, EndReason } from '../../flow/connection.ts';
+import type { Connection } from '../../flow/connection.ts';
 import { NO_HEADERS } from './head.ts';
 
 /** An exchange in the making: what later stages see of it, and what only the parser needs to know. */
@@ -87,26 +87,5 @@ export class ExchangeQueue {
   clear(): void {
     this.items = [];
     this.head = 0;
-  }
-}
-
-/** What the end of a connection means for an exchange that is not whole. */
-export function incompleteReason(reason: EndReason): IncompleteReason {
-  switch (reason) {
-    case 'fin':
-    case 'reused':
-      return 'connection_closed';
-    case 'reset':
-      return 'connection_reset';
-    case 'idle':
-      return 'timeout';
-    case 'evicted':
-      return 'limit';
-    case 'shutdown':
-      return 'shutdown';
-    default: {
-      const never: never = reason;
-      return never;
-    }
   }
 }

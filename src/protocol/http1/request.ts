@@ -1,13 +1,14 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import type { EndReason } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
+import { incompleteReason } from '../endings.ts';
 import { BodyReader } from './body.ts';
 import type { Dialogue } from './dialogue.ts';
 import type { FieldTable } from './fields.ts';
 import { INVALID_FRAMING, requestFraming } from './framing.ts';
 import { CR, LF, probeRequest, versionOf } from './grammar.ts';
 import { HEAD_INVALID, HEAD_LIMIT, HEAD_MORE, HeadReader } from './head.ts';
-import { incompleteReason, PendingExchange } from './pending.ts';
+import { PendingExchange } from './pending.ts';
 import { BODY, ENDED, HEAD, IDLE, LOST, type State } from './states.ts';
 
 /** The client's direction: requests, one after the other, into the ledger. */

@@ -1,12 +1,13 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { type EndReason, FROM_SERVER } from '../../flow/connection.ts';
+import { incompleteReason } from '../endings.ts';
 import { BodyReader } from './body.ts';
 import type { Dialogue } from './dialogue.ts';
 import type { FieldTable } from './fields.ts';
 import { INVALID_FRAMING, responseFraming, UNTIL_CLOSE } from './framing.ts';
 import { CR, LF, probeResponse } from './grammar.ts';
 import { HEAD_INVALID, HEAD_LIMIT, HEAD_MORE, HeadReader } from './head.ts';
-import { incompleteReason, type PendingExchange } from './pending.ts';
+import type { PendingExchange } from './pending.ts';
 import { BODY, ENDED, HEAD, IDLE, LOST, type State } from './states.ts';
 
 /** The server's direction: responses, each for the first exchange of the ledger that has none. */

@@ -1,7 +1,7 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
-import { incompleteReason } from '../http1/pending.ts';
+import { incompleteReason } from '../endings.ts';
 import type { LayerContext } from '../layer.ts';
 import { errorName, NO_ERROR, REFUSED_STREAM } from './frames.ts';
 import type { HeaderList } from './headers.ts';

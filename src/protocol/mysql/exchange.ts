@@ -1,5 +1,5 @@
 import type { IncompleteReason, SqlExchange, TransactionState } from '../../exchange/exchange.ts';
-import type { Connection, EndReason } from '../../flow/connection.ts';
+import type { Connection } from '../../flow/connection.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 
 /** A statement in the making: what later stages see of it, and what only the parser needs to know. */
@@ -48,26 +48,5 @@ export class MysqlExchange implements SqlExchange {
     this.statement = statement;
     this.namespace = namespace;
     this.transaction = transaction;
-  }
-}
-
-/** What the end of a connection means for an exchange that is not whole. */
-export function incompleteReason(reason: EndReason): IncompleteReason {
-  switch (reason) {
-    case 'fin':
-    case 'reused':
-      return 'connection_closed';
-    case 'reset':
-      return 'connection_reset';
-    case 'idle':
-      return 'timeout';
-    case 'evicted':
-      return 'limit';
-    case 'shutdown':
-      return 'shutdown';
-    default: {
-      const never: never = reason;
-      return never;
-    }
   }
 }

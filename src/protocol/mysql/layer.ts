@@ -36,11 +36,11 @@
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
 import type { SqlAnalyser } from '../../sql/analyser.ts';
 import { count } from '../../telemetry/counters.ts';
+import { incompleteReason } from '../endings.ts';
 import type { LayerContext } from '../layer.ts';
 import { ClientReader } from './client.ts';
 import { CompressedReader } from './compression.ts';
 import { detectAnswer, isCommand } from './detect.ts';
-import { incompleteReason } from './exchange.ts';
 import type { PacketReader } from './packets.ts';
 import { ServerReader } from './server.ts';
 import { Session } from './session.ts';

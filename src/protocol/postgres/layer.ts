@@ -31,9 +31,9 @@
  * Statements whose answer was lost with it are incomplete, by `gap`. But when only one was asked for, and the CommandComplete before
  * ReadyForQuery is there, it is the statement's: its tag has the number of rows.
  */
-import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
 import type { SqlAnalyser } from '../../sql/analyser.ts';
+import { incompleteReason } from '../endings.ts';
 import type { LayerContext } from '../layer.ts';
 import { Dialogue } from './dialogue.ts';
 import { READY_FOR_QUERY_BYTES } from './messages.ts';
@@ -343,26 +343,5 @@ export class PostgresLayer implements Layer {
     const completion = lastCompletion(bytes, start, end);
     if (completion < 0 || !backend.findOnlyCompletion()) return end - READY_FOR_QUERY_BYTES;
     return completion;
-  }
-}
-
-/** What the end of a connection means for a statement that is not answered. */
-function incompleteReason(reason: EndReason): IncompleteReason {
-  switch (reason) {
-    case 'fin':
-    case 'reused':
-      return 'connection_closed';
-    case 'reset':
-      return 'connection_reset';
-    case 'idle':
-      return 'timeout';
-    case 'evicted':
-      return 'limit';
-    case 'shutdown':
-      return 'shutdown';
-    default: {
-      const never: never = reason;
-      return never;
-    }
   }
 }
