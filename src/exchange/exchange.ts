@@ -60,6 +60,34 @@ export interface HttpExchange {
   errorCode: string;
 }
 
+/** One call of gRPC or gRPC-Web. */
+export interface GrpcExchange {
+  readonly protocol: 'grpc';
+  readonly connection: Connection;
+  /** The request and response that carry the call: target, fields, times, offset, how it ended. */
+  readonly http: HttpExchange;
+  /** gRPC-Web. */
+  readonly web: boolean;
+  /**
+   * 0 to 16: what the server said, else what the HTTP status or the reset means to a client. -1: not known, also when the connection
+   * ended before the server said anything.
+   */
+  readonly statusCode: number;
+  /** Of grpc-timeout; 0 without one. */
+  readonly timeoutUs: number;
+  /** Whole length-prefixed messages; -1 when some were lost and their number is not known. */
+  readonly requestMessages: number;
+  readonly responseMessages: number;
+  /** Compressed ones among those that were seen. */
+  readonly requestCompressed: number;
+  readonly responseCompressed: number;
+  /** Bytes of those that were seen, as transferred, without their prefixes. */
+  readonly requestMessageBytes: number;
+  readonly responseMessageBytes: number;
+  /** When the first byte of the first message of the response was there; 0: there was none. */
+  readonly firstMessageUs: number;
+}
+
 /** How a transaction block stands: PostgreSQL's ReadyForQuery, MySQL's SERVER_STATUS_IN_TRANS. Empty: not known. */
 export type TransactionState = '' | 'idle' | 'active' | 'failed';
 
@@ -116,4 +144,4 @@ export interface SqlExchange {
 }
 
 /** Later protocols add their member here; every switch over `protocol` ends in a `never` check. */
-export type Exchange = HttpExchange | SqlExchange;
+export type Exchange = HttpExchange | GrpcExchange | SqlExchange;

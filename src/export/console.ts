@@ -1,7 +1,7 @@
 import { SpanKind } from '@opentelemetry/api';
-import type { Exchange, HttpExchange, SqlExchange } from '../exchange/exchange.ts';
+import type { Exchange, GrpcExchange, HttpExchange, SqlExchange } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
-import { KEY } from '../span/attributes.ts';
+import { type AttributeKey, KEY } from '../span/attributes.ts';
 import type { Span } from '../span/span.ts';
 import type { LineWriter } from './line-writer.ts';
 import type { Output } from './output.ts';
@@ -29,10 +29,12 @@ const CYAN = '36';
  * Writes one line per exchange:
  *
  *     14:02:11.203  curl -> nginx            GET /orders/17                        200   3.1 ms    1.2 kB   h1 TLS1.3
+ *     14:02:11.203  shop -> orders           shop.Orders/List  (1/11)               OK   3.1 ms    1.2 kB   grpc TLS1.3
  *     14:02:11.204  nginx -> postgres        SELECT orders  (shop)              3 rows   1.2 ms     842 B   pg TLS1.3
  *
- * local time of the first byte, who asked whom, method and redacted target or the statement's summary and database, status or rows or
- * error code, duration, bytes of the answer (HTTP: of its body), protocol, and what went wrong. Nothing from the wire or from a process
+ * local time of the first byte, who asked whom, method and redacted target, or the call's method and its messages where there are more than
+ * one, or the statement's summary and database; status or rows or error code, duration, bytes of the answer (HTTP: of its body), protocol,
+ * and what went wrong. Nothing from the wire or from a process
  * reaches a terminal as a control sequence.
  */
 export class ConsoleOutput implements Output {
@@ -63,6 +65,8 @@ export function formatExchange(exchange: Exchange, spans: readonly Span[], style
   switch (exchange.protocol) {
     case 'http':
       return formatHttp(exchange, spans, style);
+    case 'grpc':
+      return formatGrpc(exchange, spans, style);
     case 'postgresql':
     case 'mysql':
       return formatSql(exchange, spans, style);
@@ -82,6 +86,22 @@ function formatHttp(exchange: HttpExchange, spans: readonly Span[], style: Conso
     protocol: exchange.version === '1.0' ? 'h1.0' : exchange.version.startsWith('1') ? 'h1' : `h${exchange.version}`,
     // A status says it already.
     error: error === String(statusCode) ? '' : error,
+  });
+}
+
+function formatGrpc(exchange: GrpcExchange, spans: readonly Span[], style: ConsoleStyle): string {
+  const { requestMessages, responseMessages } = exchange;
+  const status = attributeOf(spans, KEY.rpcStatusCode);
+  const error = errorOf(spans);
+  const streams = requestMessages > 1 || responseMessages > 1;
+  const counts = [requestMessages, responseMessages].map((n) => (n < 0 ? '?' : n)).join('/');
+  return formatLine(exchange.connection, spans, style, {
+    request: `${spans[0]!.summary}${streams ? `  (${counts})` : ''}`,
+    outcome: status === '' ? '-' : status,
+    color: status === 'OK' ? GREEN : status === '' || error === status ? RED : YELLOW,
+    bytes: exchange.responseMessageBytes,
+    protocol: exchange.web ? 'grpc-web' : 'grpc',
+    error: error === status ? '' : error,
   });
 }
 
@@ -157,6 +177,13 @@ function whoAskedWhom({ client, server }: Connection, spans: readonly Span[]): s
     } else to = span.resource.name;
   }
   return `${from} -> ${to}`;
+}
+
+/** The first span's value of it, empty without one. */
+function attributeOf(spans: readonly Span[], key: AttributeKey): string {
+  const { count, keys, values } = spans[0]!;
+  for (let i = 0; i < count; i++) if (keys[i] === key) return String(values[i]);
+  return '';
 }
 
 /** Why it failed or is not whole, empty when neither. */

@@ -38,7 +38,7 @@ export class AttributeBlock {
 
 const repeats = { repeats: true } as const;
 
-/** Names of the semantic conventions 1.44; those that begin with `wirespan.` are this project's own. */
+/** Names of the semantic conventions 1.45; those that begin with `wirespan.` are this project's own. */
 export const KEY = {
   clientAddress: new AttributeKey('client.address', repeats),
   dbCollectionName: new AttributeKey('db.collection.name', repeats),
@@ -60,7 +60,11 @@ export const KEY = {
   httpRoute: new AttributeKey('http.route', repeats),
   networkPeerAddress: new AttributeKey('network.peer.address', repeats),
   networkPeerPort: new AttributeKey('network.peer.port'),
+  networkProtocolName: new AttributeKey('network.protocol.name', repeats),
   networkProtocolVersion: new AttributeKey('network.protocol.version', repeats),
+  rpcMethod: new AttributeKey('rpc.method', repeats),
+  rpcStatusCode: new AttributeKey('rpc.status_code', repeats),
+  rpcSystemName: new AttributeKey('rpc.system.name', repeats),
   serverAddress: new AttributeKey('server.address', repeats),
   serverPort: new AttributeKey('server.port', repeats),
   tlsCipher: new AttributeKey('tls.cipher', repeats),
@@ -86,6 +90,17 @@ export const KEY = {
   affectedRows: new AttributeKey('wirespan.db.response.affected_rows'),
   /** Seconds from the first byte of the statement to the first byte of the first row. */
   timeToFirstRow: new AttributeKey('wirespan.db.response.time_to_first_row', { isDouble: true }),
+  /** Whole messages of a call per direction, compressed ones among them, and their bytes as transferred, without prefixes. */
+  rpcRequestMessages: new AttributeKey('wirespan.rpc.request.messages'),
+  rpcRequestCompressed: new AttributeKey('wirespan.rpc.request.compressed_messages'),
+  rpcRequestSize: new AttributeKey('wirespan.rpc.request.size'),
+  rpcResponseMessages: new AttributeKey('wirespan.rpc.response.messages'),
+  rpcResponseCompressed: new AttributeKey('wirespan.rpc.response.compressed_messages'),
+  rpcResponseSize: new AttributeKey('wirespan.rpc.response.size'),
+  /** Seconds that the client gave the call (grpc-timeout). */
+  rpcTimeout: new AttributeKey('wirespan.rpc.timeout', { isDouble: true }),
+  /** Seconds from the first byte of the request to the first byte of the first message of the response. */
+  timeToFirstMessage: new AttributeKey('wirespan.rpc.response.time_to_first_message', { isDouble: true }),
   /** How the transaction block stood when the statement began: `idle`, `active`, `failed`. */
   transaction: new AttributeKey('wirespan.db.transaction', repeats),
   /** Why the exchange is not whole, an IncompleteReason. */

@@ -1,5 +1,6 @@
 import type { Exchange } from '../exchange/exchange.ts';
 import { Common, type CommonOptions } from './common.ts';
+import { GrpcSpans } from './grpc.ts';
 import { type HttpSpanOptions, HttpSpans } from './http.ts';
 import type { Span } from './span.ts';
 import { defaultSqlSpanOptions, type SqlSpanOptions, SqlSpans } from './sql.ts';
@@ -16,12 +17,14 @@ export interface SpanBuilderOptions extends CommonOptions {
 /** Makes spans of exchanges. */
 export class SpanBuilder {
   private readonly http: HttpSpans;
+  private readonly grpc: GrpcSpans;
   private readonly sql: SqlSpans;
   private readonly spans: Span[] = [];
 
   constructor(options: SpanBuilderOptions) {
     const common = new Common(options);
     this.http = new HttpSpans(common, options.http);
+    this.grpc = new GrpcSpans(common, options.http);
     this.sql = new SqlSpans(common, options.sql ?? defaultSqlSpanOptions);
   }
 
@@ -36,6 +39,9 @@ export class SpanBuilder {
     switch (exchange.protocol) {
       case 'http':
         this.http.build(exchange, spans);
+        return spans;
+      case 'grpc':
+        this.grpc.build(exchange, spans);
         return spans;
       case 'postgresql':
       case 'mysql':

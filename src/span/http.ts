@@ -270,11 +270,12 @@ export class HttpSpans {
   }
 }
 
-function headerKeys(prefix: string, names: readonly string[]): (readonly [string, AttributeKey])[] {
+/** @param prefix of the attributes' names */
+export function headerKeys(prefix: string, names: readonly string[]): (readonly [string, AttributeKey])[] {
   return allowed(names).map((name) => [name, new AttributeKey(prefix + name)]);
 }
 
-function setHeaders(
+export function setHeaders(
   span: Span,
   wanted: readonly (readonly [string, AttributeKey])[],
   headers: ReadonlyMap<string, readonly string[]>,

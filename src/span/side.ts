@@ -5,7 +5,7 @@ import type { AttributeValue } from './resource.ts';
 import { defaultPort, formatAuthority, parseAuthority } from './url.ts';
 
 /** A proxied server's clients are not the connection's. */
-type Role = 'client' | 'server' | 'proxied server';
+type Role = 'client' | 'server' | 'proxied server' | 'grpc client' | 'grpc server' | 'proxied grpc server';
 
 /** Attributes that hold for a whole connection, as long as what they were made of stays the same. */
 export interface Side {
@@ -50,7 +50,9 @@ function newSide(
   tlsVersion: string,
 ): Side {
   const { connection } = exchange;
-  const peer = role === 'client' ? connection.server : connection.client;
+  const rpc = role.includes('grpc');
+  const ofClient = role.endsWith('client');
+  const peer = ofClient ? connection.server : connection.client;
   // Without a usable Host the server is called by its address.
   const named = authority === undefined ? undefined : parseAuthority(authority.trim());
   const address = named?.host ?? connection.server.address;
@@ -61,13 +63,15 @@ function newSide(
     keys.push(key);
     values.push(value);
   };
+  if (rpc) set(KEY.rpcSystemName, 'grpc');
   set(KEY.serverAddress, address);
   set(KEY.serverPort, port);
   set(KEY.networkPeerAddress, peer.address);
   set(KEY.networkPeerPort, peer.port);
+  if (rpc) set(KEY.networkProtocolName, 'http');
   if (exchange.version !== '') set(KEY.networkProtocolVersion, exchange.version);
-  if (role !== 'client') set(KEY.urlScheme, scheme);
-  if (role === 'server') set(KEY.clientAddress, peer.address);
+  if (!ofClient && !rpc) set(KEY.urlScheme, scheme);
+  if (!ofClient && !role.startsWith('proxied')) set(KEY.clientAddress, peer.address);
   if (tlsVersion !== '') {
     set(KEY.tlsProtocolVersion, tlsVersion);
     if (connection.tls?.cipherSuite) set(KEY.tlsCipher, connection.tls.cipherSuite);

@@ -20,6 +20,17 @@ export interface Http2Facts {
   responseBytes: number;
 }
 
+/** One call of gRPC; bytes without prefixes. */
+export interface GrpcFacts {
+  requestMessages: number;
+  responseMessages: number;
+  requestMessageBytes: number;
+  responseMessageBytes: number;
+}
+
+/** The captures that hold one call of gRPC. */
+export const GRPC_CAPTURES = ['Server_Streaming.pcapng'] as const;
+
 /** The captures that hold HTTP/2. */
 export const HTTP2_CAPTURES = ['http2-continuation.pcap', 'Server_Streaming.pcapng'] as const;
 
@@ -39,6 +50,7 @@ export function readFacts(): {
   source: string;
   captures: Record<string, CaptureFacts>;
   http2: Record<string, Http2Facts[]>;
+  grpc: Record<string, GrpcFacts[]>;
 } {
   return JSON.parse(readFileSync(new URL('http.json', import.meta.url), 'utf8')) as ReturnType<typeof readFacts>;
 }

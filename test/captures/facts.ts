@@ -7,7 +7,15 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { tsharkFields, tsharkHttp } from '../support/tshark.ts';
-import { CAPTURES, type CaptureFacts, HTTP2_CAPTURES, type Http2Facts, type StreamFacts } from './expected.ts';
+import {
+  CAPTURES,
+  type CaptureFacts,
+  GRPC_CAPTURES,
+  type GrpcFacts,
+  HTTP2_CAPTURES,
+  type Http2Facts,
+  type StreamFacts,
+} from './expected.ts';
 
 const data = (name: string): string => fileURLToPath(new URL(`data/${name}`, import.meta.url));
 
@@ -64,10 +72,30 @@ async function http2Streams(name: string): Promise<Http2Facts[]> {
 const http2: Record<string, Http2Facts[]> = {};
 for (const name of HTTP2_CAPTURES) http2[name] = await http2Streams(name);
 
+/** The one call in a capture. */
+async function grpcCall(name: string): Promise<GrpcFacts> {
+  const syn = await tsharkFields(data(name), 'tcp.flags.syn == 1 and tcp.flags.ack == 0', ['tcp.dstport']);
+  const port = syn[0]?.['tcp.dstport'][0] ?? '';
+  const call = { requestMessages: 0, responseMessages: 0, requestMessageBytes: 0, responseMessageBytes: 0 };
+  const names = ['tcp.dstport', 'grpc.message_length'] as const;
+  for (const packet of await tsharkFields(data(name), 'grpc', names, [], [`tcp.port==${port},http2`])) {
+    const side = packet['tcp.dstport'][0] === port ? 'request' : 'response';
+    for (const length of packet['grpc.message_length']) {
+      call[`${side}Messages`]++;
+      call[`${side}MessageBytes`] += Number(length);
+    }
+  }
+  return call;
+}
+
+const grpc: Record<string, GrpcFacts[]> = {};
+for (const name of GRPC_CAPTURES) grpc[name] = [await grpcCall(name)];
+
 const version = execFileSync('tshark', ['--version'], { encoding: 'utf8' }).split('\n', 1)[0];
 // One line per capture, so that a difference can be read.
 const lines = Object.entries(facts).map(([name, capture]) => `  ${JSON.stringify(name)}: ${JSON.stringify(capture)}`);
 const streamLines = Object.entries(http2).map(([name, list]) => `  ${JSON.stringify(name)}: ${JSON.stringify(list)}`);
+const callLines = Object.entries(grpc).map(([name, list]) => `  ${JSON.stringify(name)}: ${JSON.stringify(list)}`);
 const json = `{
  "source": ${JSON.stringify(version)},
  "captures": {
@@ -75,6 +103,9 @@ ${lines.join(',\n')}
  },
  "http2": {
 ${streamLines.join(',\n')}
+ },
+ "grpc": {
+${callLines.join(',\n')}
  }
 }
 `;

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { readCaptureFile } from '../../src/capture/file.ts';
 import { HEADER, PACKET, type PacketRecord, RECORD_PACKET } from '../../src/capture/records.ts';
 import { defaultLimits } from '../../src/config/limits.ts';
-import type { HttpExchange } from '../../src/exchange/exchange.ts';
+import type { GrpcExchange, HttpExchange } from '../../src/exchange/exchange.ts';
 import { FlowTable } from '../../src/flow/table.ts';
 import { createDetectLayer } from '../../src/protocol/detect.ts';
 import type { LayerContext, Protocol } from '../../src/protocol/layer.ts';
@@ -16,6 +16,8 @@ import { createTlsLayer, detectTls } from '../../src/tls/layer.ts';
 import {
   CAPTURES,
   type CaptureFacts,
+  GRPC_CAPTURES,
+  type GrpcFacts,
   HTTP2_CAPTURES,
   type Http2Facts,
   readFacts,
@@ -25,7 +27,9 @@ import {
 const facts = readFacts().captures;
 
 interface Replayed {
+  /** Those that carry calls, too. */
   exchanges: HttpExchange[];
+  calls: GrpcExchange[];
   counters: Counters;
 }
 
@@ -34,6 +38,7 @@ async function replay(name: string): Promise<Replayed> {
   const path = fileURLToPath(new URL(`data/${name}`, import.meta.url));
   const counters = newCounters();
   const exchanges: HttpExchange[] = [];
+  const calls: GrpcExchange[] = [];
   const secrets = new SecretStore(defaultLimits, counters);
   if (existsSync(`${path}.keylog`)) secrets.addKeyLogText(readFileSync(`${path}.keylog`));
   const protocols = createProtocols({
@@ -55,7 +60,10 @@ async function replay(name: string): Promise<Replayed> {
           connection,
           limits: defaultLimits,
           counters,
-          emit: (exchange) => exchanges.push(exchange as HttpExchange),
+          emit: (exchange) => {
+            if (exchange.protocol === 'grpc') calls.push(exchange);
+            exchanges.push(exchange.protocol === 'grpc' ? exchange.http : (exchange as HttpExchange));
+          },
           mute: () => control.mute(),
           wantTicks: (wanted) => control.wantTicks(wanted),
         },
@@ -72,7 +80,7 @@ async function replay(name: string): Promise<Replayed> {
   };
   await readCaptureFile(path, walk, { onSecrets: (lines) => secrets.addKeyLogText(lines) });
   table.closeAll('shutdown', lastUs);
-  return { exchanges, counters };
+  return { exchanges, calls, counters };
 }
 
 function* packets(bytes: Buffer, length: number): Generator<PacketRecord> {
@@ -163,5 +171,18 @@ for (const name of HTTP2_CAPTURES) {
       assert.equal(e.version, '2');
       assert.ok(e.startUs > 0 && e.startUs <= e.requestEndUs && e.responseStartUs <= e.endUs);
     }
+  });
+}
+
+for (const name of GRPC_CAPTURES) {
+  test(`${name}: every call, and the messages that tshark counts`, async () => {
+    const { calls, counters } = await replay(name);
+    const seen = calls.map((call): GrpcFacts => {
+      const { requestMessages, responseMessages, requestMessageBytes, responseMessageBytes } = call;
+      return { requestMessages, responseMessages, requestMessageBytes, responseMessageBytes };
+    });
+    assert.deepEqual(seen, readFacts().grpc[name]);
+    assert.deepEqual(counters.exchanges, { grpc: calls.length });
+    for (const call of calls) assert.equal(call.statusCode, 0);
   });
 }

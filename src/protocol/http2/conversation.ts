@@ -82,7 +82,7 @@ export class Conversation {
     stream.requestSeen = true;
     stream.requestDone = true;
     this.streams.set(stream.id, stream);
-    this.observe(stream);
+    this.observe(stream, stream.requestHeaders);
   }
 
   requestHeaders(id: number, list: HeaderList, endStream: boolean, place: BlockPlace): void {
@@ -152,7 +152,8 @@ export class Conversation {
     stream.serverMark = this.losses[FROM_SERVER];
     stream.lastUs = place.timeUs;
     this.noteDamage(stream, list, list.status === 0);
-    if (stream.observer === undefined) this.observe(stream);
+    noteFields(stream, list);
+    if (stream.observer === undefined) this.observe(stream, stream.responseHeaders);
     else stream.observer.response?.(place.timeUs);
   }
 
@@ -160,6 +161,7 @@ export class Conversation {
     const missed = stream.serverMark < 0 || this.losses[FROM_SERVER] > 0;
     this.touch(stream, FROM_SERVER, place.timeUs);
     stream.responseTrailers = list.headers();
+    noteFields(stream, list);
     if (stream.responseSeen) return;
     // The response that they end was not seen, or there was none.
     if (stream.responseStartUs === 0) stream.responseStartUs = place.firstUs;
@@ -328,7 +330,7 @@ export class Conversation {
     if (!stream.responseSeen) stream.serverMark = inStep ? this.losses[FROM_SERVER] : -1;
     stream.clientMark = this.losses[FROM_CLIENT];
     this.noteDamage(stream, list, stream.method === '' || stream.target === '');
-    this.observe(stream);
+    if (stream.observer === undefined) this.observe(stream, stream.requestHeaders);
   }
 
   private noteDamage(stream: Stream, list: HeaderList, incomplete: boolean): void {
@@ -399,9 +401,8 @@ export class Conversation {
     count(this.context.counters.incomplete, 'request_not_seen');
   }
 
-  private observe(stream: Stream): void {
+  private observe(stream: Stream, fields: ReadonlyMap<string, readonly string[]>): void {
     if (this.protocols.length === 0) return;
-    const fields = stream.responseSeen ? stream.responseHeaders : stream.requestHeaders;
     const contentType = fields.get('content-type')?.[0] ?? '';
     for (const protocol of this.protocols) {
       stream.observer = protocol.open(contentType, stream, this.context);
@@ -449,7 +450,7 @@ export class Conversation {
     }
     const { observer } = stream;
     stream.observer = undefined;
-    const exchange = observer === undefined ? stream : observer.finish(stream);
+    const exchange = observer === undefined ? stream : observer.finish(stream, !stream.fieldsMissed);
     count(counters.exchanges, exchange.protocol);
     this.context.emit(exchange);
   }
@@ -457,6 +458,10 @@ export class Conversation {
 
 function namesRequest({ method, path, scheme, authority }: HeaderList): boolean {
   return method !== '' || path !== '' || scheme !== '' || authority !== '';
+}
+
+function noteFields(stream: Stream, list: HeaderList): void {
+  if (list.unknown || list.overflow || list.cut !== undefined) stream.fieldsMissed = true;
 }
 
 /** A header list that is whole and has no status: trailers. */

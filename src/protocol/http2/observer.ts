@@ -12,16 +12,17 @@ export interface StreamObserver {
   data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void;
   /** Content was lost: `length` bytes of it, -1 when it is not known how many, or whether any. */
   gap(direction: Direction, length: number, timeUs: number): void;
-  /** The header list of the final response was read. */
+  /** The header list of the final response was read, unless it was there when the observer was opened. */
   response?(timeUs: number): void;
   /** Nothing more comes in this direction. What trailers there were stand in the exchange. */
   end(direction: Direction, timeUs: number): void;
   /**
    * The exchange ended: whole, reset, or given up, as it says itself. Called last, once.
    *
+   * @param complete all fields of the response and its trailers are known: what is not there was not sent
    * @returns what is emitted in its place; the exchange itself when it is to stay an HTTP exchange
    */
-  finish(exchange: HttpExchange): Exchange;
+  finish(exchange: HttpExchange, complete: boolean): Exchange;
 }
 
 /** A protocol on top of HTTP/2 streams. */
@@ -30,9 +31,9 @@ export interface StreamProtocol {
   readonly fields: readonly string[];
   /**
    * Asked once for each stream, when the header list of its request is there (or what is known of it), and once more at the response when
-   * it did not want the request.
+   * it did not want the request. The response may come first.
    *
-   * @param contentType of the request, else of the response; empty when there is none
+   * @param contentType of the request, then of the response; empty when there is none
    */
   open(contentType: string, exchange: HttpExchange, context: LayerContext): StreamObserver | undefined;
 }

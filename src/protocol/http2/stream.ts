@@ -43,6 +43,8 @@ export class Stream implements HttpExchange {
   serverMark = 0;
   /** Time of its last frame. */
   lastUs = 0;
+  /** There were fields of the response, or of its trailers, of which nothing is known. */
+  fieldsMissed = false;
   observer: StreamObserver | undefined = undefined;
 
   constructor(connection: Connection, id: number) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
-import type { HttpExchange, SqlExchange } from '../../../src/exchange/exchange.ts';
+import type { GrpcExchange, HttpExchange, SqlExchange } from '../../../src/exchange/exchange.ts';
 import {
   type ConsoleStyle,
   consoleStyle,
@@ -10,7 +10,7 @@ import {
   formatExchange,
 } from '../../../src/export/console.ts';
 import { defaultOutputs } from '../../../src/export/create.ts';
-import { builder, connection, exchange, mysqlExchange, sqlExchange, statement, tls } from '../span/fixtures.ts';
+import { builder, call, connection, exchange, mysqlExchange, sqlExchange, statement, tls } from '../span/fixtures.ts';
 
 const piped: ConsoleStyle = { color: false, columns: () => undefined };
 const terminal = (columns: number): ConsoleStyle => ({ color: false, columns: () => columns });
@@ -104,6 +104,34 @@ describe('console', () => {
       [3e9, '3.0 GB'],
     ];
     for (const [bytes, text] of sizes) assert.equal(formatBytes(bytes), text);
+  });
+});
+
+describe('console: gRPC', () => {
+  const show = (changes: Partial<GrpcExchange>, http: Partial<HttpExchange> = {}) => {
+    const each = call(changes, http);
+    return formatExchange(each, builder().build(each), piped).replace(/^\d\d:\d\d:\d\d\.\d{3} {2}/, '');
+  };
+
+  it('stands in the columns of HTTP', () => {
+    assert.deepEqual(
+      [
+        line({ connection: connection({ tls: tls() }) }),
+        show({ connection: connection({ tls: tls() }) }),
+        show({ requestMessages: -1, responseMessages: 11, web: true }),
+        show({ statusCode: 4 }),
+        show({ statusCode: -1 }, { incomplete: 'gap' }),
+        show({ statusCode: -1 }, { incomplete: 'connection_reset', target: '*' }),
+      ],
+      [
+        'curl -> nginx            GET /orders/17                        200   250 us    1.2 kB   h1 TLS1.3',
+        'curl -> nginx            shop.v1.Orders/Get                     OK   250 us     842 B   grpc TLS1.3',
+        'curl -> nginx            shop.v1.Orders/Get  (?/11)             OK   250 us     842 B   grpc-web',
+        'curl -> nginx            shop.v1.Orders/Get      DEADLINE_EXCEEDED   250 us     842 B   grpc',
+        'curl -> nginx            shop.v1.Orders/Get                      -   250 us     842 B   grpc  gap',
+        'curl -> nginx            ?                             UNAVAILABLE   250 us     842 B   grpc',
+      ],
+    );
   });
 });
 

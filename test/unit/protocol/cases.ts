@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { defaultLimits, type Limits } from '../../../src/config/limits.ts';
-import type { HttpExchange } from '../../../src/exchange/exchange.ts';
+import type { GrpcExchange, HttpExchange } from '../../../src/exchange/exchange.ts';
 import {
   type Connection,
   type Direction,
@@ -94,6 +94,7 @@ export class Bench {
   readonly counters: Counters = newCounters();
   readonly emitted: string[] = [];
   readonly exchanges: HttpExchange[] = [];
+  readonly calls: GrpcExchange[] = [];
   muted = 0;
   ticks = false;
   readonly layer: Layer;
@@ -109,6 +110,10 @@ export class Bench {
       limits: { ...defaultLimits, ...options.limits },
       counters: this.counters,
       emit: (exchange) => {
+        if (exchange.protocol === 'grpc') {
+          this.calls.push(exchange);
+          return;
+        }
         if (exchange.protocol !== 'http') throw new Error(`an exchange of ${exchange.protocol}`);
         this.exchanges.push(exchange);
         this.emitted.push(describeExchange(exchange));
@@ -185,4 +190,19 @@ export function describeExchange(e: HttpExchange): string {
   const fields = `${describeFields(e.requestHeaders)}| ${describeFields(e.responseHeaders)}`;
   const incomplete = e.incomplete === undefined ? '' : `incomplete=${e.incomplete}`;
   return `${e.method} ${e.target} ${e.version} -> ${e.statusCode} ${sizes} times=${times} ${fields}${incomplete}`.trimEnd();
+}
+
+/** All ways to cut one segment in two, then every byte alone. */
+export function* splits(steps: readonly Step[], stride: number): Generator<Step[]> {
+  for (const [at, step] of steps.entries()) {
+    if (step.kind !== 'data') continue;
+    for (let cut = 1; cut < step.bytes.length; cut += stride) {
+      const first = { ...step, bytes: step.bytes.subarray(0, cut) };
+      const second = { ...step, bytes: step.bytes.subarray(cut) };
+      yield [...steps.slice(0, at), first, second, ...steps.slice(at + 1)];
+    }
+  }
+  yield steps.flatMap((step): Step[] =>
+    step.kind === 'data' ? Array.from(step.bytes, (byte) => ({ ...step, bytes: Buffer.from([byte]) })) : [step],
+  );
 }

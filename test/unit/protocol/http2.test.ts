@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
-import { Bench, type Step } from './cases.ts';
+import { Bench, type Step, splits } from './cases.ts';
 import {
   CANCEL,
   continuation,
@@ -275,21 +275,6 @@ describe('http2', () => {
     });
   }
 });
-
-/** All ways to cut one segment in two, then every byte alone. */
-function* splits(steps: readonly Step[], stride: number): Generator<Step[]> {
-  for (const [at, step] of steps.entries()) {
-    if (step.kind !== 'data') continue;
-    for (let cut = 1; cut < step.bytes.length; cut += stride) {
-      const first = { ...step, bytes: step.bytes.subarray(0, cut) };
-      const second = { ...step, bytes: step.bytes.subarray(cut) };
-      yield [...steps.slice(0, at), first, second, ...steps.slice(at + 1)];
-    }
-  }
-  yield steps.flatMap((step): Step[] =>
-    step.kind === 'data' ? Array.from(step.bytes, (byte) => ({ ...step, bytes: Buffer.from([byte]) })) : [step],
-  );
-}
 
 test('fields, times and offset of an exchange', () => {
   const s = new Script();

@@ -1,4 +1,4 @@
-import type { HttpExchange, SqlExchange } from '../../../src/exchange/exchange.ts';
+import type { GrpcExchange, HttpExchange, SqlExchange } from '../../../src/exchange/exchange.ts';
 import type { Connection } from '../../../src/flow/connection.ts';
 import { defaultHttpSpanOptions, SpanBuilder, type SpanBuilderOptions } from '../../../src/span/builder.ts';
 import type { Resource } from '../../../src/span/resource.ts';
@@ -67,6 +67,34 @@ export function exchange(changes: Partial<HttpExchange> = {}): HttpExchange {
     streamOffset: 0,
     incomplete: undefined,
     errorCode: '',
+    ...changes,
+  };
+}
+
+/** A unary call that went well. */
+export function call(changes: Partial<GrpcExchange> = {}, http: Partial<HttpExchange> = {}): GrpcExchange {
+  const carrier = exchange({
+    connection: changes.connection ?? connection(),
+    version: '2',
+    method: 'POST',
+    target: '/shop.v1.Orders/Get',
+    requestHeaders: headers({ host: 'shop.example:50051', 'user-agent': 'grpc-go/1.70' }),
+    ...http,
+  });
+  return {
+    protocol: 'grpc',
+    connection: carrier.connection,
+    http: carrier,
+    web: false,
+    statusCode: 0,
+    timeoutUs: 1_500_000,
+    requestMessages: 1,
+    responseMessages: 1,
+    requestCompressed: 0,
+    responseCompressed: 0,
+    requestMessageBytes: 20,
+    responseMessageBytes: 842,
+    firstMessageUs: 1_700_000_000_000_150.5,
     ...changes,
   };
 }

@@ -1,0 +1,21 @@
+import type { HttpExchange } from '../../exchange/exchange.ts';
+import type { StreamProtocol } from '../http2/observer.ts';
+import type { LayerContext } from '../layer.ts';
+import { GrpcCall, variantOf } from './call.ts';
+
+/**
+ * gRPC (doc/PROTOCOL-HTTP2.md of github.com/grpc/grpc) and gRPC-Web (doc/PROTOCOL-WEB.md): calls by the content type of their request,
+ * or of their response where that of the request is not known. grpc-message and grpc-status-details-bin are never kept.
+ */
+export function createGrpcProtocol(): StreamProtocol {
+  return {
+    fields: ['content-type', 'grpc-status', 'grpc-timeout'],
+    open(contentType: string, exchange: HttpExchange, context: LayerContext): GrpcCall | undefined {
+      const variant = variantOf(contentType);
+      if (variant === undefined || (exchange.method !== 'POST' && exchange.method !== '')) return undefined;
+      const asked = exchange.requestHeaders.get('content-type')?.[0];
+      if (asked !== undefined && variantOf(asked) === undefined) return undefined;
+      return new GrpcCall(variant, exchange, context.counters.parseErrors);
+    },
+  };
+}

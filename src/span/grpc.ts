@@ -1,0 +1,206 @@
+import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
+import type { GrpcExchange, HttpExchange } from '../exchange/exchange.ts';
+import type { Connection } from '../flow/connection.ts';
+import { type StatusName, statusName } from '../protocol/grpc/status.ts';
+import { count } from '../telemetry/counters.ts';
+import { type AttributeKey, KEY } from './attributes.ts';
+import { type Common, errorOfIncomplete } from './common.ts';
+import { WireContext } from './context.ts';
+import { type HttpSpanOptions, headerKeys, setHeaders } from './http.ts';
+import { writeClientSpanId, writeServerSpanId } from './ids.ts';
+import { currentSide, type Side } from './side.ts';
+import { PARENT_SPAN_ID, SPAN_ID, Span } from './span.ts';
+import { type Forwarded, parseForwarded } from './url.ts';
+
+/** Semantic conventions for gRPC: what is an error from where the server stands. For the client everything but OK is. */
+const SERVER_ERRORS: ReadonlySet<StatusName> = new Set([
+  'UNKNOWN',
+  'DEADLINE_EXCEEDED',
+  'UNIMPLEMENTED',
+  'INTERNAL',
+  'UNAVAILABLE',
+  'DATA_LOSS',
+]);
+
+const OTHER_METHOD = '_OTHER';
+/** `/package.Service/Method`, of gRPC-Web also below a prefix. Longer ones are nobody's methods. */
+const METHOD = /^(?:\/[^?#]*)?\/([!"$-.0->@-~]{1,255}\/[!"$-.0->@-~]{1,255})$/;
+const OTLP_EXPORT = /^opentelemetry\.proto\.collector\./;
+
+interface ConnectionState {
+  readonly seed: Int32Array;
+  client: Side | undefined;
+  server: Side | undefined;
+}
+
+/** Makes the spans of gRPC calls (semantic conventions for RPC and gRPC, 1.45). Ids and parents are those of the request that carries the call. */
+export class GrpcSpans {
+  private readonly common: Common;
+  private readonly states = new WeakMap<Connection, ConnectionState>();
+  private readonly requestHeaders: readonly (readonly [string, AttributeKey])[];
+  private readonly responseHeaders: readonly (readonly [string, AttributeKey])[];
+  private readonly context = new WireContext();
+  private readonly clientSpan = new Span();
+  private readonly serverSpan = new Span();
+
+  /** @param options which fields become attributes */
+  constructor(common: Common, options: Pick<HttpSpanOptions, 'captureRequestHeaders' | 'captureResponseHeaders'>) {
+    this.common = common;
+    this.requestHeaders = headerKeys('rpc.request.header.', options.captureRequestHeaders);
+    this.responseHeaders = headerKeys('rpc.response.header.', options.captureResponseHeaders);
+  }
+
+  /** Adds the spans of one exchange: none, a CLIENT span, a SERVER span, or both in this order. */
+  build(exchange: GrpcExchange, spans: Span[]): void {
+    const { common } = this;
+    const { connection, http } = exchange;
+    const wantClient = common.wantsHttp('client', connection);
+    const wantServer = common.wantsHttp('server', connection);
+    const wanted = (wantClient ? 1 : 0) + (wantServer ? 1 : 0);
+    const method = methodOf(http.target);
+    if (OTLP_EXPORT.test(method)) {
+      count(common.counters.spans.leftOut, 'otlp_export', wanted);
+      return;
+    }
+    const context = this.context.read(http.requestHeaders) ? this.context : undefined;
+    const state = this.stateOf(connection);
+    const first = wantClient ? this.clientSpan : this.serverSpan;
+    const kind = wantClient ? SpanKind.CLIENT : SpanKind.SERVER;
+    if (!common.identify(first, kind, state.seed, http.streamOffset, method, context)) {
+      count(common.counters.spans.leftOut, 'unsampled', wanted);
+      return;
+    }
+    if (wantClient) {
+      this.finishClient(this.clientSpan, state, exchange, context);
+      this.finish(this.clientSpan, exchange, method);
+      spans.push(this.clientSpan);
+    }
+    if (wantServer) {
+      if (wantClient) common.copyTrace(this.clientSpan, this.serverSpan);
+      this.finishServer(this.serverSpan, state, exchange, context);
+      this.finish(this.serverSpan, exchange, method);
+      spans.push(this.serverSpan);
+    }
+    common.counters.spans.made += wanted;
+  }
+
+  private stateOf(connection: Connection): ConnectionState {
+    let state = this.states.get(connection);
+    if (state === undefined) {
+      state = { seed: this.common.seedOf(connection), client: undefined, server: undefined };
+      this.states.set(connection, state);
+    }
+    return state;
+  }
+
+  private finishClient(
+    span: Span,
+    state: ConnectionState,
+    { connection, http }: GrpcExchange,
+    context: WireContext | undefined,
+  ): void {
+    span.kind = SpanKind.CLIENT;
+    span.count = 0;
+    writeClientSpanId(span.ids, SPAN_ID, state.seed, http.streamOffset);
+    // The wire's span is the application's own, in the same process: ours is its child.
+    if (context?.hasSpanId) this.common.setParent(span, context.ids, false);
+    else span.hasParent = false;
+    span.resource = this.common.resourceOf(connection, 'client');
+    state.client = currentSide(state.client, http.requestHeaders.get('host')?.[0], schemeOf(http), http, 'grpc client');
+    span.shared = state.client.block;
+  }
+
+  private finishServer(
+    span: Span,
+    state: ConnectionState,
+    { connection, http }: GrpcExchange,
+    context: WireContext | undefined,
+  ): void {
+    span.kind = SpanKind.SERVER;
+    span.count = 0;
+    writeServerSpanId(span.ids, state.seed, http.streamOffset);
+    if (context?.hasSpanId) this.common.setParent(span, context.ids, true);
+    // Where no CLIENT span is ever made, its id would be the parent of nobody's span.
+    else if (context?.hasTraceId || !this.common.makesHttpClients) span.hasParent = false;
+    else {
+      writeClientSpanId(span.ids, PARENT_SPAN_ID, state.seed, http.streamOffset);
+      span.hasParent = true;
+      span.parentIsRemote = true;
+    }
+    span.resource = this.common.resourceOf(connection, 'server');
+    const forwarded: Forwarded = parseForwarded(http.requestHeaders);
+    const authority = forwarded.host || http.requestHeaders.get('host')?.[0];
+    const proxied = forwarded.address !== '';
+    if (proxied) span.set(KEY.clientAddress, forwarded.address);
+    const scheme = forwarded.proto || schemeOf(http);
+    state.server = currentSide(state.server, authority, scheme, http, proxied ? 'proxied grpc server' : 'grpc server');
+    span.shared = state.server.block;
+  }
+
+  /** What CLIENT and SERVER spans have alike. */
+  private finish(span: Span, exchange: GrpcExchange, method: string): void {
+    const { http } = exchange;
+    // A call that began before the capture has no first byte; its end, if not seen, is the last that was seen of it.
+    const startUs = http.startUs || http.responseStartUs || http.endUs;
+    const endUs = Math.max(http.endUs, http.responseStartUs, http.requestEndUs, startUs);
+    span.startUnixUs = this.common.clock.unixUs(startUs);
+    span.endUnixUs = span.startUnixUs + (endUs - startUs);
+    span.name = method === '' ? 'grpc' : method;
+    span.summary = method === '' ? '?' : method;
+    span.set(KEY.rpcMethod, method === '' ? OTHER_METHOD : method);
+    const status = statusOf(exchange, span.kind);
+    if (status !== undefined) span.set(KEY.rpcStatusCode, status);
+    // With any other the answer is not that of a server of gRPC.
+    if (http.statusCode !== 0 && http.statusCode !== 200) span.set(KEY.httpResponseStatusCode, http.statusCode);
+    setCounts(span, exchange);
+    if (exchange.timeoutUs > 0) span.set(KEY.rpcTimeout, exchange.timeoutUs / 1e6);
+    const userAgent = http.requestHeaders.get('user-agent')?.[0];
+    if (userAgent !== undefined) span.set(KEY.userAgentOriginal, userAgent);
+    if (http.incomplete !== undefined) span.set(KEY.incomplete, http.incomplete);
+    const error = errorType(http, span.kind, status);
+    if (error !== '') span.set(KEY.errorType, error);
+    span.status = error === '' ? SpanStatusCode.UNSET : SpanStatusCode.ERROR;
+    if (this.requestHeaders.length > 0) setHeaders(span, this.requestHeaders, http.requestHeaders);
+    if (this.responseHeaders.length > 0) setHeaders(span, this.responseHeaders, http.responseHeaders);
+  }
+}
+
+function setCounts(span: Span, exchange: GrpcExchange): void {
+  if (exchange.requestMessages >= 0) {
+    span.set(KEY.rpcRequestMessages, exchange.requestMessages);
+    span.set(KEY.rpcRequestSize, exchange.requestMessageBytes);
+    if (exchange.requestCompressed > 0) span.set(KEY.rpcRequestCompressed, exchange.requestCompressed);
+  }
+  if (exchange.responseMessages >= 0) {
+    span.set(KEY.rpcResponseMessages, exchange.responseMessages);
+    span.set(KEY.rpcResponseSize, exchange.responseMessageBytes);
+    if (exchange.responseCompressed > 0) span.set(KEY.rpcResponseCompressed, exchange.responseCompressed);
+  }
+  const { firstMessageUs, http } = exchange;
+  if (firstMessageUs === 0 || http.startUs === 0) return;
+  // Whole nanoseconds: no digits that were never measured.
+  span.set(KEY.timeToFirstMessage, Math.round(Math.max(0, firstMessageUs - http.startUs) * 1000) / 1e9);
+}
+
+/** @returns `package.Service/Method`; empty for a path that is none */
+function methodOf(target: string): string {
+  return METHOD.exec(target)?.[1] ?? '';
+}
+
+function schemeOf(http: HttpExchange): string {
+  return http.scheme || (http.connection.tls === undefined ? 'http' : 'https');
+}
+
+function statusOf({ statusCode, http }: GrpcExchange, kind: SpanKind): StatusName | undefined {
+  const said = statusName(statusCode);
+  if (said !== undefined || kind !== SpanKind.CLIENT) return said;
+  // What a client makes of a connection that ends before its server has said how the call went.
+  return http.incomplete === 'connection_closed' || http.incomplete === 'connection_reset' ? 'UNAVAILABLE' : undefined;
+}
+
+/** The value of error.type, empty when the call did not fail from where the span stands. */
+function errorType(http: HttpExchange, kind: SpanKind, status: StatusName | undefined): string {
+  if (status === undefined) return http.errorCode || errorOfIncomplete(http.incomplete);
+  if (kind === SpanKind.SERVER) return SERVER_ERRORS.has(status) ? status : '';
+  return status === 'OK' ? '' : status;
+}
