@@ -73,6 +73,25 @@ export function startHttp2Server(cleanup: Cleanup, options: ServerOptions = {}):
   return startServer(cleanup, [process.execPath, script('http2-server.mjs')], options);
 }
 
+/** What the gRPC server says of each call that it ended itself. */
+export interface AnsweredCall {
+  method: string;
+  requests: number;
+  responses: number;
+  status: number;
+  requestBytes: number;
+  responseBytes: number;
+}
+
+/** A server on @grpc/grpc-js: test.Calls with Unary, Upload, Download and Chat, see grpc-server.mjs. */
+export async function startGrpcServer(
+  cleanup: Cleanup,
+  options: ServerOptions = {},
+): Promise<Omit<Server, 'log'> & { log(): AnsweredCall[] }> {
+  const server = await startServer(cleanup, [process.execPath, script('grpc-server.mjs')], options);
+  return { ...server, log: () => server.log() as unknown as AnsweredCall[] };
+}
+
 /** A server that agrees to `Upgrade: h2c` and answers `hello` to everything. */
 export function startH2cServer(cleanup: Cleanup): Promise<Server> {
   return startServer(cleanup, [process.execPath, script('h2c-server.mjs')], { tls: false });

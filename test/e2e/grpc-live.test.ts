@@ -1,0 +1,222 @@
+/** gRPC: @grpc/grpc-js at both ends, over TLS and plain; what client and server counted is what was traced. */
+import assert from 'node:assert/strict';
+import { after, suite, test } from 'node:test';
+import { STATUS_NAMES } from '../../src/protocol/grpc/status.ts';
+import { type Stopped, startAgent } from '../support/agent.ts';
+import { type Certificate, selfSigned } from '../support/certificate.ts';
+import { newCgroup } from '../support/cgroup.ts';
+import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
+import { clientScript } from '../support/clients.ts';
+import { assertPairs, assertSameLines, servers } from '../support/http.ts';
+import { assertKernelClean } from '../support/kernel.ts';
+import { run } from '../support/process.ts';
+import { type AnsweredCall, startGrpcServer, startHttp2Server } from '../support/servers.ts';
+import type { FlatSpan } from '../support/spans.ts';
+
+interface Calls {
+  path: string;
+  count?: number;
+  /** Messages of each. */
+  requests?: number;
+  ask?: object;
+  deadlineMs?: number;
+  cancelMs?: number;
+  metadata?: Record<string, string>;
+}
+
+/** How a call ended for the client. */
+interface Ended {
+  path: string;
+  status: number;
+  requests: number;
+  responses: number;
+}
+
+/** A server, a client in the same cgroup, and an agent that watches it. */
+async function watched(cleanup: Cleanup, tls: boolean) {
+  const { path, prefix } = await newCgroup(cleanup);
+  const certificate: Certificate | undefined = tls ? await selfSigned(cleanup) : undefined;
+  const secure = certificate === undefined ? { tls } : { tls, certificate };
+  const ask = async (port: number, calls: readonly Calls[], compress = false): Promise<Ended[]> => {
+    const target = [`127.0.0.1:${port}`, certificate?.certFile ?? '-', JSON.stringify({ compress, calls })];
+    const [command, ...words] = [...prefix, process.execPath, clientScript('grpc.mjs'), ...target];
+    return JSON.parse((await run(command!, words, { timeoutMs: 120_000 })).stdout) as Ended[];
+  };
+  return { secure: { ...secure, prefix }, ask, agent: () => startAgent(cleanup, { args: ['--cgroup', path] }) };
+}
+
+/** All spans are those of these many calls, each with both of its ends; nothing else was counted. */
+function assertExact({ stats, spans }: Stopped, calls: number, incomplete: Record<string, number> = {}): void {
+  assert.equal(spans.length, 2 * calls);
+  assertPairs(spans);
+  assert.deepEqual([stats.exchanges, stats.incomplete, stats.parseErrors], [{ grpc: calls }, incomplete, {}]);
+  assert.deepEqual([stats.spans.made, stats.spans.exported, stats.spans.dropped], [2 * calls, 2 * calls, {}]);
+  assert.deepEqual([stats.packets.lost, stats.connections.undecryptable], [0, {}]);
+}
+
+const clients = (spans: readonly FlatSpan[]): FlatSpan[] => spans.filter((span) => span.kind === 'CLIENT');
+
+function lineOf({ attributes }: FlatSpan): string {
+  const said = ['request', 'response'].map((side) => attributes[`wirespan.rpc.${side}.messages`]);
+  return `${attributes['rpc.method']} ${attributes['rpc.status_code']} ${said.join('/')}`;
+}
+
+const lineOfCall = ({ method, status, requests, responses }: AnsweredCall): string =>
+  `test.Calls/${method} ${STATUS_NAMES[status]} ${requests}/${responses}`;
+const lineOfEnd = ({ path, status, requests, responses }: Ended): string =>
+  `${path.slice(1)} ${STATUS_NAMES[status]} ${requests}/${responses}`;
+
+function statuses(spans: readonly FlatSpan[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { name, attributes } of spans) {
+    const key = `${name} ${attributes['rpc.status_code']}`;
+    counts[key] = (counts[key] ?? 0) + 1;
+  }
+  return counts;
+}
+
+suite('gRPC', () => {
+  after(assertKernelClean);
+
+  for (const tls of [true, false]) {
+    test(`all four kinds, ${tls ? 'over TLS' : 'plain'}: messages, bytes and statuses as both ends count them`, async (t) => {
+      const cleanup = cleanupAfter(t);
+      const { secure, ask, agent: start } = await watched(cleanup, tls);
+      const server = await startGrpcServer(cleanup, secure);
+      const agent = await start();
+      const ends = await ask(server.port, [
+        { path: '/test.Calls/Unary', count: 20, ask: { bytes: 300 } },
+        { path: '/test.Calls/Unary', count: 3, ask: { bytes: 0 } },
+        // No reply: the status is in the only header list.
+        ...[2, 5, 7, 13, 16].map((status) => ({ path: '/test.Calls/Unary', count: 2, ask: { status } })),
+        { path: '/test.Calls/Upload', count: 10, requests: 50, ask: { bytes: 100_000 } },
+        { path: '/test.Calls/Upload', requests: 5, ask: { status: 8 } },
+        { path: '/test.Calls/Download', count: 10, ask: { replies: 40, bytes: 5000 } },
+        { path: '/test.Calls/Download', count: 2, ask: { replies: 4, status: 15 } },
+        { path: '/test.Calls/Download', ask: { status: 9, failFirst: true } },
+        { path: '/test.Calls/Chat', count: 10, requests: 30, ask: { bytes: 700 } },
+        { path: '/test.Calls/Missing', count: 2 },
+      ]);
+      await agent.waitForSpans(2 * ends.length);
+      const stopped = await agent.stop();
+      assertExact(stopped, ends.length);
+      // Of an unknown method the server itself says nothing.
+      const known = servers(stopped.spans).filter((span) => span.name !== 'test.Calls/Missing');
+      assertSameLines(known.map(lineOf), server.log().map(lineOfCall));
+      assertSameLines(clients(stopped.spans).map(lineOf), ends.map(lineOfEnd));
+      const sizes = ({ attributes, name }: FlatSpan): string =>
+        `${name} ${attributes['wirespan.rpc.request.size']} ${attributes['wirespan.rpc.response.size']}`;
+      assertSameLines(
+        known.map(sizes),
+        server.log().map((call) => `test.Calls/${call.method} ${call.requestBytes} ${call.responseBytes}`),
+      );
+      for (const span of stopped.spans) {
+        const { attributes, status, kind } = span;
+        const said = String(attributes['rpc.status_code']);
+        const blamed = ['UNKNOWN', 'INTERNAL', 'DATA_LOSS', 'UNIMPLEMENTED'].includes(said);
+        const failed = kind === 'CLIENT' ? said !== 'OK' : blamed;
+        assert.deepEqual([attributes['error.type'], status.code], failed ? [said, 2] : [undefined, 0]);
+        assert.equal(attributes['rpc.system.name'], 'grpc');
+        assert.equal(attributes['server.port'], server.port);
+        assert.equal(attributes['tls.protocol.version'], tls ? '1.3' : undefined);
+        assert.doesNotMatch(JSON.stringify(span), /not for traces/);
+      }
+      assert.equal(stopped.stats.connections.tls, tls ? 1 : 0);
+    });
+  }
+
+  test('compressed messages are counted as those that they are', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const { secure, ask, agent: start } = await watched(cleanup, true);
+    const server = await startGrpcServer(cleanup, secure);
+    const agent = await start();
+    const padding = 'p'.repeat(10_000);
+    const calls = [{ path: '/test.Calls/Chat', count: 5, requests: 20, ask: { bytes: 10, padding } }];
+    const ends = await ask(server.port, calls, true);
+    await agent.waitForSpans(2 * ends.length);
+    const stopped = await agent.stop();
+    assertExact(stopped, 5);
+    for (const { attributes } of stopped.spans) {
+      assert.equal(attributes['wirespan.rpc.request.messages'], 20);
+      assert.equal(attributes['wirespan.rpc.request.compressed_messages'], 20);
+      assert.ok(Number(attributes['wirespan.rpc.request.size']) < 20 * 1000);
+    }
+  });
+
+  test('deadlines, and calls that the client cancels', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const { secure, ask, agent: start } = await watched(cleanup, true);
+    const server = await startGrpcServer(cleanup, secure);
+    const agent = await start();
+    const hang = { hang: true };
+    const ends = await ask(server.port, [
+      { path: '/test.Calls/Unary', count: 20, ask: hang, deadlineMs: 300 },
+      { path: '/test.Calls/Download', count: 20, ask: { ...hang, replies: 5 }, deadlineMs: 400 },
+      { path: '/test.Calls/Unary', count: 20, ask: hang, cancelMs: 200 },
+      { path: '/test.Calls/Download', count: 20, ask: { ...hang, replies: 5 }, cancelMs: 200, deadlineMs: 60_000 },
+      { path: '/test.Calls/Unary', count: 20, deadlineMs: 60_000 },
+    ]);
+    await agent.waitForSpans(2 * ends.length);
+    const { spans, stats } = await agent.stop();
+    assertPairs(spans);
+    assert.deepEqual(stats.exchanges, { grpc: 100 });
+    const expected: Record<string, number> = {
+      'test.Calls/Unary DEADLINE_EXCEEDED': 20,
+      'test.Calls/Download DEADLINE_EXCEEDED': 20,
+      'test.Calls/Unary CANCELLED': 20,
+      'test.Calls/Download CANCELLED': 20,
+      'test.Calls/Unary OK': 20,
+    };
+    assert.deepEqual(statuses(clients(spans)), expected);
+    assert.deepEqual(statuses(servers(spans)), expected);
+    assertSameLines(clients(spans).map(lineOf), ends.map(lineOfEnd));
+    for (const { attributes, kind, status } of spans) {
+      const said = String(attributes['rpc.status_code']);
+      const failed = kind === 'CLIENT' ? said !== 'OK' : said === 'DEADLINE_EXCEEDED';
+      assert.equal(status.code, failed ? 2 : 0, `${kind} ${said}`);
+      const timeout = attributes['wirespan.rpc.timeout'];
+      if (said === 'DEADLINE_EXCEEDED') assert.ok(Number(timeout) > 0.1 && Number(timeout) <= 0.4, `${timeout}`);
+    }
+  });
+
+  test('1,000 calls at once', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const { secure, ask, agent: start } = await watched(cleanup, true);
+    const server = await startGrpcServer(cleanup, secure);
+    const agent = await start();
+    const ends = await ask(server.port, [
+      { path: '/test.Calls/Unary', count: 400, ask: { bytes: 50 } },
+      { path: '/test.Calls/Upload', count: 200, requests: 4 },
+      { path: '/test.Calls/Download', count: 200, ask: { replies: 6 } },
+      { path: '/test.Calls/Chat', count: 200, requests: 5 },
+    ]);
+    await agent.waitForSpans(2 * ends.length, undefined, 60_000);
+    const stopped = await agent.stop();
+    assertExact(stopped, 1000);
+    assertSameLines(servers(stopped.spans).map(lineOf), server.log().map(lineOfCall));
+    assertSameLines(clients(stopped.spans).map(lineOf), ends.map(lineOfEnd));
+    assert.equal(stopped.stats.connections.tcp, 1);
+  });
+
+  test('a server that is none of gRPC: the status is what the client makes of the HTTP status', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const { secure, ask, agent: start } = await watched(cleanup, false);
+    const server = await startHttp2Server(cleanup, secure);
+    const agent = await start();
+    const paths = [400, 401, 403, 404, 429, 500, 502, 503, 504].map((status) => `/status/${status}`);
+    const ends = await ask(
+      server.port,
+      [...paths, '/bytes/10'].map((path) => ({ path })),
+    );
+    await agent.waitForSpans(2 * ends.length);
+    const { spans, stats } = await agent.stop();
+    assert.deepEqual(stats.exchanges, { grpc: ends.length });
+    const line = (name: string, status: unknown): string => `${name} ${status}`;
+    assertSameLines(
+      clients(spans).map(({ name, attributes }) => line(name, attributes['rpc.status_code'])),
+      ends.map(({ path, status }) => line(path.slice(1), STATUS_NAMES[status])),
+    );
+    const gone = clients(spans).find(({ name }) => name === 'status/503');
+    assert.equal(gone?.attributes['http.response.status_code'], 503);
+  });
+});

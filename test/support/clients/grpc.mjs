@@ -1,0 +1,45 @@
+/**
+ * `node grpc.mjs HOST:PORT CERT JSON`: makes calls of grpc-server.mjs on one connection, all at once; CERT is that of a server with TLS, else `-`.
+ * JSON: {compress, calls: a list of {path, count, requests, ask, deadlineMs, cancelMs, metadata}}. Says how they ended, as the client
+ * saw it: a list of {path, status, requests, responses}.
+ */
+import { readFileSync } from 'node:fs';
+import { Client, credentials, Metadata } from '@grpc/grpc-js';
+
+const [target, cert, json] = process.argv.slice(2);
+const { compress = false, calls } = JSON.parse(json);
+const options = compress ? { 'grpc.default_compression_algorithm': 2 } : {};
+const secure = cert !== '-';
+const client = new Client(
+  target,
+  secure
+    ? credentials.createSsl(readFileSync(cert), null, null, { checkServerIdentity: () => undefined })
+    : credentials.createInsecure(),
+  options,
+);
+const raw = (bytes) => bytes;
+
+function call({ path, requests = 1, ask = {}, deadlineMs, cancelMs, metadata: fields = {} }) {
+  return new Promise((resolve) => {
+    const metadata = new Metadata();
+    for (const [name, value] of Object.entries(fields)) metadata.set(name, value);
+    const callOptions = deadlineMs === undefined ? {} : { deadline: Date.now() + deadlineMs };
+    const stream = client.makeBidiStreamRequest(path, raw, raw, metadata, callOptions);
+    let responses = 0;
+    stream.on('data', () => responses++);
+    stream.on('error', () => {});
+    stream.on('status', ({ code }) => resolve({ path, status: code, requests, responses }));
+    const message = Buffer.from(JSON.stringify(ask));
+    for (let i = 0; i < requests; i++) stream.write(message);
+    stream.end();
+    if (cancelMs !== undefined) setTimeout(() => stream.cancel(), cancelMs);
+  });
+}
+
+await new Promise((resolve, reject) => {
+  client.waitForReady(Date.now() + 10_000, (error) => (error ? reject(error) : resolve()));
+});
+const all = calls.flatMap((each) => Array.from({ length: each.count ?? 1 }, () => each));
+const ends = await Promise.all(all.map(call));
+client.close();
+console.log(JSON.stringify(ends));
