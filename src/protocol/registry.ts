@@ -45,9 +45,10 @@ export interface ProtocolOptions {
 /** The application protocols that are looked for, in plain text and inside TLS. A new protocol is one more line here. */
 export function createProtocols(options: ProtocolOptions): readonly Protocol[] {
   const { keepHeaders } = options;
-  const http2 = createHttp2Protocol({ keepHeaders, streams: [createGrpcProtocol()] });
+  const bodies = [createGrpcProtocol()];
+  const http2 = createHttp2Protocol({ keepHeaders, streams: bodies });
   return [
-    createHttp1Protocol({ keepHeaders, upgradeToHttp2: http2.createUpgraded }),
+    createHttp1Protocol({ keepHeaders, upgradeToHttp2: http2.createUpgraded, bodies }),
     http2,
     createPostgresProtocol(options.sql.postgresql),
     createMysqlProtocol({ analyser: options.sql.mysql }),

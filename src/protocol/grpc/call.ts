@@ -118,6 +118,10 @@ export class GrpcCall implements GrpcExchange, StreamObserver {
     for (const reader of [this.requests, this.responses]) {
       if (reader.invalid && !this.web) count(this.parseErrors, 'grpc');
     }
+    if (http.incomplete === 'gap' || http.incomplete === 'limit') {
+      this.requests.lost = true;
+      this.responses.lost = true;
+    }
     this.statusCode = this.status(http, complete);
     return this;
   }

@@ -14,6 +14,8 @@ export function createGrpcProtocol(): StreamProtocol {
       const variant = variantOf(contentType);
       if (variant === undefined || (exchange.method !== 'POST' && exchange.method !== '')) return undefined;
       const asked = exchange.requestHeaders.get('content-type')?.[0];
+      // Before HTTP/2 there is only gRPC-Web.
+      if (variant === 'grpc' && exchange.version !== '2') return undefined;
       if (asked !== undefined && variantOf(asked) === undefined) return undefined;
       return new GrpcCall(variant, exchange, context.counters.parseErrors);
     },

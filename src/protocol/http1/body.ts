@@ -1,3 +1,5 @@
+import { type Direction, FROM_CLIENT } from '../../flow/connection.ts';
+import type { StreamObserver } from '../http2/observer.ts';
 import { CHUNKED, type Framing, INVALID_FRAMING, UNTIL_CLOSE } from './framing.ts';
 import { CR, isBlank, LF } from './grammar.ts';
 
@@ -28,8 +30,14 @@ type State =
   | typeof DONE
   | typeof INVALID;
 
+/** What a body belongs to; its observer goes when it ends. */
+export interface BodyOwner {
+  readonly observer: StreamObserver | undefined;
+}
+
 /**
- * Counts the bytes of a body and finds its end. Content is passed over by length, never looked at; only chunk framing is read.
+ * Counts the bytes of a body and finds its end. Content is passed over by length, shown to an observer if there is one; only chunk framing
+ * is read.
  *
  * chunked-body (RFC 9112 section 7.1), a line ending in LF with or without CR:
  *
@@ -44,13 +52,18 @@ export class BodyReader {
   private remaining = 0;
   private framingBytes = 0;
   private readonly maxFramingBytes: number;
+  private owner: BodyOwner | undefined = undefined;
+  private direction: Direction = FROM_CLIENT;
 
   /** @param maxFramingBytes limit of one chunk's line, and of the trailer section */
   constructor(maxFramingBytes: number) {
     this.maxFramingBytes = maxFramingBytes;
   }
 
-  begin(framing: Framing): void {
+  /** @param owner whose body it is: its observer, if any, sees the content */
+  begin(framing: Framing, owner?: BodyOwner, direction: Direction = FROM_CLIENT): void {
+    this.owner = owner;
+    this.direction = direction;
     this.bytes = 0;
     this.remaining = Math.max(framing, 0);
     this.framingBytes = 0;
@@ -74,19 +87,21 @@ export class BodyReader {
   }
 
   /** @returns the position behind the body's part of bytes[start..end) */
-  consume(bytes: Buffer, start: number, end: number): number {
+  consume(bytes: Buffer, start: number, end: number, timeUs = 0, firstUs = timeUs): number {
     let position = start;
     while (position < end) {
       switch (this.state) {
         case LENGTH:
         case CHUNK_DATA: {
           const n = Math.min(this.remaining, end - position);
+          this.owner?.observer?.data(this.direction, bytes, position, position + n, timeUs, firstUs);
           this.pass(n);
           position += n;
           if (this.done) return position;
           break;
         }
         case CLOSE:
+          this.owner?.observer?.data(this.direction, bytes, position, end, timeUs, firstUs);
           this.bytes += end - position;
           return end;
         case DONE:
@@ -106,21 +121,27 @@ export class BodyReader {
    * @returns how many of the lost bytes lie behind the end of the body (then `done`), 0 when all of them lie inside,
    *   -1 when framing was lost
    */
-  gap(length: number): number {
+  gap(length: number, timeUs = 0): number {
     switch (this.state) {
       case CLOSE:
+        this.owner?.observer?.gap(this.direction, length, timeUs);
         this.bytes += length;
         return 0;
       case LENGTH: {
         const inside = Math.min(length, this.remaining);
+        this.owner?.observer?.gap(this.direction, inside, timeUs);
         this.pass(inside);
         return length - inside;
       }
-      case CHUNK_DATA:
-        if (length > this.remaining) return -1;
+      case CHUNK_DATA: {
+        const known = length <= this.remaining;
+        this.owner?.observer?.gap(this.direction, known ? length : -1, timeUs);
+        if (!known) return -1;
         this.pass(length);
         return 0;
+      }
       default:
+        this.owner?.observer?.gap(this.direction, -1, timeUs);
         return -1;
     }
   }

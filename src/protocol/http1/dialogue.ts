@@ -1,6 +1,7 @@
 import type { HttpExchange, IncompleteReason } from '../../exchange/exchange.ts';
 import { FROM_CLIENT, type Layer } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
+import type { StreamObserver, StreamProtocol } from '../http2/observer.ts';
 import type { LayerContext } from '../layer.ts';
 import type { FieldTable } from './fields.ts';
 import type { HeadReader } from './head.ts';
@@ -35,15 +36,34 @@ export class Dialogue {
   /** Whose the rest of the connection is. */
   successor: Layer | undefined = undefined;
   private readonly upgradeToHttp2: UpgradeToHttp2 | undefined;
+  private readonly protocols: readonly StreamProtocol[];
   private parseErrors = 0;
 
-  constructor(context: LayerContext, table: FieldTable, upgradeToHttp2: UpgradeToHttp2 | undefined) {
+  constructor(
+    context: LayerContext,
+    table: FieldTable,
+    upgradeToHttp2: UpgradeToHttp2 | undefined,
+    protocols: readonly StreamProtocol[],
+  ) {
     this.context = context;
     this.upgradeToHttp2 = upgradeToHttp2;
+    this.protocols = protocols;
     this.ledger = new Ledger(context);
     this.requests = new RequestReader(this, table);
     this.responses = new ResponseReader(this, table);
     this.lastDataUs = context.connection.startUs;
+  }
+
+  /** @returns what looks into the bodies of this request and its response */
+  observe(request: HttpExchange): StreamObserver | undefined {
+    if (this.protocols.length === 0) return undefined;
+    const contentType = request.requestHeaders.get('content-type')?.[0];
+    if (contentType === undefined) return undefined;
+    for (const protocol of this.protocols) {
+      const observer = protocol.open(contentType, request, this.context);
+      if (observer !== undefined) return observer;
+    }
+    return undefined;
   }
 
   countBadLines(head: HeadReader): void {

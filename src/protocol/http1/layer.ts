@@ -26,6 +26,7 @@
  */
 import { type Direction, type EndReason, FROM_CLIENT, type Layer } from '../../flow/connection.ts';
 import { incompleteReason } from '../endings.ts';
+import type { StreamProtocol } from '../http2/observer.ts';
 import type { LayerContext } from '../layer.ts';
 import { Dialogue, type UpgradeToHttp2 } from './dialogue.ts';
 import type { FieldTable } from './fields.ts';
@@ -33,8 +34,14 @@ import type { FieldTable } from './fields.ts';
 export class Http1Layer implements Layer {
   private readonly dialogue: Dialogue;
 
-  constructor(context: LayerContext, table: FieldTable, upgradeToHttp2?: UpgradeToHttp2) {
-    this.dialogue = new Dialogue(context, table, upgradeToHttp2);
+  /** @param protocols what looks into bodies */
+  constructor(
+    context: LayerContext,
+    table: FieldTable,
+    upgradeToHttp2?: UpgradeToHttp2,
+    protocols: readonly StreamProtocol[] = [],
+  ) {
+    this.dialogue = new Dialogue(context, table, upgradeToHttp2, protocols);
   }
 
   /** Bytes held between calls, of what grows with its input. */

@@ -76,14 +76,17 @@ export class Ledger {
     this.queue.shift();
     const { counters } = this.context;
     exchange.requestDone = true;
-    count(counters.exchanges, 'http');
     if (incomplete === undefined) this.whole++;
     else {
       exchange.incomplete = incomplete;
       exchange.endUs = timeUs;
       count(counters.incomplete, incomplete);
     }
-    this.context.emit(exchange);
+    const { observer } = exchange;
+    exchange.observer = undefined;
+    const emitted = observer === undefined ? exchange : observer.finish(exchange, true);
+    count(counters.exchanges, emitted.protocol);
+    this.context.emit(emitted);
   }
 
   /** The first exchange is another's from now on. */

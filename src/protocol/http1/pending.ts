@@ -1,5 +1,6 @@
 import type { HttpExchange, IncompleteReason } from '../../exchange/exchange.ts';
 import type { Connection } from '../../flow/connection.ts';
+import type { StreamObserver } from '../http2/observer.ts';
 import { NO_HEADERS } from './head.ts';
 
 /** An exchange in the making: what later stages see of it, and what only the parser needs to know. */
@@ -37,6 +38,8 @@ export class PendingExchange implements HttpExchange {
   damage: IncompleteReason | undefined = undefined;
   /** The first request after requests were lost: a response that is older than it belongs to one of those. */
   afterLoss = false;
+  /** What looks into its bodies. */
+  observer: StreamObserver | undefined = undefined;
 
   constructor(connection: Connection) {
     this.connection = connection;

@@ -1,4 +1,5 @@
 import { type Connection, type Direction, FROM_CLIENT } from '../../flow/connection.ts';
+import type { StreamProtocol } from '../http2/observer.ts';
 import type { Detection, LayerContext, Protocol } from '../layer.ts';
 import type { UpgradeToHttp2 } from './dialogue.ts';
 import { FieldTable } from './fields.ts';
@@ -10,11 +11,14 @@ export interface Http1Options {
   readonly keepHeaders: ReadonlySet<string>;
   /** What reads a connection after `Upgrade: h2c`; without it such a connection is opaque. */
   readonly upgradeToHttp2?: UpgradeToHttp2;
+  /** What looks into bodies, chosen by the content type of the request alone. */
+  readonly bodies?: readonly StreamProtocol[];
 }
 
 /** HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112). */
 export function createHttp1Protocol(options: Http1Options): Protocol {
-  const table = new FieldTable(options.keepHeaders);
+  const bodies = options.bodies ?? [];
+  const table = new FieldTable(new Set([...options.keepHeaders, ...bodies.flatMap((protocol) => protocol.fields)]));
   return {
     name: 'http',
     detect(direction: Direction, bytes: Buffer, start: number, end: number, connection: Connection): Detection {
@@ -22,6 +26,6 @@ export function createHttp1Protocol(options: Http1Options): Protocol {
         ? probeRequest(bytes, start, end, !connection.startSeen)
         : probeResponse(bytes, start, end);
     },
-    create: (context: LayerContext) => new Http1Layer(context, table, options.upgradeToHttp2),
+    create: (context: LayerContext) => new Http1Layer(context, table, options.upgradeToHttp2, bodies),
   };
 }

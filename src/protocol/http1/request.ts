@@ -1,5 +1,5 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
-import type { EndReason } from '../../flow/connection.ts';
+import { type EndReason, FROM_CLIENT, FROM_SERVER } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
 import { incompleteReason } from '../endings.ts';
 import { BodyReader } from './body.ts';
@@ -73,7 +73,7 @@ export class RequestReader {
             this.ended(timeUs);
             break;
           }
-          position = this.body.consume(bytes, position, end);
+          position = this.body.consume(bytes, position, end, timeUs, firstUs);
           this.noteBody();
           if (this.body.done) this.ended(timeUs);
           else if (this.body.invalid) {
@@ -102,6 +102,7 @@ export class RequestReader {
   private headDone(timeUs: number): void {
     const head = this.head;
     const exchange = this.newRequest(timeUs);
+    exchange.observer = this.dialogue.observe(exchange);
     if (!this.enqueue(exchange, timeUs)) return;
     this.exchange = exchange;
     const framing = requestFraming(head);
@@ -111,7 +112,7 @@ export class RequestReader {
       this.dialogue.parseError(timeUs);
       return;
     }
-    this.body.begin(framing);
+    this.body.begin(framing, exchange, FROM_CLIENT);
     if (this.body.done) this.ended(timeUs);
     else this.state = BODY;
     // What follows CONNECT is another protocol's when the server agrees (RFC 9110 section 9.3.6), else a new request.
@@ -149,6 +150,9 @@ export class RequestReader {
     const orphan = this.dialogue.ledger.takeOrphan(exchange);
     if (orphan === undefined) return;
     exchange.adoptResponse(orphan);
+    // What came of its body went by unseen.
+    exchange.observer?.gap(FROM_SERVER, -1, timeUs);
+    exchange.observer?.response?.(timeUs);
     this.dialogue.responses.adopted(orphan, exchange, timeUs);
   }
 
@@ -166,6 +170,7 @@ export class RequestReader {
     exchange.requestBodyBytes = this.body.bytes;
     exchange.requestEndUs = timeUs;
     exchange.requestDone = true;
+    exchange.observer?.end(FROM_CLIENT, timeUs);
     this.dialogue.ledger.finishIfWhole(exchange);
   }
 
@@ -189,7 +194,7 @@ export class RequestReader {
         this.cutHead('gap', timeUs);
         break;
       case BODY: {
-        const behind = this.body.gap(length);
+        const behind = this.body.gap(length, timeUs);
         if (behind < 0 && this.exchange?.requestDone === false) this.exchange.damage = 'gap';
         this.noteBody();
         if (behind !== 0 || this.body.done) this.ended(timeUs);

@@ -82,7 +82,7 @@ export class ResponseReader {
           }
           break;
         case BODY:
-          position = this.body.consume(bytes, position, end);
+          position = this.body.consume(bytes, position, end, timeUs, firstUs);
           if (this.body.done) this.ended(timeUs);
           else if (this.body.invalid) {
             this.lose('protocol_error', timeUs);
@@ -130,7 +130,8 @@ export class ResponseReader {
       return;
     }
     const framing = responseFraming(head, exchange.method);
-    this.body.begin(framing === INVALID_FRAMING ? UNTIL_CLOSE : framing);
+    exchange.observer?.response?.(timeUs);
+    this.body.begin(framing === INVALID_FRAMING ? UNTIL_CLOSE : framing, exchange, FROM_SERVER);
     this.state = BODY;
     if (this.body.done) this.ended(timeUs);
     // A client has to close the connection after an invalid length.
@@ -157,6 +158,7 @@ export class ResponseReader {
     exchange.responseBodyBytes = this.body.bytes;
     exchange.endUs = timeUs;
     exchange.answered = true;
+    exchange.observer?.end(FROM_SERVER, timeUs);
     this.dialogue.ledger.finishIfWhole(exchange);
   }
 
@@ -181,7 +183,7 @@ export class ResponseReader {
         this.lose('gap', timeUs);
         break;
       case BODY: {
-        const behind = this.body.gap(length);
+        const behind = this.body.gap(length, timeUs);
         if (this.body.done) this.ended(timeUs);
         if (behind !== 0) this.lose('gap', timeUs);
         break;
