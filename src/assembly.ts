@@ -61,6 +61,7 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
     outputs,
     protocols: createProtocols({
       keepHeaders: new Set([...kept.request, ...kept.response]),
+      grpc: config.grpc,
       sql: createSqlAnalysers(config.sql, limits, counters.sql),
     }),
     spans: new SpanBuilder({

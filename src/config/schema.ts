@@ -183,6 +183,15 @@ const sqlShape = {
     ),
 };
 
+const grpcShape = {
+  interim_span_s: whole(
+    0,
+    86_400,
+    0,
+    'A call that lasts this long gets an interim span, an INTERNAL child of its span, so that a stream of hours is seen before its end. In seconds; 0: none.',
+  ),
+};
+
 const exportShape = {
   queue_spans: whole(1, 10_000_000, 65_536, 'Spans that wait for export; the oldest are dropped, and counted.'),
   queue_mib: whole(1, 4096, 32, 'Bytes of encoded spans that wait for export, in MiB.'),
@@ -214,6 +223,7 @@ export const configSchema = z.strictObject({
     ),
   capture: z.strictObject(captureShape).prefault({}).describe('What the agent watches, and how.'),
   http: z.strictObject(httpShape).prefault({}).describe('HTTP spans.'),
+  grpc: z.strictObject(grpcShape).prefault({}).describe('gRPC spans.'),
   sql: z.strictObject(sqlShape).prefault({}).describe('SQL spans.'),
   export: z
     .strictObject(exportShape)

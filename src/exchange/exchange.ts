@@ -86,6 +86,8 @@ export interface GrpcExchange {
   readonly responseMessageBytes: number;
   /** When the first byte of the first message of the response was there; 0: there was none. */
   readonly firstMessageUs: number;
+  /** 0; else the call goes on, and this is how it stood at that time. Not counted as an exchange: that comes at its end. */
+  readonly interimUs: number;
 }
 
 /** How a transaction block stands: PostgreSQL's ReadyForQuery, MySQL's SERVER_STATUS_IN_TRANS. Empty: not known. */

@@ -97,8 +97,8 @@ function formatGrpc(exchange: GrpcExchange, spans: readonly Span[], style: Conso
   const counts = [requestMessages, responseMessages].map((n) => (n < 0 ? '?' : n)).join('/');
   return formatLine(exchange.connection, spans, style, {
     request: `${spans[0]!.summary}${streams ? `  (${counts})` : ''}`,
-    outcome: status === '' ? '-' : status,
-    color: status === 'OK' ? GREEN : status === '' || error === status ? RED : YELLOW,
+    outcome: exchange.interimUs > 0 ? 'open' : status === '' ? '-' : status,
+    color: status === 'OK' || exchange.interimUs > 0 ? GREEN : status === '' || error === status ? RED : YELLOW,
     bytes: exchange.responseMessageBytes,
     protocol: exchange.web ? 'grpc-web' : 'grpc',
     error: error === status ? '' : error,
@@ -174,7 +174,7 @@ function whoAskedWhom({ client, server }: Connection, spans: readonly Span[]): s
     if (span.kind === SpanKind.CLIENT) {
       from = span.resource.name;
       if (span.peerName !== '') to = span.peerName;
-    } else to = span.resource.name;
+    } else if (span.kind === SpanKind.SERVER) to = span.resource.name;
   }
   return `${from} -> ${to}`;
 }

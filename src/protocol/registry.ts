@@ -2,7 +2,7 @@ import { defaultLimits, type Limits } from '../config/limits.ts';
 import { SqlAnalyser, type SqlAnalyserOptions } from '../sql/analyser.ts';
 import type { SqlDialect } from '../sql/statement.ts';
 import type { ReasonCounts } from '../telemetry/counters.ts';
-import { createGrpcProtocol } from './grpc/protocol.ts';
+import { createGrpcProtocol, type GrpcOptions } from './grpc/protocol.ts';
 import { createHttp1Protocol } from './http1/protocol.ts';
 import { createHttp2Protocol } from './http2/protocol.ts';
 import type { Protocol } from './layer.ts';
@@ -40,12 +40,13 @@ export interface ProtocolOptions {
   /** Lower-case names of the HTTP header fields whose values later stages want. */
   readonly keepHeaders: ReadonlySet<string>;
   readonly sql: SqlAnalysers;
+  readonly grpc?: GrpcOptions;
 }
 
 /** The application protocols that are looked for, in plain text and inside TLS. A new protocol is one more line here. */
 export function createProtocols(options: ProtocolOptions): readonly Protocol[] {
   const { keepHeaders } = options;
-  const bodies = [createGrpcProtocol()];
+  const bodies = [createGrpcProtocol(options.grpc)];
   const http2 = createHttp2Protocol({ keepHeaders, streams: bodies });
   return [
     createHttp1Protocol({ keepHeaders, upgradeToHttp2: http2.createUpgraded, bodies }),

@@ -99,6 +99,8 @@ export const KEY = {
   rpcResponseSize: new AttributeKey('wirespan.rpc.response.size'),
   /** Seconds that the client gave the call (grpc-timeout). */
   rpcTimeout: new AttributeKey('wirespan.rpc.timeout', { isDouble: true }),
+  /** The call goes on: a span of its own comes at its end. */
+  rpcInterim: new AttributeKey('wirespan.rpc.interim', repeats),
   /** Seconds from the first byte of the request to the first byte of the first message of the response. */
   timeToFirstMessage: new AttributeKey('wirespan.rpc.response.time_to_first_message', { isDouble: true }),
   /** How the transaction block stood when the statement began: `idle`, `active`, `failed`. */

@@ -59,7 +59,7 @@ export class GrpcSpans {
     const wanted = (wantClient ? 1 : 0) + (wantServer ? 1 : 0);
     const method = methodOf(http.target);
     if (OTLP_EXPORT.test(method)) {
-      count(common.counters.spans.leftOut, 'otlp_export', wanted);
+      if (exchange.interimUs === 0) count(common.counters.spans.leftOut, 'otlp_export', wanted);
       return;
     }
     const context = this.context.read(http.requestHeaders) ? this.context : undefined;
@@ -67,18 +67,20 @@ export class GrpcSpans {
     const first = wantClient ? this.clientSpan : this.serverSpan;
     const kind = wantClient ? SpanKind.CLIENT : SpanKind.SERVER;
     if (!common.identify(first, kind, state.seed, http.streamOffset, method, context)) {
-      count(common.counters.spans.leftOut, 'unsampled', wanted);
+      if (exchange.interimUs === 0) count(common.counters.spans.leftOut, 'unsampled', wanted);
       return;
     }
     if (wantClient) {
       this.finishClient(this.clientSpan, state, exchange, context);
       this.finish(this.clientSpan, exchange, method);
+      if (exchange.interimUs > 0) makeInterim(this.clientSpan, state.seed, exchange);
       spans.push(this.clientSpan);
     }
     if (wantServer) {
       if (wantClient) common.copyTrace(this.clientSpan, this.serverSpan);
       this.finishServer(this.serverSpan, state, exchange, context);
       this.finish(this.serverSpan, exchange, method);
+      if (exchange.interimUs > 0) makeInterim(this.serverSpan, state.seed, exchange);
       spans.push(this.serverSpan);
     }
     common.counters.spans.made += wanted;
@@ -142,7 +144,7 @@ export class GrpcSpans {
     const { http } = exchange;
     // A call that began before the capture has no first byte; its end, if not seen, is the last that was seen of it.
     const startUs = http.startUs || http.responseStartUs || http.endUs;
-    const endUs = Math.max(http.endUs, http.responseStartUs, http.requestEndUs, startUs);
+    const endUs = exchange.interimUs || Math.max(http.endUs, http.responseStartUs, http.requestEndUs, startUs);
     span.startUnixUs = this.common.clock.unixUs(startUs);
     span.endUnixUs = span.startUnixUs + (endUs - startUs);
     span.name = method === '' ? 'grpc' : method;
@@ -163,6 +165,18 @@ export class GrpcSpans {
     if (this.requestHeaders.length > 0) setHeaders(span, this.requestHeaders, http.requestHeaders);
     if (this.responseHeaders.length > 0) setHeaders(span, this.responseHeaders, http.responseHeaders);
   }
+}
+
+/** What is known of a call that goes on: a child of the span that comes at its end, of a kind that no metric of calls counts. */
+function makeInterim(span: Span, seed: Int32Array, { http }: GrpcExchange): void {
+  span.ids.copy(span.ids, PARENT_SPAN_ID, SPAN_ID, PARENT_SPAN_ID);
+  span.hasParent = true;
+  span.parentIsRemote = false;
+  // No request begins at the second byte of another.
+  if (span.kind === SpanKind.CLIENT) writeClientSpanId(span.ids, SPAN_ID, seed, http.streamOffset + 1);
+  else writeServerSpanId(span.ids, seed, http.streamOffset + 1);
+  span.kind = SpanKind.INTERNAL;
+  span.set(KEY.rpcInterim, true);
 }
 
 function setCounts(span: Span, exchange: GrpcExchange): void {

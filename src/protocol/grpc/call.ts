@@ -1,7 +1,8 @@
 import type { GrpcExchange, HttpExchange } from '../../exchange/exchange.ts';
 import { type Connection, type Direction, FROM_CLIENT } from '../../flow/connection.ts';
-import { count, type ReasonCounts } from '../../telemetry/counters.ts';
+import { count } from '../../telemetry/counters.ts';
 import type { StreamObserver } from '../http2/observer.ts';
+import type { LayerContext } from '../layer.ts';
 import { MessageReader } from './messages.ts';
 import { NO_STATUS, parseStatus, statusCode, statusOfHttp, statusOfReset } from './status.ts';
 import { deadlineExceeded, parseTimeout } from './timeout.ts';
@@ -32,7 +33,11 @@ export class GrpcCall implements GrpcExchange, StreamObserver {
   statusCode = NO_STATUS;
   readonly timeoutUs: number;
 
-  private readonly parseErrors: ReasonCounts;
+  interimUs = 0;
+  /** Only where calls that last are to be said. */
+  readonly tick: ((timeUs: number) => void) | undefined;
+
+  private readonly context: LayerContext;
   private readonly requests: MessageReader;
   private responses: MessageReader;
   private readonly requestText: Base64Reader | undefined;
@@ -40,13 +45,15 @@ export class GrpcCall implements GrpcExchange, StreamObserver {
   private readonly webTrailers: WebTrailers | undefined;
   /** The response's body is that of another server: no messages. */
   private foreign = false;
+  private interimSaid = false;
 
-  /** @param parseErrors counts bodies that hold no messages */
-  constructor(variant: Variant, http: HttpExchange, parseErrors: ReasonCounts) {
+  /** @param interimAfterUs a call that lasts this long is said once before its end; 0: never */
+  constructor(variant: Variant, http: HttpExchange, context: LayerContext, interimAfterUs: number) {
     this.connection = http.connection;
     this.http = http;
     this.web = variant !== 'grpc';
-    this.parseErrors = parseErrors;
+    this.context = context;
+    if (interimAfterUs > 0) this.tick = (timeUs) => this.sayInterim(timeUs, interimAfterUs);
     this.timeoutUs = parseTimeout(http.requestHeaders.get('grpc-timeout')?.[0] ?? '');
     this.webTrailers = this.web ? new WebTrailers() : undefined;
     this.requests = new MessageReader();
@@ -116,7 +123,7 @@ export class GrpcCall implements GrpcExchange, StreamObserver {
 
   finish(http: HttpExchange, complete: boolean): GrpcExchange {
     for (const reader of [this.requests, this.responses]) {
-      if (reader.invalid && !this.web) count(this.parseErrors, 'grpc');
+      if (reader.invalid && !this.web) count(this.context.counters.parseErrors, 'grpc');
     }
     if (http.incomplete === 'gap' || http.incomplete === 'limit') {
       this.requests.lost = true;
@@ -124,6 +131,14 @@ export class GrpcCall implements GrpcExchange, StreamObserver {
     }
     this.statusCode = this.status(http, complete);
     return this;
+  }
+
+  private sayInterim(timeUs: number, afterUs: number): void {
+    if (this.interimSaid || this.http.startUs === 0 || timeUs - this.http.startUs < afterUs) return;
+    this.interimSaid = true;
+    this.interimUs = timeUs;
+    this.context.emit(this);
+    this.interimUs = 0;
   }
 
   private status(http: HttpExchange, complete: boolean): number {

@@ -98,8 +98,12 @@ export class Http1Layer implements Layer {
       return;
     }
     const first = ledger.at(0);
-    if (first === undefined) ledger.stopTicks();
-    else if (timeUs - lastDataUs > context.limits.httpResponseUs && !first.answered && !responses.isReading(first)) {
+    if (first === undefined) {
+      ledger.stopTicks();
+      return;
+    }
+    first.observer?.tick?.(timeUs);
+    if (timeUs - lastDataUs > context.limits.httpResponseUs && !first.answered && !responses.isReading(first)) {
       ledger.giveUpAll('timeout', timeUs);
     }
   }

@@ -5,7 +5,7 @@ import { incompleteReason } from '../endings.ts';
 import type { LayerContext } from '../layer.ts';
 import { errorName, NO_ERROR, REFUSED_STREAM } from './frames.ts';
 import type { HeaderList } from './headers.ts';
-import type { StreamProtocol } from './observer.ts';
+import type { StreamObserver, StreamProtocol } from './observer.ts';
 import { Stream } from './stream.ts';
 
 /** What a stream's request is called in the ids when the server sent it: apart from all offsets in the client's stream. */
@@ -50,6 +50,10 @@ export class Conversation {
   /** The error with which either end closes the connection. */
   private closingError = '';
   private parseErrors = 0;
+  /** Streams may have lost their end. */
+  private doubts = false;
+  /** Streams whose observer wants to know the time. */
+  private timed = 0;
   private ticking = false;
   private checkUs = 0;
 
@@ -246,7 +250,7 @@ export class Conversation {
     this.losses[direction]++;
     this.lossUs = timeUs;
     if (direction === FROM_CLIENT) this.clientLost = true;
-    if (this.streams.size > 0) this.wantTicks(true);
+    if (this.streams.size > 0) this.setDoubts(true);
   }
 
   parseError(timeUs: number): void {
@@ -278,14 +282,17 @@ export class Conversation {
 
   private release(): void {
     this.over = true;
+    for (const stream of this.streams.values()) this.unobserve(stream);
     this.streams.clear();
-    this.wantTicks(false);
+    this.setDoubts(false);
   }
 
   /** Gives up streams that lost their end, so that they do not stay for as long as their connection. */
   tick(timeUs: number): void {
     if (!this.ticking || timeUs < this.checkUs) return;
     this.checkUs = timeUs + CHECK_US;
+    if (this.timed > 0) for (const stream of this.streams.values()) stream.observer?.tick?.(timeUs);
+    if (!this.doubts) return;
     let doubts = false;
     for (const stream of this.streams.values()) {
       if (!this.inDoubt(stream)) continue;
@@ -294,7 +301,7 @@ export class Conversation {
         this.finish(stream, 'gap', this.lossOf(stream));
       } else doubts = true;
     }
-    if (!doubts) this.wantTicks(false);
+    if (!doubts) this.setDoubts(false);
   }
 
   /** The end of one of its directions may have been lost. */
@@ -308,7 +315,13 @@ export class Conversation {
     return Math.max(stream.lastUs, this.lossUs);
   }
 
-  private wantTicks(wanted: boolean): void {
+  private setDoubts(doubts: boolean): void {
+    this.doubts = doubts;
+    this.wantTicks();
+  }
+
+  private wantTicks(): void {
+    const wanted = this.doubts || this.timed > 0;
     if (this.ticking === wanted) return;
     this.ticking = wanted;
     this.context.wantTicks(wanted);
@@ -361,13 +374,13 @@ export class Conversation {
       return false;
     }
     this.streams.set(stream.id, stream);
-    if (stream.serverMark < 0) this.wantTicks(true);
+    if (stream.serverMark < 0) this.setDoubts(true);
     return true;
   }
 
   /** Gives up a stream whose end may have been lost. */
   private makeRoom(): boolean {
-    if (!this.ticking) return false;
+    if (!this.doubts) return false;
     for (const stream of this.streams.values()) {
       if (!this.inDoubt(stream) || !stream.requestSeen) continue;
       if (stream.answered) this.finishAnswered(stream);
@@ -397,6 +410,7 @@ export class Conversation {
   private dropOrphan(stream: Stream): void {
     this.orphans--;
     this.streams.delete(stream.id);
+    this.unobserve(stream);
     stream.over = true;
     count(this.context.counters.incomplete, 'request_not_seen');
   }
@@ -406,8 +420,22 @@ export class Conversation {
     const contentType = fields.get('content-type')?.[0] ?? '';
     for (const protocol of this.protocols) {
       stream.observer = protocol.open(contentType, stream, this.context);
-      if (stream.observer !== undefined) return;
+      if (stream.observer === undefined) continue;
+      if (stream.observer.tick !== undefined) {
+        this.timed++;
+        this.wantTicks();
+      }
+      return;
     }
+  }
+
+  private unobserve(stream: Stream): StreamObserver | undefined {
+    const { observer } = stream;
+    stream.observer = undefined;
+    if (observer?.tick === undefined) return observer;
+    this.timed--;
+    this.wantTicks();
+    return observer;
   }
 
   private refuse(stream: Stream, timeUs: number): void {
@@ -448,8 +476,7 @@ export class Conversation {
       stream.incomplete = incomplete;
       count(counters.incomplete, incomplete);
     }
-    const { observer } = stream;
-    stream.observer = undefined;
+    const observer = this.unobserve(stream);
     const exchange = observer === undefined ? stream : observer.finish(stream, !stream.fieldsMissed);
     count(counters.exchanges, exchange.protocol);
     this.context.emit(exchange);

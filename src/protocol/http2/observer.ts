@@ -14,6 +14,8 @@ export interface StreamObserver {
   gap(direction: Direction, length: number, timeUs: number): void;
   /** The header list of the final response was read, unless it was there when the observer was opened. */
   response?(timeUs: number): void;
+  /** Time passes, in steps of about a second; only of observers that have this method when they are opened. */
+  readonly tick?: ((timeUs: number) => void) | undefined;
   /** Nothing more comes in this direction. What trailers there were stand in the exchange. */
   end(direction: Direction, timeUs: number): void;
   /**

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
+import { createGrpcProtocol } from '../../../src/protocol/grpc/protocol.ts';
 import { parseStatus, statusName, statusOfHttp, statusOfReset } from '../../../src/protocol/grpc/status.ts';
 import { deadlineExceeded, parseTimeout } from '../../../src/protocol/grpc/timeout.ts';
-import { Bench, type Step, splits } from './cases.ts';
+import { createHttp2Protocol } from '../../../src/protocol/http2/protocol.ts';
+import { Bench, keepHeaders, type Step, splits } from './cases.ts';
 import { callFacts, callFields, GrpcScript, grpc, message } from './grpc-wire.ts';
 import {
   CANCEL,
@@ -345,4 +347,46 @@ test('statuses', () => {
   );
   assert.equal(statusName(statusOfReset('ENHANCE_YOUR_CALM')), 'RESOURCE_EXHAUSTED');
   assert.equal(statusName(statusOfReset('STREAM_CLOSED')), undefined);
+});
+
+describe('calls that last', () => {
+  const timed = createHttp2Protocol({ keepHeaders, streams: [createGrpcProtocol({ interimSpanS: 60 })] });
+  const script = (): GrpcScript => {
+    const s = new GrpcScript();
+    return s.c(s.call(1, '/p.S/Watch'), data(1, message('x'), END_STREAM)).s(s.open(1), data(1, message('y')));
+  };
+
+  test('are said once, and counted at their end', () => {
+    const s = script();
+    const said: number[] = [];
+    const bench = new Bench((context) =>
+      timed.create({
+        ...context,
+        emit: (exchange) => {
+          assert.ok(exchange.protocol === 'grpc');
+          said.push(exchange.interimUs, exchange.responseMessages, exchange.statusCode);
+        },
+      }),
+    ).run(s.steps);
+    assert.equal(bench.ticks, true);
+    for (let second = 1; second <= 200; second++) bench.layer.tick?.(second * 1e6);
+    assert.deepEqual(said, [61e6, 1, -1]);
+    bench.feed(FROM_SERVER, Buffer.concat([data(1, message('z')), s.trailers(1, 0)]), 300e6);
+    assert.deepEqual(said, [61e6, 1, -1, 0, 2, 0]);
+    assert.deepEqual(bench.counters.exchanges, { grpc: 1 });
+    assert.equal(bench.ticks, false);
+  });
+
+  test('ticks end with the last of them, however it ends', () => {
+    for (const end of [rst(1, CANCEL), goAway(0, 0)]) {
+      const bench = new Bench(timed.create).run(script().steps);
+      bench.feed(FROM_SERVER, end, 100);
+      assert.deepEqual([bench.ticks, bench.calls.length], [false, 1]);
+    }
+    const closed = new Bench(timed.create).run(script().steps);
+    closed.close('fin', 100);
+    assert.equal(closed.ticks, false);
+    // By default nobody asks for the time.
+    assert.equal(new Bench(grpc.create).run(script().steps).ticks, false);
+  });
 });

@@ -95,6 +95,7 @@ export function call(changes: Partial<GrpcExchange> = {}, http: Partial<HttpExch
     requestMessageBytes: 20,
     responseMessageBytes: 842,
     firstMessageUs: 1_700_000_000_000_150.5,
+    interimUs: 0,
     ...changes,
   };
 }

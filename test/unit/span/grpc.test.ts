@@ -142,6 +142,31 @@ describe('spans of gRPC calls', () => {
     assert.equal(attributes['rpc.request.header.authorization'], undefined);
   });
 
+  it('a call that goes on: INTERNAL children of the spans to come', () => {
+    const http = { streamOffset: 500, endUs: 0, statusCode: 200 };
+    const shared = connection();
+    const changes = { connection: shared, statusCode: -1, responseMessages: 70 };
+    const interimUs = 1_700_000_060_000_000.5;
+    const made = builder({ perspective: 'both' });
+    const open = made.build(call({ ...changes, interimUs }, http)).map((span) => span.clone());
+    const ended = made.build(call({ ...changes, statusCode: 0 }, http));
+    assert.deepEqual(
+      open.map((span) => [span.kind, span.parentSpanId, span.traceId, span.endUnixUs, span.status]),
+      ended.map((span) => [SpanKind.INTERNAL, span.spanId, span.traceId, interimUs, SpanStatusCode.UNSET]),
+    );
+    assert.equal(new Set([...open, ...ended].map((span) => span.spanId)).size, 4);
+    for (const span of open) {
+      const attributes = span.attributes();
+      assert.equal(attributes['wirespan.rpc.interim'], true);
+      assert.equal(attributes['wirespan.rpc.response.messages'], 70);
+      assert.equal(attributes['rpc.status_code'], undefined);
+    }
+    const counters = newCounters();
+    const target = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
+    assert.equal(build({ interimUs }, { target }, { counters }).length, 0);
+    assert.deepEqual(counters.spans.leftOut, {});
+  });
+
   it('OTLP exports of other processes are left out, and counted', () => {
     const counters = newCounters();
     const target = '/opentelemetry.proto.collector.logs.v1.LogsService/Export';
