@@ -1,5 +1,7 @@
 /** gRPC: @grpc/grpc-js at both ends, over TLS and plain; what client and server counted is what was traced. */
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { STATUS_NAMES } from '../../src/protocol/grpc/status.ts';
 import { type Stopped, startAgent } from '../support/agent.ts';
@@ -9,6 +11,8 @@ import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
 import { clientScript } from '../support/clients.ts';
 import { assertPairs, assertSameLines, servers } from '../support/http.ts';
 import { assertKernelClean } from '../support/kernel.ts';
+import { waitForPort } from '../support/net.ts';
+import { startNginx } from '../support/nginx.ts';
 import { run } from '../support/process.ts';
 import { type AnsweredCall, startGrpcServer, startHttp2Server } from '../support/servers.ts';
 import type { FlatSpan } from '../support/spans.ts';
@@ -37,12 +41,26 @@ async function watched(cleanup: Cleanup, tls: boolean) {
   const { path, prefix } = await newCgroup(cleanup);
   const certificate: Certificate | undefined = tls ? await selfSigned(cleanup) : undefined;
   const secure = certificate === undefined ? { tls } : { tls, certificate };
-  const ask = async (port: number, calls: readonly Calls[], compress = false): Promise<Ended[]> => {
-    const target = [`127.0.0.1:${port}`, certificate?.certFile ?? '-', JSON.stringify({ compress, calls })];
+  const ask = async (
+    port: number,
+    calls: readonly Calls[],
+    { compress = false, certFile = certificate?.certFile ?? '-' } = {},
+  ): Promise<Ended[]> => {
+    const target = [`127.0.0.1:${port}`, certFile, JSON.stringify({ compress, calls })];
     const [command, ...words] = [...prefix, process.execPath, clientScript('grpc.mjs'), ...target];
     return JSON.parse((await run(command!, words, { timeoutMs: 120_000 })).stdout) as Ended[];
   };
-  return { secure: { ...secure, prefix }, ask, agent: () => startAgent(cleanup, { args: ['--cgroup', path] }) };
+  return {
+    secure: { ...secure, prefix },
+    ask,
+    agent: (args: readonly string[] = []) => startAgent(cleanup, { args: ['--cgroup', path, ...args] }),
+  };
+}
+
+async function configFile(cleanup: Cleanup, text: string): Promise<string> {
+  const file = join(await cleanup.temporaryFolder(), 'wirespan.yaml');
+  await writeFile(file, text);
+  return file;
 }
 
 /** All spans are those of these many calls, each with both of its ends; nothing else was counted. */
@@ -132,7 +150,7 @@ suite('gRPC', () => {
     const agent = await start();
     const padding = 'p'.repeat(10_000);
     const calls = [{ path: '/test.Calls/Chat', count: 5, requests: 20, ask: { bytes: 10, padding } }];
-    const ends = await ask(server.port, calls, true);
+    const ends = await ask(server.port, calls, { compress: true });
     await agent.waitForSpans(2 * ends.length);
     const stopped = await agent.stop();
     assertExact(stopped, 5);
@@ -196,6 +214,61 @@ suite('gRPC', () => {
     assertSameLines(servers(stopped.spans).map(lineOf), server.log().map(lineOfCall));
     assertSameLines(clients(stopped.spans).map(lineOf), ends.map(lineOfEnd));
     assert.equal(stopped.stats.connections.tcp, 1);
+  });
+
+  test('through nginx: two hops in one trace, and the same messages on both', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const { secure, ask, agent: start } = await watched(cleanup, false);
+    const server = await startGrpcServer(cleanup, secure);
+    const nginx = await startNginx(cleanup, {
+      http2: true,
+      prefix: secure.prefix,
+      server: `location /test.Calls/ { grpc_pass grpc://127.0.0.1:${server.port}; }`,
+    });
+    await waitForPort(nginx.tls13Port);
+    const agent = await start();
+    const { certFile } = nginx.certificate;
+    const kinds = [
+      { path: '/test.Calls/Unary', ask: { bytes: 3000 } },
+      { path: '/test.Calls/Unary', ask: { status: 5 } },
+      { path: '/test.Calls/Upload', requests: 20, ask: { bytes: 10 } },
+      { path: '/test.Calls/Download', ask: { replies: 30, bytes: 2000 } },
+      { path: '/test.Calls/Chat', requests: 10, ask: { bytes: 100 } },
+    ];
+    const traces = kinds.map((_, i) => `${i + 1}`.repeat(32));
+    const calls = kinds.map((call, i) => ({
+      ...call,
+      metadata: { traceparent: `00-${traces[i]}-00000000000000a${i}-01` },
+    }));
+    const ends = await ask(nginx.tls13Port, calls, { certFile });
+    await agent.waitForSpans(4 * calls.length);
+    const { spans, stats } = await agent.stop();
+    assert.deepEqual([stats.exchanges, stats.incomplete, stats.parseErrors], [{ grpc: 2 * calls.length }, {}, {}]);
+    assertSameLines(clients(spans).map(lineOf), [...ends, ...ends].map(lineOfEnd));
+    assertSameLines(servers(spans).map(lineOf), [...ends, ...ends].map(lineOfEnd));
+    for (const trace of traces) assert.equal(spans.filter(({ traceId }) => traceId === trace).length, 4);
+  });
+
+  test('a long stream is seen before its end, when asked for', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const { secure, ask, agent: start } = await watched(cleanup, true);
+    const server = await startGrpcServer(cleanup, secure);
+    const agent = await start(['--config', await configFile(cleanup, 'grpc: {interim_span_s: 1}\n')]);
+    const stream = { path: '/test.Calls/Download', ask: { hang: true, replies: 7 }, cancelMs: 6000 };
+    const ended = ask(server.port, [stream, { path: '/test.Calls/Unary' }]);
+    const isInterim = (span: FlatSpan): boolean => span.attributes['wirespan.rpc.interim'] === true;
+    const early = (await agent.waitForSpans(2, isInterim)).filter(isInterim);
+    await ended;
+    await agent.waitForSpans(6);
+    const { spans, stats } = await agent.stop();
+    assert.deepEqual([spans.length, stats.exchanges], [6, { grpc: 2 }]);
+    for (const span of early) {
+      const parent = spans.find(({ spanId }) => spanId === span.parentSpanId);
+      assert.deepEqual([span.kind, span.name, parent?.name], ['INTERNAL', 'test.Calls/Download', span.name]);
+      assert.equal(span.attributes['wirespan.rpc.response.messages'], 7);
+      assert.equal(parent?.attributes['rpc.status_code'], 'CANCELLED');
+      assert.ok(span.endUs < parent.endUs - 1_000_000);
+    }
   });
 
   test('a server that is none of gRPC: the status is what the client makes of the HTTP status', async (t) => {

@@ -44,11 +44,10 @@ export class MessageReader {
   /** Content of the body: bytes[start..end). */
   data(bytes: Buffer, start: number, end: number, firstUs: number): void {
     if (this.lost || start >= end) return;
-    if (this.firstUs === 0) this.firstUs = firstUs;
     let at = start;
     while (at < end) {
       if (this.prefix < PREFIX_BYTES) {
-        if (!this.prefixOctet(bytes[at++]!)) return;
+        if (!this.prefixOctet(bytes[at++]!, firstUs)) return;
         continue;
       }
       const n = Math.min(this.remaining, end - at);
@@ -67,7 +66,7 @@ export class MessageReader {
   }
 
   /** @returns false when it is none */
-  private prefixOctet(octet: number): boolean {
+  private prefixOctet(octet: number, firstUs: number): boolean {
     if (this.prefix === 0) {
       const known = this.trailers === undefined ? COMPRESSED : COMPRESSED | TRAILERS;
       if ((octet & ~known) !== 0) {
@@ -75,6 +74,7 @@ export class MessageReader {
         this.invalid = true;
         return false;
       }
+      if (this.firstUs === 0 && octet < TRAILERS) this.firstUs = firstUs;
       this.flags = octet;
       this.length = 0;
     } else this.length = this.length * 256 + octet;

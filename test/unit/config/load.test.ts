@@ -14,7 +14,10 @@ const wrong: readonly (readonly [string, readonly string[]])[] = [
       'w.yaml:3:12: capture.poll_ms: expected a whole number from 1 to 1000, found "fast"',
     ],
   ],
-  ['zzzz: 1\n', ['w.yaml:1:1: unknown key "zzzz"; expected one of outputs, capture, http, grpc, sql, export, limits, log']],
+  [
+    'zzzz: 1\n',
+    ['w.yaml:1:1: unknown key "zzzz"; expected one of outputs, capture, http, grpc, sql, export, limits, log'],
+  ],
   ['\n\nlog: {level: loud}\n', ['w.yaml:3:14: log.level: expected one of error, warn, info, debug, found "loud"']],
   ['log:\n  level:\n', ['w.yaml:2:9: log.level: expected one of error, warn, info, debug, found nothing']],
   ['log: [1]\n', ['w.yaml:1:6: log: expected a mapping of keys to values, found a list']],

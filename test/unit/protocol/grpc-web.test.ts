@@ -97,6 +97,13 @@ describe('grpc-web over HTTP/1.1', () => {
     });
   }
 
+  test('trailers are no first message', () => {
+    const bench = new Bench(http1.create);
+    bench.feed(FROM_CLIENT, ask('/p.S/E', WEB, message('abc')), 1);
+    bench.feed(FROM_SERVER, answer(WEB, chunked(trailers)), 2);
+    assert.deepEqual([bench.calls[0]?.statusCode, bench.calls[0]?.firstMessageUs], [5, 0]);
+  });
+
   test('holes', () => {
     const request = ask('/p.S/H', WEB, message('abc'));
     const reply = answer(
@@ -128,6 +135,7 @@ describe('grpc-web over HTTP/1.1', () => {
     const alone = new Bench(http1.create);
     alone.feed(FROM_CLIENT, ask('/p.S/E', WEB, message('abc')), 4);
     alone.close('reset', 6);
+    assert.equal(alone.calls[0]?.firstMessageUs, 0);
     assert.deepEqual(callFacts(alone.calls), ['/p.S/E - 1/0 3/0 timeout=5000000 web connection_reset']);
   });
 });
