@@ -1,5 +1,5 @@
-import { SpanKind } from '@opentelemetry/api';
-import type { Exchange, GrpcExchange, HttpExchange, SqlExchange } from '../exchange/exchange.ts';
+import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
+import type { Exchange, GrpcExchange, HttpExchange, SqlExchange, WebSocketExchange } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
 import { type AttributeKey, KEY } from '../span/attributes.ts';
 import type { Span } from '../span/span.ts';
@@ -31,10 +31,11 @@ const CYAN = '36';
  *     14:02:11.203  curl -> nginx            GET /orders/17                        200   3.1 ms    1.2 kB   h1 TLS1.3
  *     14:02:11.203  shop -> orders           shop.Orders/List  (1/11)               OK   3.1 ms    1.2 kB   grpc TLS1.3
  *     14:02:11.204  nginx -> postgres        SELECT orders  (shop)              3 rows   1.2 ms     842 B   pg TLS1.3
+ *     14:02:19.870  python3 -> chat          WS /room/7  (12 sent, 40 received)   1001   8.31 s   10.2 kB   ws TLS1.3
  *
  * local time of the first byte, who asked whom, method and redacted target, or the call's method and its messages where there are more than
- * one, or the statement's summary and database; status or rows or error code, duration, bytes of the answer (HTTP: of its body), protocol,
- * and what went wrong. Nothing from the wire or from a process
+ * one, or the statement's summary and database; status or rows or error or close code, duration, bytes of the answer (HTTP: of its body;
+ * WebSocket: of the server's messages), protocol, and what went wrong. Nothing from the wire or from a process
  * reaches a terminal as a control sequence.
  */
 export class ConsoleOutput implements Output {
@@ -70,6 +71,8 @@ export function formatExchange(exchange: Exchange, spans: readonly Span[], style
     case 'postgresql':
     case 'mysql':
       return formatSql(exchange, spans, style);
+    case 'websocket':
+      return formatWebSocket(exchange, spans, style);
     default:
       return exchange satisfies never;
   }
@@ -116,6 +119,20 @@ function formatSql(exchange: SqlExchange, spans: readonly Span[], style: Console
     bytes: exchange.responseBytes,
     protocol: system === 'postgresql' ? 'pg' : system,
     error: said ? '' : error,
+  });
+}
+
+function formatWebSocket(exchange: WebSocketExchange, spans: readonly Span[], style: ConsoleStyle): string {
+  const { client, server, closeCode } = exchange;
+  const error = errorOf(spans);
+  return formatLine(exchange.connection, spans, style, {
+    request: `WS ${spans[0]!.summary}  (${client.messages} sent, ${server.messages} received)`,
+    outcome: closeCode === 0 ? '-' : String(closeCode),
+    color: spans[0]!.status === SpanStatusCode.ERROR ? RED : GREEN,
+    bytes: server.bytes,
+    protocol: 'ws',
+    // The code says it already.
+    error: error === String(closeCode) ? '' : error,
   });
 }
 

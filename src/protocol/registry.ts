@@ -8,6 +8,8 @@ import { createHttp2Protocol } from './http2/protocol.ts';
 import type { Protocol } from './layer.ts';
 import { createMysqlProtocol } from './mysql/protocol.ts';
 import { createPostgresProtocol } from './postgres/protocol.ts';
+import { createWebSocketLayer } from './websocket/layer.ts';
+import { webSocketStreams } from './websocket/streams.ts';
 
 /** What finds out about SQL texts, one per dialect: its cache serves all connections. */
 export type SqlAnalysers = Readonly<Record<SqlDialect, SqlAnalyser>>;
@@ -47,9 +49,14 @@ export interface ProtocolOptions {
 export function createProtocols(options: ProtocolOptions): readonly Protocol[] {
   const { keepHeaders } = options;
   const bodies = [createGrpcProtocol(options.grpc)];
-  const http2 = createHttp2Protocol({ keepHeaders, streams: bodies });
+  const http2 = createHttp2Protocol({ keepHeaders, streams: [...bodies, webSocketStreams] });
   return [
-    createHttp1Protocol({ keepHeaders, upgradeToHttp2: http2.createUpgraded, bodies }),
+    createHttp1Protocol({
+      keepHeaders,
+      upgradeToHttp2: http2.createUpgraded,
+      upgradeToWebSocket: createWebSocketLayer,
+      bodies,
+    }),
     http2,
     createPostgresProtocol(options.sql.postgresql),
     createMysqlProtocol({ analyser: options.sql.mysql }),

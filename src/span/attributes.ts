@@ -105,6 +105,16 @@ export const KEY = {
   timeToFirstMessage: new AttributeKey('wirespan.rpc.response.time_to_first_message', { isDouble: true }),
   /** How the transaction block stood when the statement began: `idle`, `active`, `failed`. */
   transaction: new AttributeKey('wirespan.db.transaction', repeats),
+  /** Messages that an end of a WebSocket connection sent, and bytes of their payload as transferred. */
+  webSocketClientMessages: new AttributeKey('wirespan.websocket.client.messages'),
+  webSocketClientSize: new AttributeKey('wirespan.websocket.client.size'),
+  webSocketServerMessages: new AttributeKey('wirespan.websocket.server.messages'),
+  webSocketServerSize: new AttributeKey('wirespan.websocket.server.size'),
+  /** There were compressed messages. */
+  webSocketCompressed: new AttributeKey('wirespan.websocket.compressed', repeats),
+  /** Why it was closed (RFC 6455 section 7.4), and by whom: `client`, `server`. */
+  webSocketCloseCode: new AttributeKey('wirespan.websocket.close.code', repeats),
+  webSocketClosedBy: new AttributeKey('wirespan.websocket.close.initiator', repeats),
   /** Why the exchange is not whole, an IncompleteReason. */
   incomplete: new AttributeKey('wirespan.exchange.incomplete', repeats),
 } as const;

@@ -4,6 +4,7 @@ import { GrpcSpans } from './grpc.ts';
 import { type HttpSpanOptions, HttpSpans } from './http.ts';
 import type { Span } from './span.ts';
 import { defaultSqlSpanOptions, type SqlSpanOptions, SqlSpans } from './sql.ts';
+import { WebSocketSpans } from './websocket.ts';
 
 export type { Perspective } from './common.ts';
 export { defaultHttpSpanOptions, type HttpSpanOptions, keptHeaders, requiredHeaders } from './http.ts';
@@ -19,6 +20,7 @@ export class SpanBuilder {
   private readonly http: HttpSpans;
   private readonly grpc: GrpcSpans;
   private readonly sql: SqlSpans;
+  private readonly webSocket: WebSocketSpans;
   private readonly spans: Span[] = [];
 
   constructor(options: SpanBuilderOptions) {
@@ -26,6 +28,7 @@ export class SpanBuilder {
     this.http = new HttpSpans(common, options.http);
     this.grpc = new GrpcSpans(common, options.http);
     this.sql = new SqlSpans(common, options.sql ?? defaultSqlSpanOptions);
+    this.webSocket = new WebSocketSpans(common, options.http);
   }
 
   /**
@@ -46,6 +49,9 @@ export class SpanBuilder {
       case 'postgresql':
       case 'mysql':
         this.sql.build(exchange, spans);
+        return spans;
+      case 'websocket':
+        this.webSocket.build(exchange, spans);
         return spans;
       default:
         return exchange satisfies never;

@@ -1,5 +1,5 @@
 /** What holds for all exchanges of a connection as seen from one of its ends, made once and shared by their spans. */
-import type { HttpExchange } from '../exchange/exchange.ts';
+import type { Connection } from '../flow/connection.ts';
 import { AttributeBlock, type AttributeKey, KEY } from './attributes.ts';
 import type { AttributeValue } from './resource.ts';
 import { defaultPort, formatAuthority, parseAuthority } from './url.ts';
@@ -19,12 +19,19 @@ export interface Side {
   readonly block: AttributeBlock;
 }
 
+/** What of an exchange stands in it. */
+interface Seen {
+  readonly connection: Connection;
+  /** Of HTTP; empty for another protocol. */
+  readonly version: string;
+}
+
 /** @returns `side` when it still holds, else a new one */
 export function currentSide(
   side: Side | undefined,
   authority: string | undefined,
   scheme: string,
-  exchange: HttpExchange,
+  exchange: Seen,
   role: Role,
 ): Side {
   const { tls } = exchange.connection;
@@ -42,13 +49,7 @@ export function currentSide(
   return newSide(authority, scheme, exchange, role, tlsVersion);
 }
 
-function newSide(
-  authority: string | undefined,
-  scheme: string,
-  exchange: HttpExchange,
-  role: Role,
-  tlsVersion: string,
-): Side {
+function newSide(authority: string | undefined, scheme: string, exchange: Seen, role: Role, tlsVersion: string): Side {
   const { connection } = exchange;
   const rpc = role.includes('grpc');
   const ofClient = role.endsWith('client');

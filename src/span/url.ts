@@ -135,7 +135,7 @@ function readAuthority(text: string): Authority | undefined {
 const AUTHORITY = /^(?:\[([\da-f:.]+(?:%25[\w.~-]+)?)\]|([\w.~!$&'()*+,;=%-]+))(?::(\d{0,5}))?$/i;
 
 export function defaultPort(scheme: string): number {
-  return scheme === 'https' ? 443 : 80;
+  return scheme === 'https' || scheme === 'wss' ? 443 : 80;
 }
 
 /** `host:port` for a URL; the scheme's own port is left out. */

@@ -6,6 +6,7 @@ import type { LayerContext } from '../layer.ts';
 import type { FieldTable } from './fields.ts';
 import type { HeadReader } from './head.ts';
 import { Ledger } from './ledger.ts';
+import type { PendingExchange } from './pending.ts';
 import { RequestReader } from './request.ts';
 import { ResponseReader } from './response.ts';
 
@@ -21,6 +22,19 @@ export type UpgradeToHttp2 = (
   offsets: readonly [number, number],
 ) => Layer;
 
+/**
+ * Makes the layer for a connection that goes on as WebSocket.
+ *
+ * @param handshake the request and its 101
+ */
+export type UpgradeToWebSocket = (context: LayerContext, handshake: HttpExchange) => Layer;
+
+/** What reads a connection after a 101; one that has no reader is opaque. */
+export interface Upgrades {
+  readonly upgradeToHttp2?: UpgradeToHttp2;
+  readonly upgradeToWebSocket?: UpgradeToWebSocket;
+}
+
 /** What both directions of a connection share. */
 export class Dialogue {
   readonly context: LayerContext;
@@ -35,18 +49,13 @@ export class Dialogue {
   over = false;
   /** Whose the rest of the connection is. */
   successor: Layer | undefined = undefined;
-  private readonly upgradeToHttp2: UpgradeToHttp2 | undefined;
+  private readonly upgrades: Upgrades;
   private readonly protocols: readonly StreamProtocol[];
   private parseErrors = 0;
 
-  constructor(
-    context: LayerContext,
-    table: FieldTable,
-    upgradeToHttp2: UpgradeToHttp2 | undefined,
-    protocols: readonly StreamProtocol[],
-  ) {
+  constructor(context: LayerContext, table: FieldTable, upgrades: Upgrades, protocols: readonly StreamProtocol[]) {
     this.context = context;
-    this.upgradeToHttp2 = upgradeToHttp2;
+    this.upgrades = upgrades;
     this.protocols = protocols;
     this.ledger = new Ledger(context);
     this.requests = new RequestReader(this, table);
@@ -91,14 +100,34 @@ export class Dialogue {
    */
   upgrade(request: HttpExchange, serverOffset: number, timeUs: number): boolean {
     const { requests, ledger } = this;
-    if (this.upgradeToHttp2 === undefined || ledger.at(0) !== request) return false;
+    const { upgradeToHttp2 } = this.upgrades;
+    if (upgradeToHttp2 === undefined || ledger.at(0) !== request) return false;
     const inStep = requests.betweenMessages && ledger.length === 1;
     const clientOffset = requests.bytesSeen;
     ledger.takeFirst();
     ledger.discard();
     this.release();
-    const successor = this.upgradeToHttp2(this.context, request, [clientOffset, serverOffset]);
+    const successor = upgradeToHttp2(this.context, request, [clientOffset, serverOffset]);
     // Its preface came too early, or with a hole.
+    if (!inStep) successor.gap(FROM_CLIENT, 0, timeUs);
+    this.successor = successor;
+    return true;
+  }
+
+  /**
+   * The server agreed to go on as WebSocket: the exchange is over, and the rest is the successor's.
+   *
+   * @returns false when that is not read here
+   */
+  upgradeToWebSocket(handshake: PendingExchange, timeUs: number): boolean {
+    const { requests, ledger } = this;
+    const { upgradeToWebSocket } = this.upgrades;
+    if (upgradeToWebSocket === undefined || ledger.at(0) !== handshake) return false;
+    const inStep = requests.betweenMessages && ledger.length === 1;
+    ledger.finish(handshake, handshake.damage, timeUs);
+    ledger.discard();
+    this.release();
+    const successor = upgradeToWebSocket(this.context, handshake);
     if (!inStep) successor.gap(FROM_CLIENT, 0, timeUs);
     this.successor = successor;
     return true;

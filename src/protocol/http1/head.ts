@@ -42,6 +42,14 @@ const CARRY_KEPT_BYTES = 4096;
 const REMEMBERED_BYTES = 2048;
 const MISSES = 4;
 
+/** A protocol that a connection can go on with; empty: none, or none that is read. */
+export type Upgrade = '' | 'h2c' | 'websocket';
+
+function upgradeOf(value: string): Upgrade {
+  const name = value.toLowerCase();
+  return name === 'h2c' || name === 'websocket' ? name : '';
+}
+
 /** The fields of a message that was read whole, which the next one of its connection often repeats byte for byte. */
 interface RememberedFields {
   bytes: Buffer;
@@ -52,7 +60,7 @@ interface RememberedFields {
   contentLength: string | undefined;
   transferEncoding: string | undefined;
   expectsContinue: boolean;
-  upgradesToHttp2: boolean;
+  upgrade: Upgrade;
 }
 
 /**
@@ -78,8 +86,8 @@ export class HeadReader {
   contentLength: string | undefined;
   transferEncoding: string | undefined;
   expectsContinue = false;
-  /** `Upgrade: h2c` (RFC 7540 section 3.2). */
-  upgradesToHttp2 = false;
+  /** What Upgrade names: `h2c` (RFC 7540 section 3.2), `websocket` (RFC 6455 section 4.1). */
+  upgrade: Upgrade = '';
   badLines = 0;
 
   private readonly isRequest: boolean;
@@ -114,7 +122,7 @@ export class HeadReader {
     this.contentLength = undefined;
     this.transferEncoding = undefined;
     this.expectsContinue = false;
-    this.upgradesToHttp2 = false;
+    this.upgrade = '';
     this.badLines = 0;
     this.headBytes = 0;
     this.kept = undefined;
@@ -186,7 +194,7 @@ export class HeadReader {
     this.contentLength = remembered.contentLength;
     this.transferEncoding = remembered.transferEncoding;
     this.expectsContinue = remembered.expectsContinue;
-    this.upgradesToHttp2 = remembered.upgradesToHttp2;
+    this.upgrade = remembered.upgrade;
     this.outcome = HEAD_DONE;
     return true;
   }
@@ -210,8 +218,8 @@ export class HeadReader {
   }
 
   private fields(): Omit<RememberedFields, 'bytes' | 'length'> {
-    const { headers, plainLength, contentLength, transferEncoding, expectsContinue, upgradesToHttp2 } = this;
-    return { headers, plainLength, contentLength, transferEncoding, expectsContinue, upgradesToHttp2 };
+    const { headers, plainLength, contentLength, transferEncoding, expectsContinue, upgrade } = this;
+    return { headers, plainLength, contentLength, transferEncoding, expectsContinue, upgrade };
   }
 
   private append(bytes: Buffer, start: number, end: number): void {
@@ -359,7 +367,7 @@ export class HeadReader {
         if (value.toLowerCase().includes('100-continue')) this.expectsContinue = true;
         break;
       case FRAMING_UPGRADE:
-        if (value.toLowerCase() === 'h2c') this.upgradesToHttp2 = true;
+        this.upgrade = upgradeOf(value);
         break;
     }
   }

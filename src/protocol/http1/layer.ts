@@ -11,7 +11,8 @@
  *     LOST     the place in the stream is not known            the same
  *     ENDED    no more bytes, or another protocol's            the same
  *
- * After a 101 to h2c the rest of the connection is the successor's, the HTTP/2 layer, whose stream 1 is the request that was upgraded.
+ * After a 101 to h2c the rest of the connection is the successor's, the HTTP/2 layer, whose stream 1 is the request that was upgraded. After
+ * one to websocket, the exchange ends, and the WebSocket layer is the successor.
  *
  * An exchange leaves the queue when its response is whole and its request is done, or as incomplete with a reason.
  *
@@ -28,7 +29,7 @@ import { type Direction, type EndReason, FROM_CLIENT, type Layer } from '../../f
 import { incompleteReason } from '../endings.ts';
 import type { StreamProtocol } from '../http2/observer.ts';
 import type { LayerContext } from '../layer.ts';
-import { Dialogue, type UpgradeToHttp2 } from './dialogue.ts';
+import { Dialogue, type Upgrades } from './dialogue.ts';
 import type { FieldTable } from './fields.ts';
 
 export class Http1Layer implements Layer {
@@ -38,10 +39,10 @@ export class Http1Layer implements Layer {
   constructor(
     context: LayerContext,
     table: FieldTable,
-    upgradeToHttp2?: UpgradeToHttp2,
+    upgrades: Upgrades = {},
     protocols: readonly StreamProtocol[] = [],
   ) {
-    this.dialogue = new Dialogue(context, table, upgradeToHttp2, protocols);
+    this.dialogue = new Dialogue(context, table, upgrades, protocols);
   }
 
   /** Bytes held between calls, of what grows with its input. */

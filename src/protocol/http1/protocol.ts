@@ -1,16 +1,14 @@
 import { type Connection, type Direction, FROM_CLIENT } from '../../flow/connection.ts';
 import type { StreamProtocol } from '../http2/observer.ts';
 import type { Detection, LayerContext, Protocol } from '../layer.ts';
-import type { UpgradeToHttp2 } from './dialogue.ts';
+import type { Upgrades } from './dialogue.ts';
 import { FieldTable } from './fields.ts';
 import { probeRequest, probeResponse } from './grammar.ts';
 import { Http1Layer } from './layer.ts';
 
-export interface Http1Options {
+export interface Http1Options extends Upgrades {
   /** Lower-case names of the fields whose values later stages want. All others are passed over. */
   readonly keepHeaders: ReadonlySet<string>;
-  /** What reads a connection after `Upgrade: h2c`; without it such a connection is opaque. */
-  readonly upgradeToHttp2?: UpgradeToHttp2;
   /** What looks into bodies, chosen by the content type of the request alone. */
   readonly bodies?: readonly StreamProtocol[];
 }
@@ -26,6 +24,6 @@ export function createHttp1Protocol(options: Http1Options): Protocol {
         ? probeRequest(bytes, start, end, !connection.startSeen)
         : probeResponse(bytes, start, end);
     },
-    create: (context: LayerContext) => new Http1Layer(context, table, options.upgradeToHttp2, bodies),
+    create: (context: LayerContext) => new Http1Layer(context, table, options, bodies),
   };
 }

@@ -116,7 +116,7 @@ export class ResponseReader {
       return;
     }
     const request = this.takeRequest();
-    if (status === 101 && head.upgradesToHttp2 && request !== undefined) {
+    if (status === 101 && head.upgrade === 'h2c' && request !== undefined) {
       if (this.dialogue.upgrade(request, offset, timeUs)) return;
     }
     const exchange = request ?? this.dialogue.ledger.newOrphan();
@@ -167,6 +167,7 @@ export class ResponseReader {
     this.exchange = undefined;
     exchange.endUs = timeUs;
     exchange.answered = true;
+    if (this.head.upgrade === 'websocket' && this.dialogue.upgradeToWebSocket(exchange, timeUs)) return;
     if (this.dialogue.ledger.at(0) === exchange) this.dialogue.ledger.finish(exchange, exchange.damage, timeUs);
     // Whatever the client sent behind the request that switched protocols was no request of this one.
     this.dialogue.ledger.discard();
