@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { describe as suite, test } from 'node:test';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import { createHttp2Protocol } from '../../../src/protocol/http2/protocol.ts';
-import { CLOSE, CONTINUATION, TEXT } from '../../../src/protocol/websocket/frames.ts';
+import { BINARY, CLOSE, CONTINUATION, TEXT } from '../../../src/protocol/websocket/frames.ts';
 import { webSocketStreams } from '../../../src/protocol/websocket/streams.ts';
+import { record } from '../../support/http2.ts';
 import { Bench, keepHeaders } from './cases.ts';
 import { data, END_HEADERS, END_STREAM, type FieldLine, facts, request, response, rst, Script } from './http2-wire.ts';
 import { aside, code, fromClient, fromServer } from './websocket-wire.ts';
@@ -12,6 +13,7 @@ import { aside, code, fromClient, fromServer } from './websocket-wire.ts';
 const CANCEL = 8;
 const http2 = createHttp2Protocol({ keepHeaders, streams: [webSocketStreams] });
 const hello = fromClient(TEXT, 'hello');
+const large = fromClient(BINARY, Buffer.alloc(40_000));
 const world = fromServer(TEXT, 'world!');
 const goodbye = fromClient(CLOSE, code(1000));
 const farewell = fromServer(CLOSE, code(1000));
@@ -45,6 +47,47 @@ suite('websocket over http2', () => {
       assert.deepEqual(bench.counters.exchanges, { http: 2, websocket: 1 });
       assert.deepEqual([bench.counters.incomplete, bench.counters.parseErrors], [{}, {}]);
     }
+  });
+
+  test("bytes of Node's client and server", async () => {
+    const segments = await record(
+      (client) =>
+        new Promise((resolve, reject) => {
+          client.once('remoteSettings', () => {
+            const stream = client.request(
+              {
+                ':method': 'CONNECT',
+                ':protocol': 'websocket',
+                ':path': '/chat',
+                ':scheme': 'http',
+                ':authority': 'a.example',
+              },
+              { endStream: false },
+            );
+            stream.on('response', () => stream.write(Buffer.concat([hello, large])));
+            stream.on('data', () => {});
+            stream.once('data', () => stream.end(goodbye));
+            stream.on('end', resolve);
+            stream.on('error', reject);
+          });
+        }),
+      {
+        server: { settings: { enableConnectProtocol: true } },
+        onStream(stream) {
+          stream.respond({ ':status': 200 });
+          stream.once('data', () => stream.write(world));
+          stream.on('end', () => stream.end(farewell));
+          stream.resume();
+        },
+      },
+    );
+    const seen: string[] = [];
+    const bench = new Bench((context) => http2.create(aside(context, seen)));
+    segments.forEach(({ direction, bytes }, i) => {
+      bench.feed(direction, bytes, i + 1);
+    });
+    assert.deepEqual(seen, ['client 2/40005 server 1/6 1000 client']);
+    assert.deepEqual(facts(bench), ['CONNECT /chat -> 200 0/0']);
   });
 
   test('two streams at once are two exchanges', () => {

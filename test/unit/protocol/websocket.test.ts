@@ -3,6 +3,7 @@ import { describe as suite, test } from 'node:test';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import {
   BINARY,
+  beginsFrame,
   CLOSE,
   CONTINUATION,
   FrameHeader,
@@ -333,6 +334,32 @@ suite('websocket', () => {
     assert.equal(layer.heldBytes, 0);
     bench.run([c(Buffer.alloc(10_014)), c(hello.subarray(0, 3)), s(world.subarray(0, 1))]);
     assert.equal(layer.heldBytes, 2 * MAX_HEADER_BYTES);
+  });
+
+  test('where a frame begins: frames up to the end of the bytes, or enough of them', () => {
+    const part = fromServer(CONTINUATION, 'part', { fin: false });
+    const proofs: readonly (readonly [boolean, ...Buffer[]])[] = [
+      [true, world],
+      [true, part, part],
+      [true, world, world, world, world.subarray(0, 1)],
+      [true, world, world, world.subarray(0, 4)],
+      [true, farewell],
+      [false, part],
+      [false, world.subarray(0, 4)],
+      [false, world, world.subarray(0, 4)],
+      [false, world, world.subarray(0, 1)],
+      [false, world, Buffer.from('?')],
+      [false, hello],
+      [false, fromServer(TEXT, 'world!', { extended: 2 })],
+      [false, fromServer(CONTINUATION, 'world!', { rsv1: true })],
+      [false, Buffer.from('text')],
+    ];
+    proofs.forEach(([expected, ...frames], i) => {
+      const bytes = Buffer.concat(frames);
+      assert.equal(beginsFrame(bytes, 0, bytes.length, false), expected, `proof ${i}`);
+    });
+    assert.equal(beginsFrame(hello, 0, hello.length, true), true);
+    assert.equal(beginsFrame(world, 0, world.length, true), false);
   });
 
   test('a header needs all of its octets, and no more', () => {
