@@ -59,7 +59,8 @@ const script = (name: string) => fileURLToPath(new URL(`servers/${name}`, import
 
 /**
  * A server on Node's http or https. Paths: /bytes/N (a body of N bytes), /status/N (no body), /echo (the request's body), /slow/MS
- * (answers `slow` after that time), /trickle/N (N chunks, 20 ms apart), /die (resets the connection).
+ * (answers `slow` after that time), /trickle/N (N chunks, 20 ms apart), /events/N (text/event-stream, N events of 16 bytes, 50 ms apart), /die
+ * (resets the connection).
  */
 export function startNodeServer(cleanup: Cleanup, options: ServerOptions = {}): Promise<Server> {
   return startServer(cleanup, [process.execPath, script('node-server.mjs')], options);
@@ -95,6 +96,28 @@ export async function startGrpcServer(
 /** A server that agrees to `Upgrade: h2c` and answers `hello` to everything. */
 export function startH2cServer(cleanup: Cleanup): Promise<Server> {
   return startServer(cleanup, [process.execPath, script('h2c-server.mjs')], { tls: false });
+}
+
+/** What the WebSocket server says of a connection that has ended: messages and bytes of their content, before compression. */
+export interface Talked {
+  target: string;
+  received: number;
+  receivedBytes: number;
+  sent: number;
+  sentBytes: number;
+  code: number;
+}
+
+/**
+ * A WebSocket server on the package ws: /echo, /fragments (echoes in fragments of 5000 bytes, with pings between them), /deflate (echoes,
+ * all messages compressed when the client agrees), /close/CODE and /die (closes, tears down the connection at the first message), /refuse (403).
+ */
+export async function startWebSocketServer(
+  cleanup: Cleanup,
+  options: ServerOptions = {},
+): Promise<Server & { talked(): Talked[] }> {
+  const server = await startServer(cleanup, [process.execPath, script('websocket-server.mjs')], options);
+  return { ...server, talked: () => server.log() as unknown as Talked[] };
 }
 
 /** A server on Python's http.server, with the same /bytes/N, /status/N, /echo and /slow/MS. */

@@ -33,7 +33,30 @@ function answer(request, response) {
   else if (path === 'status') finish(number, Buffer.alloc(0));
   else if (path === 'slow') setTimeout(() => finish(200, Buffer.from('slow')), number);
   else if (path === 'die') request.socket.resetAndDestroy();
-  else if (path === 'trickle') {
+  else if (path === 'events') {
+    let left = number;
+    response.on('finish', () =>
+      console.log(
+        JSON.stringify({
+          method: request.method,
+          target: request.url,
+          status: 200,
+          bodyBytes: 16 * number,
+          endMs: Date.now(),
+        }),
+      ),
+    );
+    response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
+    const timer = setInterval(() => {
+      if (left-- > 0) response.write('data: 12345678\n\n');
+      else {
+        clearInterval(timer);
+        response.end();
+      }
+    }, 50);
+    response.on('close', () => clearInterval(timer));
+    response.flushHeaders();
+  } else if (path === 'trickle') {
     let left = number;
     response.on('finish', () =>
       console.log(JSON.stringify({ method: request.method, target: request.url, status: 200, bodyBytes: number * 10 })),
