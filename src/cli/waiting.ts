@@ -8,14 +8,14 @@ import type { Counters } from '../telemetry/counters.ts';
 export function nothingSeenYet(watched: string, counters: Counters): string[] {
   const { tcp, tls, undecryptable } = counters.connections;
   const lines = [
-    `no HTTP request or SQL statement yet; watching ${watched}: HTTP/1, PostgreSQL, MySQL, plain and inside TLS by OpenSSL 3`,
+    `no HTTP request or SQL statement yet; watching ${watched}: HTTP/1 and 2, PostgreSQL, MySQL, plain and inside TLS by OpenSSL 3`,
   ];
   if (tcp > 0) {
     const unread = Object.entries(undecryptable).map(([reason, n]) => `${n} ${reason}`);
     const why = unread.length === 0 ? '' : `; could not be read: ${unread.join(', ')}`;
     lines.push(`  seen: ${plural(tcp, 'TCP connection')}, ${tls} with TLS${why}`);
   }
-  lines.push('  try, in another terminal:  curl --http1.1 -s https://example.com/ -o /dev/null');
+  lines.push('  try, in another terminal:  curl -s https://example.com/ -o /dev/null');
   lines.push('  what can be seen and why:  wirespan doctor');
   return lines;
 }
