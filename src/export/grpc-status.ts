@@ -1,29 +1,8 @@
 /** What a gRPC error says of trying again, as the OTLP specification reads it ("OTLP/gRPC Response", "OTLP/gRPC Throttling"). */
 
-/** https://grpc.io/docs/guides/status-codes/ */
-export const GRPC_STATUS_NAMES = [
-  'OK',
-  'CANCELLED',
-  'UNKNOWN',
-  'INVALID_ARGUMENT',
-  'DEADLINE_EXCEEDED',
-  'NOT_FOUND',
-  'ALREADY_EXISTS',
-  'PERMISSION_DENIED',
-  'RESOURCE_EXHAUSTED',
-  'FAILED_PRECONDITION',
-  'ABORTED',
-  'OUT_OF_RANGE',
-  'UNIMPLEMENTED',
-  'INTERNAL',
-  'UNAVAILABLE',
-  'DATA_LOSS',
-  'UNAUTHENTICATED',
-] as const;
+import { type StatusName, statusName } from '../protocol/grpc/status.ts';
 
-type GrpcStatusName = (typeof GRPC_STATUS_NAMES)[number];
-
-const RETRYABLE: ReadonlySet<GrpcStatusName> = new Set([
+const RETRYABLE: ReadonlySet<StatusName> = new Set([
   'CANCELLED',
   'DEADLINE_EXCEEDED',
   'ABORTED',
@@ -34,7 +13,7 @@ const RETRYABLE: ReadonlySet<GrpcStatusName> = new Set([
 
 export interface Failure {
   /** Name of the status, or `error` when the call never became one. */
-  readonly status: GrpcStatusName | 'error';
+  readonly status: StatusName | 'error';
   readonly retryable: boolean;
   /** How long the server asks to wait, undefined when it does not say. */
   readonly retryDelayMs: number | undefined;
@@ -43,7 +22,7 @@ export interface Failure {
 /** Reads an error of a gRPC client. */
 export function classify(error: unknown): Failure {
   const code = isRecord(error) && typeof error.code === 'number' ? error.code : -1;
-  const status = GRPC_STATUS_NAMES[code];
+  const status = statusName(code);
   if (status === undefined) return { status: 'error', retryable: false, retryDelayMs: undefined };
   const retryDelayMs = isRecord(error) ? retryInfoOf(error.metadata) : undefined;
   // Without RetryInfo a server that is out of resources asks for no more of this.

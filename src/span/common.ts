@@ -9,8 +9,16 @@ import type { WireContext } from './context.ts';
 import { connectionSeed, writeTraceId } from './ids.ts';
 import type { Resource, ResourceResolver } from './resource.ts';
 import { type Sampling, sampleAll } from './sampling.ts';
+import type { Side } from './side.ts';
 import { PARENT_SPAN_ID, SPAN_ID, type Span } from './span.ts';
 import { UnknownResources } from './unknown.ts';
+
+/** Of one connection: the seed of its ids, and what its spans have alike at each end. */
+export interface ConnectionSides {
+  readonly seed: Int32Array;
+  client: Side | undefined;
+  server: Side | undefined;
+}
 
 /**
  * Whose spans are made of an exchange.
@@ -36,6 +44,7 @@ export interface CommonOptions {
 const RECORD_AND_SAMPLED: SamplingDecision.RECORD_AND_SAMPLED = 2;
 
 export class Common {
+  private readonly sides = new WeakMap<Connection, ConnectionSides>();
   readonly counters: Counters;
   readonly clock: Clock;
   private readonly perspective: Perspective;
@@ -96,6 +105,16 @@ export class Common {
 
   seedOf(connection: Connection): Int32Array {
     return connectionSeed(connection, this.salt);
+  }
+
+  /** What the HTTP and gRPC spans of a connection share: made with its first one. */
+  sidesOf(connection: Connection): ConnectionSides {
+    let sides = this.sides.get(connection);
+    if (sides === undefined) {
+      sides = { seed: this.seedOf(connection), client: undefined, server: undefined };
+      this.sides.set(connection, sides);
+    }
+    return sides;
   }
 
   /**

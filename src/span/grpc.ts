@@ -1,14 +1,13 @@
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import type { GrpcExchange, HttpExchange } from '../exchange/exchange.ts';
-import type { Connection } from '../flow/connection.ts';
 import { type StatusName, statusName } from '../protocol/grpc/status.ts';
 import { count } from '../telemetry/counters.ts';
 import { type AttributeKey, KEY } from './attributes.ts';
-import { type Common, errorOfIncomplete } from './common.ts';
+import { type Common, type ConnectionSides, errorOfIncomplete } from './common.ts';
 import { WireContext } from './context.ts';
 import { type HttpSpanOptions, headerKeys, setHeaders } from './http.ts';
 import { writeClientSpanId, writeServerSpanId } from './ids.ts';
-import { currentSide, type Side } from './side.ts';
+import { currentSide } from './side.ts';
 import { PARENT_SPAN_ID, SPAN_ID, Span } from './span.ts';
 import { type Forwarded, parseForwarded } from './url.ts';
 
@@ -27,16 +26,9 @@ const OTHER_METHOD = '_OTHER';
 const METHOD = /^(?:\/[^?#]*)?\/([!"$-.0->@-~]{1,255}\/[!"$-.0->@-~]{1,255})$/;
 const OTLP_EXPORT = /^opentelemetry\.proto\.collector\./;
 
-interface ConnectionState {
-  readonly seed: Int32Array;
-  client: Side | undefined;
-  server: Side | undefined;
-}
-
 /** Makes the spans of gRPC calls (semantic conventions for RPC and gRPC, 1.45). Ids and parents are those of the request that carries the call. */
 export class GrpcSpans {
   private readonly common: Common;
-  private readonly states = new WeakMap<Connection, ConnectionState>();
   private readonly requestHeaders: readonly (readonly [string, AttributeKey])[];
   private readonly responseHeaders: readonly (readonly [string, AttributeKey])[];
   private readonly context = new WireContext();
@@ -63,7 +55,7 @@ export class GrpcSpans {
       return;
     }
     const context = this.context.read(http.requestHeaders) ? this.context : undefined;
-    const state = this.stateOf(connection);
+    const state = common.sidesOf(connection);
     const first = wantClient ? this.clientSpan : this.serverSpan;
     const kind = wantClient ? SpanKind.CLIENT : SpanKind.SERVER;
     if (!common.identify(first, kind, state.seed, http.streamOffset, method, context)) {
@@ -86,18 +78,9 @@ export class GrpcSpans {
     common.counters.spans.made += wanted;
   }
 
-  private stateOf(connection: Connection): ConnectionState {
-    let state = this.states.get(connection);
-    if (state === undefined) {
-      state = { seed: this.common.seedOf(connection), client: undefined, server: undefined };
-      this.states.set(connection, state);
-    }
-    return state;
-  }
-
   private finishClient(
     span: Span,
-    state: ConnectionState,
+    state: ConnectionSides,
     { connection, http }: GrpcExchange,
     context: WireContext | undefined,
   ): void {
@@ -114,7 +97,7 @@ export class GrpcSpans {
 
   private finishServer(
     span: Span,
-    state: ConnectionState,
+    state: ConnectionSides,
     { connection, http }: GrpcExchange,
     context: WireContext | undefined,
   ): void {

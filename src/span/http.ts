@@ -1,13 +1,12 @@
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import { defaultRedactedQueryKeys, forbiddenHeaders } from '../config/http.ts';
 import type { HttpExchange } from '../exchange/exchange.ts';
-import type { Connection } from '../flow/connection.ts';
 import { count } from '../telemetry/counters.ts';
 import { AttributeKey, KEY } from './attributes.ts';
-import { type Common, errorOfIncomplete } from './common.ts';
+import { type Common, type ConnectionSides, errorOfIncomplete } from './common.ts';
 import { CONTEXT_HEADERS, WireContext } from './context.ts';
 import { writeClientSpanId, writeServerSpanId } from './ids.ts';
-import { currentSide, type Side } from './side.ts';
+import { currentSide } from './side.ts';
 import { PARENT_SPAN_ID, SPAN_ID, Span } from './span.ts';
 import { type Forwarded, parseForwarded, QueryRedactor, Router, Target } from './url.ts';
 
@@ -70,16 +69,9 @@ const KNOWN_METHODS: ReadonlySet<string> = new Set([
   'QUERY',
 ]);
 
-interface ConnectionState {
-  readonly seed: Int32Array;
-  client: Side | undefined;
-  server: Side | undefined;
-}
-
 /** Makes the spans of HTTP exchanges. */
 export class HttpSpans {
   private readonly common: Common;
-  private readonly states = new WeakMap<Connection, ConnectionState>();
   private readonly redactor: QueryRedactor;
   private readonly router: Router;
   private readonly requestHeaders: readonly (readonly [string, AttributeKey])[];
@@ -117,7 +109,7 @@ export class HttpSpans {
     const context = !plain && this.context.read(requestHeaders) ? this.context : undefined;
     const forwarded = plain ? undefined : parseForwarded(requestHeaders);
 
-    const state = this.stateOf(connection);
+    const state = common.sidesOf(connection);
     const first = wantClient ? this.clientSpan : this.serverSpan;
     const kind = wantClient ? SpanKind.CLIENT : SpanKind.SERVER;
     if (!common.identify(first, kind, state.seed, exchange.streamOffset, exchange.method, context)) {
@@ -149,18 +141,9 @@ export class HttpSpans {
     common.counters.spans.made += wanted;
   }
 
-  private stateOf(connection: Connection): ConnectionState {
-    let state = this.states.get(connection);
-    if (state === undefined) {
-      state = { seed: this.common.seedOf(connection), client: undefined, server: undefined };
-      this.states.set(connection, state);
-    }
-    return state;
-  }
-
   private finishClient(
     span: Span,
-    state: ConnectionState,
+    state: ConnectionSides,
     exchange: HttpExchange,
     context: WireContext | undefined,
   ): void {
@@ -190,7 +173,7 @@ export class HttpSpans {
 
   private finishServer(
     span: Span,
-    state: ConnectionState,
+    state: ConnectionSides,
     exchange: HttpExchange,
     context: WireContext | undefined,
     forwarded: Forwarded | undefined,

@@ -1,6 +1,6 @@
 /** What befalls SQL connections: ends in mid-result, results of a gigabyte, connections older than the agent, replication. */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -132,6 +132,7 @@ suite('PostgreSQL besides statements', () => {
 
   test('replication is passed over, and counted', async (t) => {
     const { cleanup, cgroup, there, postgres } = await setUp(t);
+    await postgres.sql(['ALTER SYSTEM SET log_connections = on', 'SELECT pg_reload_conf()']);
     const agent = await startAgentOf(cleanup, cgroup);
     const env = postgres.env();
     const target = join(postgres.folder, 'received');
@@ -150,10 +151,11 @@ suite('PostgreSQL besides statements', () => {
     await agent.waitForSpans(1, (span) => textOf(span) === 'SELECT ? AS beside');
     await receiver.stop('SIGINT');
     const { stats, spans } = await agent.stop();
-    assert.ok(
-      Object.values(stats.connections.opaque).reduce((sum, count) => sum + count, 0) >= 2,
-      JSON.stringify(stats.connections),
-    );
+    const log = await readFile(join(postgres.folder, 'log', 'server.csv'), 'utf8');
+    const replications = log.match(/replication connection authorized/g)?.length ?? 0;
+    // One of pg_receivewal, two of pg_basebackup.
+    assert.ok(replications >= 3, `${replications} in the server's log`);
+    assert.deepEqual(stats.connections.opaque, { postgresql_replication: replications });
     assert.deepEqual(stats.parseErrors, {});
     t.diagnostic(JSON.stringify(stats.connections.opaque));
     t.diagnostic([...new Set(spans.map(textOf))].join(' | '));
