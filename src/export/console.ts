@@ -4,7 +4,7 @@ import type { Connection } from '../flow/connection.ts';
 import { type AttributeKey, KEY } from '../span/attributes.ts';
 import type { Span } from '../span/span.ts';
 import type { LineWriter } from './line-writer.ts';
-import type { Output } from './output.ts';
+import type { Output, OutputState } from './output.ts';
 
 export interface ConsoleStyle {
   readonly color: boolean;
@@ -54,6 +54,10 @@ export class ConsoleOutput implements Output {
 
   ready(): Promise<void> | undefined {
     return this.writer.ready();
+  }
+
+  state(): OutputState {
+    return this.writer.state();
   }
 
   shutdown(deadlineMs: number): Promise<void> {

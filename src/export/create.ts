@@ -3,8 +3,8 @@ import type { Log } from '../telemetry/log.ts';
 import { ConsoleOutput, consoleStyle } from './console.ts';
 import { LineWriter, type WhyBroken } from './line-writer.ts';
 import { NoOutput } from './none.ts';
+import { defaultOtlpLimits, type OtlpLimits, OtlpOutput } from './otlp.ts';
 import type { EncoderScope } from './otlp-encoder.ts';
-import { defaultOtlpGrpcLimits, type OtlpGrpcLimits, OtlpGrpcOutput } from './otlp-grpc.ts';
 import { OtlpJsonOutput } from './otlp-json.ts';
 import type { Output } from './output.ts';
 import { WorkerTraceExporter } from './worker-exporter.ts';
@@ -16,7 +16,7 @@ export interface OutputDependencies {
   readonly version: string;
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** `export` of the configuration. */
-  readonly limits?: OtlpGrpcLimits;
+  readonly limits?: OtlpLimits;
   /** Called when the last output that could still write no longer can. */
   readonly onBroken?: (why: WhyBroken) => void;
 }
@@ -72,44 +72,49 @@ async function createOutput(spec: string, dependencies: OutputDependencies, deli
   const scope: EncoderScope = { name: SCOPE_NAME, version: dependencies.version };
   switch (spec) {
     case 'otlp':
-      return otlp(scope, dependencies);
+      return otlp(scope, deliveries, dependencies);
     case 'console':
-      return new ConsoleOutput(lineWriter(undefined, deliveries, dependencies), consoleStyle());
+      return new ConsoleOutput(lineWriter(spec, undefined, deliveries, dependencies), consoleStyle());
     case 'otlp-json':
-      return new OtlpJsonOutput(lineWriter(undefined, deliveries, dependencies), scope);
+      return new OtlpJsonOutput(lineWriter(spec, undefined, deliveries, dependencies), scope);
     case 'none':
       return new NoOutput();
     default:
       if (!spec.startsWith('otlp-json=')) throw new Error(`unknown output ${JSON.stringify(spec)}`);
-      return new OtlpJsonOutput(lineWriter(spec.slice('otlp-json='.length), deliveries, dependencies), scope);
+      return new OtlpJsonOutput(lineWriter(spec, spec.slice('otlp-json='.length), deliveries, dependencies), scope);
   }
 }
 
-async function otlp(scope: EncoderScope, dependencies: OutputDependencies): Promise<Output> {
-  const { environment, log, counters, limits } = dependencies;
+async function otlp(scope: EncoderScope, deliveries: Deliveries, dependencies: OutputDependencies): Promise<Output> {
+  const { environment, log, limits } = dependencies;
   const protocol = environment.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL || environment.OTEL_EXPORTER_OTLP_PROTOCOL || 'grpc';
   if (protocol.trim() !== 'grpc') {
     log.warn('OTEL_EXPORTER_OTLP_PROTOCOL asks for a protocol that is not spoken here; spans go over gRPC', {
       protocol,
     });
   }
-  const options = { counters, log, scope, ...(limits !== undefined && { limits }) };
+  const options = { name: 'otlp', deliveries, log, scope, ...(limits !== undefined && { limits }) };
   if (environment.WIRESPAN_OTLP_ENCODER !== 'sdk') {
-    return new OtlpGrpcOutput({
+    return new OtlpOutput({
       ...options,
-      exporter: new WorkerTraceExporter((limits ?? defaultOtlpGrpcLimits).inFlight),
+      exporter: new WorkerTraceExporter((limits ?? defaultOtlpLimits).inFlight),
     });
   }
   // OpenTelemetry's own encoder, several times slower: to tell whether ours is to blame for something. Rare, so loaded when asked for.
   const { EncodedTraceExporter } = await import('./trace-exporter.ts');
   const { ReadableBatcher } = await import('./readable-span.ts');
-  return new OtlpGrpcOutput({ ...options, exporter: new EncodedTraceExporter(), batcher: new ReadableBatcher(scope) });
+  return new OtlpOutput({ ...options, exporter: new EncodedTraceExporter(), batcher: new ReadableBatcher(scope) });
 }
 
-function lineWriter(path: string | undefined, deliveries: Deliveries, dependencies: OutputDependencies): LineWriter {
+function lineWriter(
+  name: string,
+  path: string | undefined,
+  deliveries: Deliveries,
+  dependencies: OutputDependencies,
+): LineWriter {
   const { log, onBroken } = dependencies;
   try {
-    return new LineWriter({ path, deliveries, log, onBroken });
+    return new LineWriter({ name, path, deliveries, log, onBroken });
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
     throw new Error(`otlp-json: cannot open ${path ?? 'standard output'}: ${code}`);

@@ -2,11 +2,14 @@ import { closeSync, constants, fstatSync, openSync, write } from 'node:fs';
 import { isatty } from 'node:tty';
 import { count, type Deliveries } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
+import type { OutputState } from './output.ts';
 
 /** `reader_gone`: nobody reads the pipe any more, which is an end and no failure. `write_failed`: the file system said no. */
 export type WhyBroken = 'reader_gone' | 'write_failed';
 
 export interface LineWriterOptions {
+  /** As in the statistics. */
+  readonly name: string;
   /** A file's path, which is overwritten; undefined: standard output. */
   readonly path: string | undefined;
   /** Where spans are counted: exported once their line is written. */
@@ -98,6 +101,23 @@ export class LineWriter {
   ready(): Promise<void> | undefined {
     if (this.broken || this.waitingBytes <= HIGH_WATER_BYTES) return undefined;
     return new Promise((resolve) => this.waiting.push(resolve));
+  }
+
+  state(): OutputState {
+    let queueSpans = 0;
+    for (const line of this.lines) queueSpans += line.spans;
+    return {
+      name: this.options.name,
+      queueSpans,
+      queueBytes: this.waitingBytes,
+      queueSpansLimit: undefined,
+      queueBytesLimit: this.maxBytes,
+      inFlight: this.current.length > 0 ? 1 : 0,
+      retries: 0,
+      lastExportMs: undefined,
+      exported: this.options.deliveries.exported,
+      dropped: this.options.deliveries.dropped,
+    };
   }
 
   /** Writes what waits, for at most `deadlineMs`, and closes. */

@@ -8,6 +8,10 @@ export class NoOutput implements Output {
     return undefined;
   }
 
+  state(): undefined {
+    return undefined;
+  }
+
   shutdown(): Promise<void> {
     return Promise.resolve();
   }

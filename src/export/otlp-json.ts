@@ -4,7 +4,7 @@ import type { AttributeValue, Resource } from '../span/resource.ts';
 import type { Span } from '../span/span.ts';
 import type { LineWriter } from './line-writer.ts';
 import { type EncoderScope, FLAG_HAS_IS_REMOTE, FLAG_IS_REMOTE } from './otlp-encoder.ts';
-import type { Output } from './output.ts';
+import type { Output, OutputState } from './output.ts';
 
 /** A line is written when it has this many spans, or is this old. */
 const LINE_SPANS = 256;
@@ -44,6 +44,10 @@ export class OtlpJsonOutput implements Output {
 
   ready(): Promise<void> | undefined {
     return this.writer.ready();
+  }
+
+  state(): OutputState {
+    return this.writer.state();
   }
 
   shutdown(deadlineMs: number): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Exchange } from '../exchange/exchange.ts';
 import type { Span } from '../span/span.ts';
+import type { ReasonCounts } from '../telemetry/counters.ts';
 
 /** Where spans go. */
 export interface Output {
@@ -19,4 +20,26 @@ export interface Output {
    * Called once; exchanges that come later are counted as dropped.
    */
   shutdown(deadlineMs: number): Promise<void>;
+  /** What it holds and has done, for the agent's own metrics; undefined: it keeps nothing. */
+  state(): OutputState | undefined;
+}
+
+/** A snapshot. */
+export interface OutputState {
+  /** As in the statistics: `otlp`, `otlp:NAME`, `console`, `otlp-json=FILE`. */
+  readonly name: string;
+  /** Spans that wait, and their bytes as they will be sent; those under way are not among them. */
+  readonly queueSpans: number;
+  readonly queueBytes: number;
+  /** More than this does not wait. Undefined: no such bound. */
+  readonly queueSpansLimit: number | undefined;
+  readonly queueBytesLimit: number;
+  /** Requests under way. */
+  readonly inFlight: number;
+  /** Requests that were sent again. */
+  readonly retries: number;
+  /** How long the last request took that the backend accepted. */
+  readonly lastExportMs: number | undefined;
+  readonly exported: number;
+  readonly dropped: Readonly<ReasonCounts>;
 }

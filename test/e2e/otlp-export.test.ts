@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import * as grpc from '@grpc/grpc-js';
 import { createOutputs } from '../../src/export/create.ts';
-import { type OtlpGrpcOptions, OtlpGrpcOutput } from '../../src/export/otlp-grpc.ts';
+import { type OtlpOptions, OtlpOutput } from '../../src/export/otlp.ts';
 import { ReadableBatcher } from '../../src/export/readable-span.ts';
 import { EncodedTraceExporter } from '../../src/export/trace-exporter.ts';
 import { WorkerTraceExporter } from '../../src/export/worker-exporter.ts';
@@ -125,7 +125,7 @@ describe('OTLP over gRPC', () => {
     Object.assign(counters, newCounters());
   });
 
-  const outputs: OtlpGrpcOutput[] = [];
+  const outputs: OtlpOutput[] = [];
 
   afterEach(async () => {
     // Also after a test that failed: a thread that goes on would keep this process.
@@ -134,11 +134,12 @@ describe('OTLP over gRPC', () => {
     for (const name of Object.keys(process.env)) if (!(name in environment)) delete process.env[name];
   });
 
-  function output(options: Partial<OtlpGrpcOptions> = {}, encoder: 'own' | 'sdk' = 'own'): OtlpGrpcOutput {
+  function output(options: Partial<OtlpOptions> = {}, encoder: 'own' | 'sdk' = 'own'): OtlpOutput {
     const url = `http://127.0.0.1:${backend.port}`;
     const scope = { name: 'wirespan', version: '0' };
-    const made = new OtlpGrpcOutput({
-      counters,
+    const made = new OtlpOutput({
+      name: 'otlp',
+      deliveries: counters.spans,
       log,
       scope,
       ...(encoder === 'own'
@@ -154,7 +155,7 @@ describe('OTLP over gRPC', () => {
 
   let offset = 0;
   /** Sends `exchanges` exchanges of two spans each. */
-  function send(to: OtlpGrpcOutput, exchanges: number, target = '/x'): number {
+  function send(to: OtlpOutput, exchanges: number, target = '/x'): number {
     const spans = builder({ counters });
     for (let i = 0; i < exchanges; i++) {
       const each = exchange({ target, streamOffset: ++offset });
@@ -404,7 +405,7 @@ describe('OTLP over gRPC', () => {
       OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: '250',
     });
     const [to] = await createOutputs([], { counters, log, version: '9', environment: process.env, limits: LIMITS });
-    assert.ok(to instanceof OtlpGrpcOutput);
+    assert.ok(to instanceof OtlpOutput);
     const sent = send(to, 50);
     await until(() => counters.spans.exported === sent);
     const { metadata } = backend.requests[0]!;

@@ -43,6 +43,7 @@ function assemble(options: Partial<PipelineOptions> = {}) {
   const output: Output = {
     exchange: (exchange) => void (exchange.protocol === 'http' && exchanges.push(exchange)),
     ready: () => undefined,
+    state: () => undefined,
     shutdown: () => Promise.resolve(),
   };
   const kept = keptHeaders(defaultHttpSpanOptions);
@@ -112,6 +113,7 @@ describe('an error that a stage should not have thrown', () => {
         if (calls++ === 0) throw new Error('no');
       },
       ready: () => undefined,
+      state: () => undefined,
       shutdown: () => Promise.resolve(),
     };
     const parts = assemble({ outputs: [output] });

@@ -23,7 +23,7 @@ describe('line writer', () => {
   it('writes everything in order and counts it', async () => {
     const { log, counters } = setUp();
     const path = join(directory, 'all');
-    const writer = new LineWriter({ path, deliveries: counters.spans, log });
+    const writer = new LineWriter({ name: 'x', path, deliveries: counters.spans, log });
     let wanted = '';
     for (let i = 0; i < 5000; i++) {
       writer.write(`line ${i} \u00fc\n`, 2);
@@ -40,7 +40,13 @@ describe('line writer', () => {
   it('says once that a device is full, and counts what it lost', async () => {
     const { log, counters, lines } = setUp();
     let broken = 0;
-    const writer = new LineWriter({ path: '/dev/full', deliveries: counters.spans, log, onBroken: () => broken++ });
+    const writer = new LineWriter({
+      name: 'x',
+      path: '/dev/full',
+      deliveries: counters.spans,
+      log,
+      onBroken: () => broken++,
+    });
     writer.write('a\n', 1);
     writer.write('b\n', 2);
     await new Promise((resolve) => setTimeout(resolve, 50));
@@ -62,6 +68,7 @@ describe('line writer', () => {
     closeSync(both);
     const nonBlocking = openSync(`/proc/self/fd/${fd}`, 0o1 | 0o4000);
     const writer = new LineWriter({
+      name: 'x',
       path: undefined,
       fd: nonBlocking,
       deliveries: counters.spans,
@@ -88,7 +95,7 @@ describe('line writer', () => {
       import { newCounters } from ${JSON.stringify(new URL('../../../src/telemetry/counters.ts', import.meta.url).href)};
       const counters = newCounters();
       const log = { info: (m) => process.stderr.write('info ' + m), warn() {}, error: (m) => process.stderr.write('error ' + m) };
-      const writer = new LineWriter({ path: undefined, deliveries: counters.spans, log, onBroken: () => clearInterval(timer) });
+      const writer = new LineWriter({ name: 'x', path: undefined, deliveries: counters.spans, log, onBroken: () => clearInterval(timer) });
       let sent = 0;
       const timer = setInterval(() => { for (let i = 0; i < 100; i++) { writer.write('x'.repeat(99) + '\\n', 1); sent++; } }, 1);
       process.on('beforeExit', () => process.stderr.write(' ' + (sent === counters.spans.exported + (counters.spans.dropped.reader_gone ?? 0))));

@@ -1,14 +1,14 @@
 import type { Exchange } from '../exchange/exchange.ts';
 import type { Span } from '../span/span.ts';
-import { type Counters, count } from '../telemetry/counters.ts';
+import { count, type Deliveries } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
 import { type EncoderScope, OtlpEncoder } from './otlp-encoder.ts';
-import type { Output } from './output.ts';
+import type { Output, OutputState } from './output.ts';
 import type { ReadableBatcher } from './readable-span.ts';
 import type { Batch, BatchExporter, NotDelivered } from './trace-exporter.ts';
 
 /** `export` of the configuration has this shape. */
-export interface OtlpGrpcLimits {
+export interface OtlpLimits {
   /** Spans, and MiB of them, that wait; those under way come on top. The oldest are dropped. */
   readonly queueSpans: number;
   readonly queueMib: number;
@@ -19,7 +19,7 @@ export interface OtlpGrpcLimits {
   readonly inFlight: number;
 }
 
-export const defaultOtlpGrpcLimits: OtlpGrpcLimits = {
+export const defaultOtlpLimits: OtlpLimits = {
   queueSpans: 65_536,
   queueMib: 32,
   batchSpans: 1024,
@@ -36,11 +36,14 @@ export interface RetryPolicy {
 
 export const defaultRetryPolicy: RetryPolicy = { initialMs: 1000, maxMs: 30_000, giveUpMs: 300_000 };
 
-export interface OtlpGrpcOptions {
-  readonly counters: Counters;
+export interface OtlpOptions {
+  /** As in the statistics. */
+  readonly name: string;
+  /** Where spans are counted. */
+  readonly deliveries: Deliveries;
   readonly log: Log;
   readonly scope: EncoderScope;
-  readonly limits?: OtlpGrpcLimits;
+  readonly limits?: OtlpLimits;
   readonly retry?: RetryPolicy;
   /** Sends the batches. */
   readonly exporter: BatchExporter;
@@ -65,11 +68,11 @@ interface QueuedBatch extends Batch {
 }
 
 /**
- * Exports over OTLP/gRPC.
+ * Exports over OTLP.
  *
  * Spans are encoded into an open batch as they arrive. A batch that is full or old enough is queued; as many as `inFlight` are under
  * way. A failure that may pass stops all sending for a growing time, then one batch at a time probes until one arrives. Every span
- * that was taken ends in exactly one place: spans.exported, or spans.dropped under
+ * that was taken ends in exactly one place: `exported` of its deliveries, or `dropped` under
  *   queue_full      more waited than may; the oldest went
  *   too_large       no request could hold it
  *   rejected        the backend did not accept it (partial success)
@@ -77,10 +80,11 @@ interface QueuedBatch extends Batch {
  *   deadline        not delivered when the time for shutdown was over
  *   shutdown        came after shutdown
  */
-export class OtlpGrpcOutput implements Output {
-  private readonly counters: Counters;
+export class OtlpOutput implements Output {
+  private readonly name: string;
+  private readonly deliveries: Deliveries;
   private readonly log: Log;
-  private readonly limits: OtlpGrpcLimits;
+  private readonly limits: OtlpLimits;
   private readonly retry: RetryPolicy;
   private readonly random: () => number;
   private readonly exporter: BatchExporter;
@@ -98,16 +102,19 @@ export class OtlpGrpcOutput implements Output {
   private retryTimer: NodeJS.Timeout | undefined;
   /** Failures in a row; sends that failed together count as one. */
   private failures = 0;
+  private retries = 0;
+  private lastExportMs: number | undefined;
   private pausedUntilMs = 0;
   private lastFailureMs = 0;
   private readonly waiting: (() => void)[] = [];
-  private state: 'open' | 'closing' | 'closed' = 'open';
+  private phase: 'open' | 'closing' | 'closed' = 'open';
   private idle: (() => void) | undefined;
 
-  constructor(options: OtlpGrpcOptions) {
-    this.counters = options.counters;
+  constructor(options: OtlpOptions) {
+    this.name = options.name;
+    this.deliveries = options.deliveries;
     this.log = options.log;
-    this.limits = options.limits ?? defaultOtlpGrpcLimits;
+    this.limits = options.limits ?? defaultOtlpLimits;
     this.retry = options.retry ?? defaultRetryPolicy;
     this.random = options.random ?? Math.random;
     this.exporter = options.exporter;
@@ -119,7 +126,7 @@ export class OtlpGrpcOutput implements Output {
   }
 
   exchange(_exchange: Exchange, spans: readonly Span[]): void {
-    if (this.state !== 'open') {
+    if (this.phase !== 'open') {
       this.drop('shutdown', spans.length);
       return;
     }
@@ -140,13 +147,13 @@ export class OtlpGrpcOutput implements Output {
   }
 
   ready(): Promise<void> | undefined {
-    if (this.state === 'closed' || !this.isCrowded()) return undefined;
+    if (this.phase === 'closed' || !this.isCrowded()) return undefined;
     return new Promise((resolve) => this.waiting.push(resolve));
   }
 
   async shutdown(deadlineMs: number): Promise<void> {
-    if (this.state !== 'open') return;
-    this.state = 'closing';
+    if (this.phase !== 'open') return;
+    this.phase = 'closing';
     this.seal();
     // A last try at once, whatever the wait that was due.
     this.pausedUntilMs = 0;
@@ -163,8 +170,23 @@ export class OtlpGrpcOutput implements Output {
     this.close();
   }
 
+  state(): OutputState {
+    return {
+      name: this.name,
+      queueSpans: this.queuedSpans + this.batcher.spans,
+      queueBytes: this.queuedBytes + this.batcher.bytes,
+      queueSpansLimit: this.limits.queueSpans,
+      queueBytesLimit: this.maxQueueBytes,
+      inFlight: this.underWay.size,
+      retries: this.retries,
+      lastExportMs: this.lastExportMs,
+      exported: this.deliveries.exported,
+      dropped: this.deliveries.dropped,
+    };
+  }
+
   private close(): void {
-    this.state = 'closed';
+    this.phase = 'closed';
     clearTimeout(this.batchTimer);
     clearTimeout(this.retryTimer);
     // A request under way may yet arrive; nobody will tell us.
@@ -244,12 +266,15 @@ export class OtlpGrpcOutput implements Output {
   private send(batch: QueuedBatch): void {
     const sentMs = performance.now();
     if (batch.firstSentMs === 0) batch.firstSentMs = sentMs;
+    else this.retries++;
     this.underWay.add(batch);
     this.exporter.exportBatch(batch, (outcome) => {
       // After the deadline it was counted as lost.
-      if (this.state === 'closed' || !this.underWay.delete(batch)) return;
-      if (outcome.delivered) this.delivered(batch, outcome.rejected, outcome.message);
-      else if (this.failed(batch, outcome, sentMs) === 'kept') {
+      if (this.phase === 'closed' || !this.underWay.delete(batch)) return;
+      if (outcome.delivered) {
+        this.lastExportMs = performance.now() - sentMs;
+        this.delivered(batch, outcome.rejected, outcome.message);
+      } else if (this.failed(batch, outcome, sentMs) === 'kept') {
         this.pump();
         return;
       }
@@ -266,7 +291,7 @@ export class OtlpGrpcOutput implements Output {
       this.log.info('spans are delivered again');
     }
     const rejected = Math.min(Math.max(0, Math.trunc(rejectedSpans)), batch.spans);
-    this.counters.spans.exported += batch.spans - rejected;
+    this.deliveries.exported += batch.spans - rejected;
     if (rejected > 0) {
       this.drop('rejected', rejected);
       this.log.warn('the backend rejected spans', { spans: rejected, message: message.slice(0, 256) });
@@ -306,6 +331,6 @@ export class OtlpGrpcOutput implements Output {
   }
 
   private drop(reason: string, spans: number): void {
-    if (spans > 0) count(this.counters.spans.dropped, reason, spans);
+    if (spans > 0) count(this.deliveries.dropped, reason, spans);
   }
 }
