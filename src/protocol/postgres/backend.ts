@@ -35,6 +35,8 @@ export class Backend implements FrameSink {
   /** The last message, but for asynchronous ones, was ReadyForQuery; and when. */
   idle = false;
   readyUs = 0;
+  /** When ReadyForQuery last came though nothing was asked for: what asked for it is held up in reassembly, or lost. */
+  unaskedReadyUs = 0;
   /** Time of the last bytes. */
   lastUs = 0;
   /** What the server says belongs to requests that are not known, up to the next ReadyForQuery; with `adrift`, up to a time of silence. */
@@ -157,6 +159,7 @@ export class Backend implements FrameSink {
     const { ring } = dialogue;
     this.idle = true;
     this.readyUs = frames.nowUs;
+    if (ring.length === 0) this.unaskedReadyUs = frames.nowUs;
     if (!this.adrift) {
       const kind = this.answers.first();
       if (this.skipping) this.catchUp();

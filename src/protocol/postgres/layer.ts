@@ -263,8 +263,9 @@ export class PostgresLayer implements Layer {
     if (!frames.synced) {
       if (!this.findClient(bytes, start, end, timeUs, firstUs)) return;
     } else if (!backend.frames.synced && !this.wentOn) this.goesOn(timeUs);
-    // Held up in reassembly while its answer passed by.
-    const late = ring.length === 0 && timeUs < backend.readyUs;
+    // Held up in reassembly while its answer passed by. Only an answer that nobody had asked for can be its own: that of the series before
+    // may be a moment younger than this one, which a client that does not wait sends from another processor.
+    const late = ring.length === 0 && timeUs < backend.unaskedReadyUs;
     frames.feed(bytes, start, end, timeUs, firstUs);
     if (late) dialogue.giveUpAll('gap', timeUs);
   }

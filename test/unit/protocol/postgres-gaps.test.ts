@@ -166,6 +166,29 @@ describe('postgres: holes', () => {
     assert.deepEqual(bench.lines, [gap, gap, gap, gap, ...NEXT_LINES]);
   });
 
+  test('a series that was sent just before the answer to the one before it, and captured just behind it', () => {
+    const bench = new PostgresBench().run(steps(started));
+    const prepare = (name: string): Segment => ['C', c.parse(name, 'SELECT 1'), c.describe('S', name), c.sync];
+    const prepared: Segment = ['S', s.parseComplete, s.rowDescription('x'), s.ready()];
+    bench.run([
+      ...steps([prepare('a')], 10),
+      ...steps([prepared], 12),
+      ...steps([prepare('b')], 11),
+      ...steps([prepared], 13),
+      ...steps(NEXT, 14),
+    ]);
+    bench.close();
+    assert.deepEqual(bench.lines, NEXT_LINES);
+    assert.deepEqual(bench.counters.incomplete, {});
+  });
+
+  test('a query that is held up in reassembly until its answer has passed by does not take the next one', () => {
+    const bench = new PostgresBench().run(steps(started));
+    bench.run([...steps([answer()], 12), ...steps([query('SELECT 1')], 10), ...steps(NEXT, 14)]).close();
+    assert.deepEqual(bench.lines, ['SELECT ? -> open -1/-1 incomplete=gap', ...NEXT_LINES]);
+    assert.deepEqual(bench.counters.incomplete, { request_not_seen: 1, gap: 1 });
+  });
+
   test('a lost Sync does not hide what follows', () => {
     const bench = lose(
       [
