@@ -43,6 +43,12 @@ export interface HttpMessage {
 const HTTP_FIELDS = ['tcp.stream', 'http.request.method', 'http.request.uri', 'http.response.code'] as const;
 
 /**
+ * Else a client's port that is registered for some protocol (44818: EtherNet/IP), as the kernel may give it to any connection, is
+ * taken for more than what the bytes say.
+ */
+const BYTES_BEFORE_PORTS = 'tcp.try_heuristic_first:TRUE';
+
+/**
  * Every HTTP/1 request and response of a file, in tshark's order. Several in one packet are all there.
  * @param within a display filter that the packets must pass too
  */
@@ -51,7 +57,8 @@ export async function tsharkHttp(
   options: readonly string[] = [],
   within = 'tcp',
 ): Promise<HttpMessage[]> {
-  const packets = await tsharkFields(file, `(http.request or http.response) and ${within}`, HTTP_FIELDS, options);
+  const filter = `(http.request or http.response) and ${within}`;
+  const packets = await tsharkFields(file, filter, HTTP_FIELDS, [BYTES_BEFORE_PORTS, ...options]);
   return packets.flatMap((packet) => {
     const stream = Number(packet['tcp.stream'][0] ?? -1);
     const requests = packet['http.request.method'].map((method, index) => ({
