@@ -61,7 +61,7 @@ _Static_assert(sizeof(struct ossl_param) == 40, "OSSL_PARAM");
 /* What was lost, by reason; the order is known to native/probes.cc. */
 struct secret_losses {
 	__u64 ring_full;
-	__u64 params_unreadable;
+	__u64 params_unreadable; /* what says which derivation it is: it may have been a wanted one */
 	__u64 values_unreadable;
 	__u64 unexpected_values; /* the wanted label, with a secret or hash of a size that no TLS cipher suite has */
 	__u64 emitted;
@@ -70,6 +70,13 @@ struct secret_losses secret_losses;
 
 /* Set before loading: bpf_get_attach_cookie exists (5.15). Where it is 0 the verifier removes the call. */
 const volatile __u8 has_attach_cookie = 0;
+
+/*
+ * Set before loading: the program is sleepable (6.0) and may wait for pages. A library's strings are only in a process's page table once it
+ * has touched them or their neighbours, and the kernel takes cold ones out again: a new process's "s hs traffic" may well not be there.
+ * Where it is 0 the verifier removes the calls.
+ */
+const volatile __u8 may_fault = 0;
 
 #define COUNT(field) __sync_fetch_and_add(&secret_losses.field, 1)
 
@@ -87,8 +94,10 @@ struct found {
 
 /*
  * Global functions, this one and the next: the verifier checks them by themselves, instead of once for each parameter and each way that
- * leads there. That halves the time to load the program.
+ * leads there. That halves the time to load the program. They do not sleep: a program that may not sleep could not have them then.
  */
+
+/* 0: the string is empty or cannot be read. */
 __noinline __u64 key_word(__u64 address)
 {
 	__u64 word = 0;
@@ -98,28 +107,73 @@ __noinline __u64 key_word(__u64 address)
 	return word;
 }
 
+#define UNREADABLE (-1)
+
+/* "s hs tra" "ffic"; "c e traf" "fic"; "key expa" "nsion": the first eight bytes of a label of this size, then four from a fixed place. */
+static __always_inline __u64 tail_of_label(__u64 size)
+{
+	return size == LABEL_S_HS_TRAFFIC ? 8 : size == LABEL_C_E_TRAFFIC ? 7 : 9;
+}
+
+static __always_inline int classify_label(__u64 size, __u64 head, __u32 tail)
+{
+	if (size == LABEL_S_HS_TRAFFIC)
+		return head == 0x6172742073682073ULL && tail == 0x63696666 ? SECRET_TLS13_HANDSHAKE : 0;
+	if (size == LABEL_C_E_TRAFFIC)
+		return head == 0x6661727420652063ULL && tail == 0x63696666 ? SECRET_TLS13_EARLY : 0;
+	return head == 0x617078652079656bULL && tail == 0x6e6f6973 ? SECRET_TLS12_MASTER : 0;
+}
+
 /* 0: not a wanted one. */
 __noinline int kind_of_label(__u64 address, __u64 size)
 {
 	__u64 head = 0;
 	__u32 tail = 0;
 
-	/* "s hs tra" "ffic"; "c e traf" "fic"; "key expa" "nsion": the first eight bytes, then four from a fixed place. */
-	if (bpf_probe_read_user(&head, sizeof(head), (void *)address) != 0)
-		return 0;
-	if (size == LABEL_S_HS_TRAFFIC) {
-		if (head != 0x6172742073682073ULL || bpf_probe_read_user(&tail, 4, (void *)(address + 8)) != 0)
-			return 0;
-		return tail == 0x63696666 ? SECRET_TLS13_HANDSHAKE : 0;
-	}
-	if (size == LABEL_C_E_TRAFFIC) {
-		if (head != 0x6661727420652063ULL || bpf_probe_read_user(&tail, 4, (void *)(address + 7)) != 0)
-			return 0;
-		return tail == 0x63696666 ? SECRET_TLS13_EARLY : 0;
-	}
-	if (head != 0x617078652079656bULL || bpf_probe_read_user(&tail, 4, (void *)(address + 9)) != 0)
-		return 0;
-	return tail == 0x6e6f6973 ? SECRET_TLS12_MASTER : 0;
+	if (bpf_probe_read_user(&head, sizeof(head), (void *)address) != 0 ||
+	    bpf_probe_read_user(&tail, sizeof(tail), (void *)(address + tail_of_label(size))) != 0)
+		return UNREADABLE;
+	return classify_label(size, head, tail);
+}
+
+/* Brings the pages of a value into memory, where the program may wait for that. */
+static __always_inline void fault_in(__u64 address, __u32 size)
+{
+	__u8 byte;
+
+	if (!may_fault || address == 0)
+		return;
+	bpf_copy_from_user(&byte, 1, (void *)address);
+	bpf_copy_from_user(&byte, 1, (void *)(address + size - 1));
+}
+
+static __always_inline __u64 read_key_word(__u64 address)
+{
+	__u64 word = key_word(address);
+
+	if (word != 0 || address == 0)
+		return word;
+	/* When that fails, at the end of what is mapped, the string's own page is there nevertheless. */
+	if (!may_fault || bpf_copy_from_user(&word, sizeof(word), (void *)address) != 0)
+		word = key_word(address);
+	if (word == 0)
+		COUNT(params_unreadable);
+	return word;
+}
+
+static __always_inline int read_kind_of_label(__u64 address, __u64 size)
+{
+	int kind = kind_of_label(address, size);
+	__u64 head = 0;
+	__u32 tail = 0;
+
+	if (kind != UNREADABLE)
+		return kind;
+	if (may_fault && bpf_copy_from_user(&head, sizeof(head), (void *)address) == 0 &&
+	    bpf_copy_from_user(&tail, sizeof(tail), (void *)(address + tail_of_label(size))) == 0)
+		return classify_label(size, head, tail);
+	COUNT(params_unreadable);
+	return 0;
 }
 
 static __always_inline void look_at(const struct ossl_param *param, struct found *found)
@@ -130,14 +184,14 @@ static __always_inline void look_at(const struct ossl_param *param, struct found
 		__u8 kind;
 		if (found->kind != 0)
 			return;
-		word = key_word(param->key);
+		word = read_key_word(param->key);
 		if (size == SEED_KEY_EXPANSION) {
 			if ((word & MASK(5)) != WORD_SEED || found->seeds != 0)
 				return;
 		} else if ((word & MASK(6)) != WORD_LABEL) {
 			return;
 		}
-		kind = kind_of_label(param->data, size);
+		kind = read_kind_of_label(param->data, size);
 		if (kind == 0) {
 			found->end = 1; /* another label, or another derivation by seeds */
 			return;
@@ -154,7 +208,7 @@ static __always_inline void take_value(const struct ossl_param *param, struct fo
 
 	if (size != HASH_MIN && size != HASH_MAX)
 		return;
-	word = key_word(param->key);
+	word = read_key_word(param->key);
 	if (found->kind == SECRET_TLS12_MASTER) {
 		if ((word & MASK(7)) == WORD_SECRET) {
 			found->secret = param->data;
@@ -182,21 +236,12 @@ static __always_inline int read_value(void *to, __u64 from, __u32 size)
 	return size == HASH_MAX ? bpf_probe_read_user(to, HASH_MAX, (void *)from) : bpf_probe_read_user(to, HASH_MIN, (void *)from);
 }
 
-static __always_inline int emit(struct pt_regs *ctx, struct found *found)
+/* @returns not 0 when a value could not be read; nothing was emitted then */
+static __noinline int emit_record(struct pt_regs *ctx, const struct found *found)
 {
 	struct secret_record *record;
-	__u32 secret_size = found->secret_size, context_size = found->context_size;
 	int failed;
 
-	if (found->kind == SECRET_TLS12_MASTER) {
-		if (secret_size != MASTER_SECRET_LENGTH || found->seeds != 3) {
-			COUNT(unexpected_values);
-			return 0;
-		}
-	} else if (secret_size == 0 || secret_size != context_size) {
-		COUNT(unexpected_values);
-		return 0;
-	}
 	record = bpf_ringbuf_reserve(&control_ring, sizeof(*record), 0);
 	if (!record) {
 		COUNT(ring_full);
@@ -208,26 +253,46 @@ static __always_inline int emit(struct pt_regs *ctx, struct found *found)
 	record->header.time_ns = bpf_ktime_get_boot_ns();
 	record->tgid = bpf_get_current_pid_tgid() >> 32;
 	record->kind = found->kind;
-	record->secret_length = secret_size;
+	record->secret_length = found->secret_size;
 	if (has_attach_cookie)
 		record->library = bpf_get_attach_cookie(ctx);
-	failed = read_value(record->secret, found->secret, secret_size);
+	/* No waiting for pages here: what comes after a reserved record in the ring waits for it. */
+	failed = read_value(record->secret, found->secret, found->secret_size);
 	if (found->kind == SECRET_TLS12_MASTER) {
 		record->context_length = 2 * RANDOM_LENGTH;
 		failed |= bpf_probe_read_user(record->context, RANDOM_LENGTH, (void *)found->context);
 		failed |= bpf_probe_read_user(record->context + RANDOM_LENGTH, RANDOM_LENGTH, (void *)found->client_random);
 	} else {
-		record->context_length = context_size;
-		failed |= read_value(record->context, found->context, context_size);
+		record->context_length = found->context_size;
+		failed |= read_value(record->context, found->context, found->context_size);
 	}
 	if (failed) {
-		COUNT(values_unreadable);
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
-		return 0;
+		return failed;
 	}
 	COUNT(emitted);
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP); /* the handshake's packets wake the reader */
 	return 0;
+}
+
+static __always_inline void emit(struct pt_regs *ctx, struct found *found)
+{
+	if (found->kind == SECRET_TLS12_MASTER) {
+		if (found->secret_size != MASTER_SECRET_LENGTH || found->seeds != 3) {
+			COUNT(unexpected_values);
+			return;
+		}
+	} else if (found->secret_size == 0 || found->secret_size != found->context_size) {
+		COUNT(unexpected_values);
+		return;
+	}
+	if (emit_record(ctx, found) == 0)
+		return;
+	fault_in(found->secret, found->secret_size);
+	fault_in(found->context, found->context_size);
+	fault_in(found->client_random, RANDOM_LENGTH);
+	if (emit_record(ctx, found) != 0)
+		COUNT(values_unreadable);
 }
 
 /* The parameters one by one: an array whose end lies close to an unreadable page, or with more in it than the first block. */
@@ -239,9 +304,13 @@ static __noinline int collect_one_by_one(__u64 params, struct found *found)
 	found->kind = found->seeds = 0;
 	for (pass = 0; pass < 2; pass++) {
 		for (i = 0; i < PARAMS_MAX; i++) {
-			if (bpf_probe_read_user(&param, sizeof(param), (void *)(params + i * sizeof(param))) != 0) {
-				COUNT(params_unreadable);
-				return 0;
+			__u64 address = params + i * sizeof(param);
+			if (bpf_probe_read_user(&param, sizeof(param), (void *)address) != 0) {
+				fault_in(address, sizeof(param));
+				if (bpf_probe_read_user(&param, sizeof(param), (void *)address) != 0) {
+					COUNT(params_unreadable);
+					return 0;
+				}
 			}
 			if (param.key == 0)
 				break;

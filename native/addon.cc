@@ -354,7 +354,7 @@ Napi::Error ToJs(Napi::Env env, const wirespan::ProbeError& failure) {
   return error;
 }
 
-// class Probes: constructor({objectPath, controlRingFd, allowMulti}); its methods are described in src/secrets/native-probes.ts.
+// class Probes: constructor({objectPath, controlRingFd, allowMulti, allowSleepable}); its methods are described in src/secrets/native-probes.ts.
 class NativeProbes : public Napi::ObjectWrap<NativeProbes> {
  public:
   static void Export(Napi::Env env, Napi::Object exports) {
@@ -373,6 +373,7 @@ class NativeProbes : public Napi::ObjectWrap<NativeProbes> {
     options.object_path = given.Get("objectPath").As<Napi::String>().Utf8Value();
     options.control_ring_fd = given.Get("controlRingFd").As<Napi::Number>().Int32Value();
     options.allow_multi = given.Get("allowMulti").As<Napi::Boolean>().Value();
+    options.allow_sleepable = given.Get("allowSleepable").As<Napi::Boolean>().Value();
     try {
       probes_ = wirespan::Probes::Open(options);
     } catch (const wirespan::ProbeError& failure) {
@@ -412,6 +413,7 @@ class NativeProbes : public Napi::ObjectWrap<NativeProbes> {
     Napi::Object result = Napi::Object::New(env);
     result.Set("multi", Napi::Boolean::New(env, probes.multi()));
     result.Set("cookies", Napi::Boolean::New(env, probes.cookies()));
+    result.Set("sleepable", Napi::Boolean::New(env, probes.sleepable()));
     result.Set("attached", number(probes.attached()));
     result.Set("emitted", number(counts.emitted));
     result.Set("lost", lost);

@@ -87,7 +87,7 @@ void CloseAttachment(int link_fd, int perf_fd) {
 
 }  // namespace
 
-int Probes::Load(const ProbeOptions& options, bool multi, bool cookies, std::string* log) {
+int Probes::Load(const ProbeOptions& options, const Features& features, std::string* log) {
   CaptureBpfLog();
   TakeBpfLogTail();
   bpf_object* object = bpf_object__open_file(options.object_path.c_str(), nullptr);
@@ -107,15 +107,18 @@ int Probes::Load(const ProbeOptions& options, bool multi, bool cookies, std::str
   }
   size_t rodata_size = 0;
   if (rodata != nullptr) bpf_map__initial_value(rodata, &rodata_size);
-  if (program == nullptr || ring == nullptr || bss == nullptr || rodata_size == 0) {
+  if (program == nullptr || ring == nullptr || bss == nullptr || rodata_size < 2) {
     bpf_object__close(object);
     *log = options.object_path + " is not of this version";
     return EINVAL;
   }
   std::vector<uint8_t> constants(rodata_size, 0);
-  constants[0] = cookies ? 1 : 0;  // has_attach_cookie, the only member
+  // The members of .rodata in their order.
+  constants[0] = features.cookies ? 1 : 0;    // has_attach_cookie
+  constants[1] = features.sleepable ? 1 : 0;  // may_fault
   bpf_map__set_initial_value(rodata, constants.data(), constants.size());
-  if (multi) bpf_program__set_expected_attach_type(program, static_cast<enum bpf_attach_type>(kTraceUprobeMulti));
+  if (features.sleepable) bpf_program__set_flags(program, BPF_F_SLEEPABLE);
+  if (features.multi) bpf_program__set_expected_attach_type(program, static_cast<enum bpf_attach_type>(kTraceUprobeMulti));
   int error = options.control_ring_fd >= 0 ? bpf_map__reuse_fd(ring, options.control_ring_fd) : 0;
   if (error == 0) error = LoadObject(object);
   if (error != 0) {
@@ -126,8 +129,7 @@ int Probes::Load(const ProbeOptions& options, bool multi, bool cookies, std::str
   object_ = object;
   program_fd_ = bpf_program__fd(program);
   counts_fd_ = bpf_map__fd(bss);
-  multi_ = multi;
-  cookies_ = cookies;
+  features_ = features;
   if (options.control_ring_fd < 0) {
     auto take = [](void* context, void* data, size_t size) {
       auto* drained = static_cast<std::vector<uint8_t>*>(context);
@@ -167,12 +169,13 @@ std::unique_ptr<Probes> Probes::Open(const ProbeOptions& options) {
 
   std::unique_ptr<Probes> probes(new Probes());
   std::string log;
-  if (options.allow_multi && probes->Load(options, true, true, &log) == 0) {
+  if (options.allow_multi && probes->Load(options, {true, true, options.allow_sleepable}, &log) == 0) {
     if (probes->LinksMulti()) return probes;
     probes->Close();
   }
-  if (probes->Load(options, false, true, &log) == 0) return probes;
-  int code = probes->Load(options, false, false, &log);
+  if (options.allow_sleepable && probes->Load(options, {false, true, true}, &log) == 0) return probes;
+  if (probes->Load(options, {false, true, false}, &log) == 0) return probes;
+  int code = probes->Load(options, {false, false, false}, &log);
   if (code == 0) return probes;
   ProbeError error = Failure("cannot load the program for TLS secrets", code);
   if (!log.empty()) error.message += " (" + log + ")";
@@ -215,7 +218,7 @@ Probes::Attachment Probes::AttachPerf(const std::string& path, uint64_t file_off
   create.target_fd = static_cast<uint32_t>(attachment.perf_fd);
   create.attach_type = kPerfEvent;
   create.perf_event.bpf_cookie = cookie;
-  int link = cookies_ ? CreateLink(&create, 24) : -EINVAL;
+  int link = features_.cookies ? CreateLink(&create, 24) : -EINVAL;
   if (link >= 0) {
     attachment.link_fd = link;
   } else if (ioctl(attachment.perf_fd, PERF_EVENT_IOC_SET_BPF, program_fd_) != 0) {
@@ -233,7 +236,7 @@ Probes::Attachment Probes::AttachPerf(const std::string& path, uint64_t file_off
 
 uint32_t Probes::Attach(const std::string& path, uint64_t file_offset, uint64_t cookie) {
   if (object_ == nullptr) throw Failure("the probes are closed", EBADF);
-  Attachment attachment = multi_ ? AttachMulti(path, file_offset, cookie) : AttachPerf(path, file_offset, cookie);
+  Attachment attachment = features_.multi ? AttachMulti(path, file_offset, cookie) : AttachPerf(path, file_offset, cookie);
   uint32_t id = next_id_++;
   attached_.emplace(id, attachment);
   return id;

@@ -23,6 +23,7 @@ struct ProbeOptions {
   std::string object_path;    // of secrets.bpf.o
   int control_ring_fd = -1;   // the map that secrets are written to; -1: a ring of their own, read by Drain()
   bool allow_multi = true;    // false: only perf_event_open, for tests of the older way
+  bool allow_sleepable = true;  // false: for tests of the older way
 };
 
 // bpf/secrets.bpf.c, struct secret_losses.
@@ -55,9 +56,11 @@ class Probes {
   bool Detach(uint32_t id);
   size_t attached() const { return attached_.size(); }
   // The links by BPF_LINK_CREATE with BPF_TRACE_UPROBE_MULTI, else perf_event_open.
-  bool multi() const { return multi_; }
+  bool multi() const { return features_.multi; }
   // Whether a record's `library` is the attach cookie; else it is 0.
-  bool cookies() const { return cookies_; }
+  bool cookies() const { return features_.cookies; }
+  // Whether the program may wait for a page of the traced process that is not in memory; else what stands there is lost, and counted.
+  bool sleepable() const { return features_.sleepable; }
   ProbeCounts Counts() const;
   ProbeProgram Program() const;
   // Whole records of the ring of its own, one after the other; nothing when the ring is someone else's.
@@ -69,8 +72,14 @@ class Probes {
     int perf_fd = -1;
   };
   Probes() = default;
+  // What the program uses of the kernel, the oldest last: sleepable programs came with 6.0, cookies with 5.15, multi links with 6.6.
+  struct Features {
+    bool multi;
+    bool cookies;
+    bool sleepable;
+  };
   // @returns 0 or errno, with the log's end in `log`
-  int Load(const ProbeOptions& options, bool multi, bool cookies, std::string* log);
+  int Load(const ProbeOptions& options, const Features& features, std::string* log);
   bool LinksMulti() const;
   Attachment AttachMulti(const std::string& path, uint64_t file_offset, uint64_t cookie) const;
   Attachment AttachPerf(const std::string& path, uint64_t file_offset, uint64_t cookie) const;
@@ -83,8 +92,7 @@ class Probes {
   std::vector<uint8_t> drained_;
   int program_fd_ = -1;
   int counts_fd_ = -1;
-  bool multi_ = false;
-  bool cookies_ = false;
+  Features features_ = {};
   uint32_t next_id_ = 1;
   std::unordered_map<uint32_t, Attachment> attached_;
   std::vector<std::future<void>> releases_;

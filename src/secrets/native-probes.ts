@@ -9,6 +9,8 @@ export interface ProbesInfo {
   multi: boolean;
   /** A secret record's `library` is the attach cookie; else it is 0. */
   cookies: boolean;
+  /** It may wait for pages of the traced process that are not in memory; else what stands there is lost, and counted. */
+  sleepable: boolean;
   attached: number;
   /** Secrets handed to the ring, and those lost by reason. */
   emitted: number;
@@ -38,7 +40,12 @@ export interface NativeProbes {
 }
 
 interface Addon {
-  Probes: new (options: { objectPath: string; controlRingFd: number; allowMulti: boolean }) => NativeProbes;
+  Probes: new (options: {
+    objectPath: string;
+    controlRingFd: number;
+    allowMulti: boolean;
+    allowSleepable: boolean;
+  }) => NativeProbes;
   identifyMapped(fd: number): string;
 }
 
@@ -46,14 +53,18 @@ interface Addon {
  * Loads bpf/secrets.bpf.c.
  * @param controlRingFd the capture's control ring, which secrets go to; not given: a ring of its own for `drain`
  * @param allowMulti false takes perf events even where the kernel has uprobe_multi links
+ * @param allowSleepable false takes a program that waits for no page, as kernels before 6.0 do
  * @throws Error that says what failed and which capabilities are needed
  */
-export function openProbes(options: { controlRingFd?: number; allowMulti?: boolean } = {}): NativeProbes {
+export function openProbes(
+  options: { controlRingFd?: number; allowMulti?: boolean; allowSleepable?: boolean } = {},
+): NativeProbes {
   const objectPath = fileURLToPath(new URL('../../dist/bpf/secrets.bpf.o', import.meta.url));
   return new (native<Addon>().Probes)({
     objectPath,
     controlRingFd: options.controlRingFd ?? -1,
     allowMulti: options.allowMulti ?? true,
+    allowSleepable: options.allowSleepable ?? true,
   });
 }
 
