@@ -45,6 +45,8 @@ export interface Connection {
   tls: TlsInfo | undefined;
   /** Set while some layer holds data that waits for a TLS secret. */
   awaitingSecret: boolean;
+  /** What the span stage keeps with the connection; let go when it ends, though it is remembered for a while. */
+  spanState: object | undefined;
 }
 
 /** Why the bytes of a direction, or a connection, ended. */

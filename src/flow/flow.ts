@@ -97,6 +97,7 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
       startUs: timeUs,
       tls: undefined as TlsInfo | undefined,
       awaitingSecret: false,
+      spanState: undefined as object | undefined,
     };
     this.halves = [new Half(FROM_CLIENT, this, shared.reassembly), new Half(FROM_SERVER, this, shared.reassembly)];
     this.lastUs = timeUs;
@@ -200,6 +201,7 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
     }
     this.closeLayer(reason, timeUs);
     for (const half of this.halves) half.discard();
+    this.connection.spanState = undefined;
     this.closed = true;
     this.shared.ticking.delete(this);
     const { options } = this.shared;

@@ -14,10 +14,14 @@ import { PARENT_SPAN_ID, SPAN_ID, type Span } from './span.ts';
 import { UnknownResources } from './unknown.ts';
 
 /** Of one connection: the seed of its ids, and what its spans have alike at each end. */
-export interface ConnectionSides {
+export class ConnectionSides {
   readonly seed: Int32Array;
-  client: Side | undefined;
-  server: Side | undefined;
+  client: Side | undefined = undefined;
+  server: Side | undefined = undefined;
+
+  constructor(seed: Int32Array) {
+    this.seed = seed;
+  }
 }
 
 /**
@@ -44,7 +48,6 @@ export interface CommonOptions {
 const RECORD_AND_SAMPLED: SamplingDecision.RECORD_AND_SAMPLED = 2;
 
 export class Common {
-  private readonly sides = new WeakMap<Connection, ConnectionSides>();
   readonly counters: Counters;
   readonly clock: Clock;
   private readonly perspective: Perspective;
@@ -109,11 +112,10 @@ export class Common {
 
   /** What the HTTP and gRPC spans of a connection share: made with its first one. */
   sidesOf(connection: Connection): ConnectionSides {
-    let sides = this.sides.get(connection);
-    if (sides === undefined) {
-      sides = { seed: this.seedOf(connection), client: undefined, server: undefined };
-      this.sides.set(connection, sides);
-    }
+    const known = connection.spanState;
+    if (known instanceof ConnectionSides) return known;
+    const sides = new ConnectionSides(this.seedOf(connection));
+    connection.spanState = sides;
     return sides;
   }
 

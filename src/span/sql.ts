@@ -30,12 +30,16 @@ export const defaultSqlSpanOptions: SqlSpanOptions = {
 /** Prepared statements with a context in their text that are remembered per connection. */
 const MAX_CONTEXTS = 64;
 
-interface ConnectionState {
+class ConnectionState {
   readonly seed: Int32Array;
-  client: SqlSide | undefined;
-  server: SqlSide | undefined;
+  client: SqlSide | undefined = undefined;
+  server: SqlSide | undefined = undefined;
   /** Prepared statements whose context was used. */
-  used: Set<SqlStatement> | undefined;
+  used: Set<SqlStatement> | undefined = undefined;
+
+  constructor(seed: Int32Array) {
+    this.seed = seed;
+  }
 }
 
 /**
@@ -46,7 +50,6 @@ interface ConnectionState {
 export class SqlSpans {
   private readonly common: Common;
   private readonly options: SqlSpanOptions;
-  private readonly states = new WeakMap<Connection, ConnectionState>();
   private readonly blocks: StatementBlocks;
   private readonly context = new WireContext();
   private readonly clientSpan = new Span();
@@ -127,11 +130,10 @@ export class SqlSpans {
   }
 
   private stateOf(connection: Connection): ConnectionState {
-    let state = this.states.get(connection);
-    if (state === undefined) {
-      state = { seed: this.common.seedOf(connection), client: undefined, server: undefined, used: undefined };
-      this.states.set(connection, state);
-    }
+    const known = connection.spanState;
+    if (known instanceof ConnectionState) return known;
+    const state = new ConnectionState(this.common.seedOf(connection));
+    connection.spanState = state;
     return state;
   }
 

@@ -70,6 +70,7 @@ function connection(awaitingSecret = false): Connection {
     startUs: 0,
     tls: undefined,
     awaitingSecret,
+    spanState: undefined,
   };
 }
 

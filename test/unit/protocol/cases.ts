@@ -174,6 +174,7 @@ export function newConnection(startSeen: boolean): Connection {
     startUs: 0,
     tls: undefined,
     awaitingSecret: false,
+    spanState: undefined,
   };
 }
 

@@ -25,6 +25,7 @@ export function connection(shape: ConnectionShape = {}): Connection {
     startUs: 5,
     tls: undefined,
     awaitingSecret: false,
+    spanState: undefined,
     ...shape,
     client: { address: '192.0.2.1', port: 40000, socket: CLIENT_SOCKET, ...shape.client },
     server: { address: '198.51.100.2', port: 80, socket: SERVER_SOCKET, ...shape.server },

@@ -257,6 +257,7 @@ export class Replay {
       startUs: 0,
       tls: undefined,
       awaitingSecret: false,
+      spanState: undefined,
     };
     const outcome: Outcome = {
       received: [Buffer.alloc(0), Buffer.alloc(0)],
