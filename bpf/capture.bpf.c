@@ -156,6 +156,8 @@ static __noinline int announce(struct __sk_buff *skb, struct bpf_sock *socket, s
 
 		local_key(&key, &packet, false, state->netns);
 		bpf_map_delete_elem(&flows, &key);
+		if (is_own_service(&packet, true, state->netns))
+			state->flags |= STATE_OWN_PEER;
 	} else {
 		peer = find_peer(&packet, egress, state->netns);
 		if (peer) {
@@ -219,6 +221,8 @@ static __noinline int is_anonymous_wanted(struct __sk_buff *skb, __u32 netns, bo
 	struct flow *peer;
 
 	if ((!egress && whole_tree && skb->ifindex == LOOPBACK_IFINDEX) || !parse_packet(skb, &packet))
+		return 0;
+	if (is_own_service(&packet, !egress, netns))
 		return 0;
 	peer = find_peer(&packet, egress, netns);
 	return !peer || !((peer->flags & STATE_OWN) || (!egress && (peer->flags & STATE_EGRESS_SEEN)));

@@ -25,6 +25,15 @@ struct {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
+/* Where the agent itself listens: the local half of a key, the other half is 0. A connection to it is known by its first packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 256);
+	__type(key, struct flow_key);
+	__type(value, __u8);
+} own_listeners SEC(".maps");
+
 static __always_inline void local_key(struct flow_key *key, const struct tcp_packet *packet, bool egress, __u32 netns)
 {
 	__builtin_memcpy(key->local, egress ? packet->source : packet->destination, 16);
@@ -32,6 +41,17 @@ static __always_inline void local_key(struct flow_key *key, const struct tcp_pac
 	key->local_port = egress ? packet->source_port : packet->destination_port;
 	key->remote_port = egress ? packet->destination_port : packet->source_port;
 	key->scope = packet->is_loopback ? netns : 0;
+}
+
+/* Whether the packet is from a client to a listener of the agent, or its answer. @param to the listener */
+static __always_inline bool is_own_service(const struct tcp_packet *packet, bool to, __u32 netns)
+{
+	struct flow_key key;
+
+	local_key(&key, packet, !to, netns);
+	__builtin_memset(key.remote, 0, sizeof(key.remote));
+	key.remote_port = 0;
+	return bpf_map_lookup_elem(&own_listeners, &key) != 0;
 }
 
 /* The socket at the other end, when it is on this machine. Its sequence numbers must fit: the same addresses may have been used before. */

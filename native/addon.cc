@@ -122,7 +122,9 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
                            InstanceMethod<&CaptureSession::Stop>("stop"),
                            InstanceMethod<&CaptureSession::Close>("close"),
                            InstanceMethod<&CaptureSession::Mute>("mute"),
+                           InstanceMethod<&CaptureSession::IgnoreListener>("ignoreListener"),
                            InstanceMethod<&CaptureSession::Losses>("losses"),
+                           InstanceMethod<&CaptureSession::Rings>("rings"),
                            InstanceMethod<&CaptureSession::Programs>("programs"),
                            InstanceMethod<&CaptureSession::EnableStats>("enableStats"),
                            InstanceMethod<&CaptureSession::Scan>("scan"),
@@ -257,11 +259,31 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     return Napi::Number::New(info.Env(), error);
   }
 
+  // ignoreListener(address, port): 0 or an errno.
+  Napi::Value IgnoreListener(const Napi::CallbackInfo& info) {
+    uint16_t port = static_cast<uint16_t>(info[1].As<Napi::Number>().Uint32Value());
+    return Napi::Number::New(info.Env(), object_.IgnoreListener(info[0].As<Napi::String>().Utf8Value(), port));
+  }
+
   Napi::Value Losses(const Napi::CallbackInfo& info) {
     Napi::Array counts = Napi::Array::New(info.Env());
     uint32_t reason = 0;
     for (uint64_t count : object_.Losses()) counts.Set(reason++, Napi::Number::New(info.Env(), static_cast<double>(count)));
     return counts;
+  }
+
+  // rings(): of the packet ring, then of the control ring, each bytes read, waiting, held at most; undefined without a reader.
+  Napi::Value Rings(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!reader_) return env.Undefined();
+    Napi::Array numbers = Napi::Array::New(env);
+    uint32_t index = 0;
+    for (const wirespan::RingUsage& usage : {reader_->PacketRingUsage(), reader_->ControlRingUsage()}) {
+      for (uint64_t number : {usage.read, usage.waiting, usage.size}) {
+        numbers.Set(index++, Napi::Number::New(env, static_cast<double>(number)));
+      }
+    }
+    return numbers;
   }
 
   Napi::Value Programs(const Napi::CallbackInfo& info) {

@@ -1,10 +1,12 @@
 #include "native/bpf_loader.h"
 
+#include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -72,6 +74,7 @@ void CaptureObject::Load(const CaptureOptions& options) {
   control_ring_fd_ = MapFd("control_ring");
   socket_states_fd_ = MapFd("socket_states");
   muted_fd_ = MapFd("muted");
+  own_listeners_fd_ = MapFd("own_listeners");
   losses_fd_ = MapFd("losses");
 
   if (!options.excluded_ports.empty()) {
@@ -126,7 +129,7 @@ void CaptureObject::Close() {
   object_ = nullptr;
   if (globals_ != nullptr) munmap(globals_, sizeof *globals_);
   globals_ = nullptr;
-  packet_ring_fd_ = control_ring_fd_ = socket_states_fd_ = muted_fd_ = losses_fd_ = -1;
+  packet_ring_fd_ = control_ring_fd_ = socket_states_fd_ = muted_fd_ = own_listeners_fd_ = losses_fd_ = -1;
 }
 
 int CaptureObject::Mute(uint64_t cookie) {
@@ -135,6 +138,31 @@ int CaptureObject::Mute(uint64_t cookie) {
   if (bpf_map_update_elem(muted_fd_, &cookie, &one, BPF_ANY) != 0) return errno;
   __atomic_fetch_add(&globals_->mute_generation, 1, __ATOMIC_RELEASE);  // sockets look only now
   return 0;
+}
+
+int CaptureObject::IgnoreListener(const std::string& address, uint16_t port) {
+  struct {  // flow_key of bpf/packet.h
+    uint8_t local[16];
+    uint8_t remote[16];
+    uint16_t local_port;
+    uint16_t remote_port;
+    uint32_t scope;
+  } key{};
+  std::string text = address.substr(0, address.find('%'));
+  if (inet_pton(AF_INET, text.c_str(), key.local + 12) == 1) {
+    key.local[10] = key.local[11] = 0xff;
+  } else if (inet_pton(AF_INET6, text.c_str(), key.local) != 1) {
+    return EINVAL;
+  }
+  key.local_port = htons(port);
+  const in6_addr* local = reinterpret_cast<const in6_addr*>(key.local);
+  if (IN6_IS_ADDR_LOOPBACK(local) || (IN6_IS_ADDR_V4MAPPED(local) && key.local[12] == 127)) {
+    struct stat network;
+    if (stat("/proc/self/ns/net", &network) != 0) return errno;
+    key.scope = static_cast<uint32_t>(network.st_ino);
+  }
+  uint8_t one = 1;
+  return bpf_map_update_elem(own_listeners_fd_, &key, &one, BPF_ANY) == 0 ? 0 : errno;
 }
 
 std::vector<uint64_t> CaptureObject::Losses() const {

@@ -46,6 +46,8 @@ class CaptureObject {
 
   // The socket's data is not wanted any more. Returns 0 or an errno.
   int Mute(uint64_t cookie);
+  // The agent listens there: `address` as text, IPv4 or IPv6. Returns 0 or an errno.
+  int IgnoreListener(const std::string& address, uint16_t port);
   // By LOSS_* of bpf/socket_state.h.
   std::vector<uint64_t> Losses() const;
   std::vector<ProgramStats> Programs() const;
@@ -66,6 +68,7 @@ class CaptureObject {
   int control_ring_fd_ = -1;
   int socket_states_fd_ = -1;
   int muted_fd_ = -1;
+  int own_listeners_fd_ = -1;
   int losses_fd_ = -1;
   std::vector<bpf_link*> links_;
 };

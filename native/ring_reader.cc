@@ -65,6 +65,12 @@ uint64_t Ring::ProducerPosition() const { return LoadAcquire(producer_); }
 
 bool Ring::IsEmpty() const { return *consumer_ == ProducerPosition(); }
 
+RingUsage Ring::Usage() const {
+  uint64_t read = LoadAcquire(consumer_);
+  uint64_t written = ProducerPosition();
+  return {read, written - read, size_};
+}
+
 template <typename Take>
 Ring::Result Ring::Drain(uint64_t limit, Take&& take) {
   const uint8_t* data = producer_ + page_size_;

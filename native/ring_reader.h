@@ -23,6 +23,13 @@ struct Chunk {
   size_t length = 0;
 };
 
+// Bytes of a ring: read since the beginning, waiting to be read, and how many it holds.
+struct RingUsage {
+  uint64_t read = 0;
+  uint64_t waiting = 0;
+  uint64_t size = 0;
+};
+
 // The consumer's side of a BPF_MAP_TYPE_RINGBUF. Kernel: Documentation/bpf/ringbuf.rst.
 class Ring {
  public:
@@ -40,6 +47,8 @@ class Ring {
   template <typename Take>
   Result Drain(uint64_t limit, Take&& take);
   bool IsEmpty() const;
+  // From any thread.
+  RingUsage Usage() const;
 
  private:
   size_t page_size_ = 0;
@@ -65,6 +74,9 @@ class RingReader {
   // The receiver's side. Answers the notification: the index of the next chunk, or -1 when there is none.
   int TakeReady(size_t* length);
   void GiveBack(int index);
+
+  RingUsage PacketRingUsage() const { return packets_.Usage(); }
+  RingUsage ControlRingUsage() const { return control_.Usage(); }
 
  private:
   void StartThread();

@@ -16,6 +16,7 @@ import { openPcapng, type PcapngFile } from './pcapng/file.ts';
 import { KeyLogFile } from './secrets/keylog-file.ts';
 import { identifyMapped, type NativeProbes, openProbes } from './secrets/native-probes.ts';
 import { ProbeManager } from './secrets/probes.ts';
+import { SelfTelemetry } from './self.ts';
 import { count, newCounters, type ReasonCounts } from './telemetry/counters.ts';
 import { toStats, writeStats } from './telemetry/stats.ts';
 import { readHost } from './workload/host.ts';
@@ -34,6 +35,7 @@ interface Parts extends Assembly {
   readonly probes: ProbeManager;
   readonly pcapng: PcapngFile | undefined;
   readonly keylog: KeyLogFile | undefined;
+  readonly self: SelfTelemetry | undefined;
 }
 
 /** @returns the exit code; @throws Error for people when the agent cannot run here */
@@ -42,6 +44,7 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   protectMemory();
   const parts = await withRights(() => build(options, () => stop.request()));
   const timer = await begin(parts);
+  parts.self?.health.running();
   announce(parts, options);
   const hints = startHints(parts, options);
   await stop.requested;
@@ -72,6 +75,7 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
   const { config } = options;
   const { limits } = config;
   const log = createLog(options);
+  const self = await SelfTelemetry.open(config.telemetry);
   const counters = newCounters();
   const clock = new KernelClock();
   const workloads = new Workloads({ host: readHost(), agentVersion: packageVersion(), limits });
@@ -115,12 +119,13 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
     keylogFile === undefined
       ? undefined
       : new KeyLogFile(keylogFile, (line) => assembly.secrets.addKeyLogLine(line, clock.nowUs()));
-  return { ...assembly, clock, capture, nativeProbes, probes, pcapng, keylog };
+  self?.observe({ capture, counters });
+  return { ...assembly, clock, capture, nativeProbes, probes, pcapng, keylog, self };
 }
 
 /** Probes first, then packets: a connection whose first packet is seen shall not lack its secret. */
 async function begin(parts: Parts): Promise<NodeJS.Timeout> {
-  const { capture, clock, counters, keylog, pipeline, probes } = parts;
+  const { capture, clock, counters, keylog, pipeline, probes, self } = parts;
   keylog?.poll();
   await probes.start();
   capture.start((chunk, length) => {
@@ -130,6 +135,7 @@ async function begin(parts: Parts): Promise<NodeJS.Timeout> {
     // The reader delivers whole records: a defect of ours, and nobody knows how many records it cost.
     count(counters.internalErrors, 'chunk');
   });
+  self?.health.attached();
   for (const socket of capture.scanSockets()) pipeline.socket(socket);
   return setInterval(() => {
     keylog?.poll();
@@ -169,7 +175,8 @@ function startHints(parts: Parts, options: AgentOptions): NodeJS.Timeout | undef
 
 /** What was answered becomes spans, and all that was sent arrives, within the deadline. Nothing of ours stays in the kernel. */
 async function end(parts: Parts, options: AgentOptions): Promise<void> {
-  const { capture, clock, counters, keylog, log, nativeProbes, outputs, pcapng, pipeline, probes } = parts;
+  const { capture, clock, counters, keylog, log, nativeProbes, outputs, pcapng, pipeline, probes, self } = parts;
+  self?.health.stopping();
   await capture.stop();
   addCounts(counters.packets.lost, capture.lost());
   addCounts(counters.packets.lost, nativeProbes.info().lost);
@@ -190,6 +197,7 @@ async function end(parts: Parts, options: AgentOptions): Promise<void> {
   if (options.statsTarget !== undefined) {
     await writeStats(options.statsTarget, toStats(counters, { probes: probes.counts }));
   }
+  self?.close();
   log.flush();
 }
 

@@ -30,6 +30,16 @@ export interface ProgramStats {
   runTimeNs: number;
 }
 
+/** Of a ring between kernel and agent, in bytes. */
+export interface RingUsage {
+  /** Since the beginning. */
+  readonly read: number;
+  /** To be read. */
+  readonly waiting: number;
+  /** It holds. */
+  readonly size: number;
+}
+
 interface CaptureSession {
   readonly controlRingFd: number;
   readonly agentPid: number;
@@ -46,7 +56,9 @@ interface CaptureSession {
   stop(): void;
   close(): void;
   mute(cookie: number): number;
+  ignoreListener(address: string, port: number): number;
   losses(): number[];
+  rings(): number[] | undefined;
   programs(): ProgramStats[];
   enableStats(): void;
   scan(objectPath: string | undefined): Buffer;
@@ -187,12 +199,33 @@ export class LiveCapture {
     this.session.mute(cookie);
   }
 
+  /**
+   * This process listens there: of connections to it nothing is captured, from their first packet on, also where the client is on this
+   * machine. What the programs know of sockets by themselves they know only once one has sent.
+   * @param address an IPv4 or IPv6 address of this machine
+   */
+  ignoreListener(address: string, port: number): void {
+    this.session.ignoreListener(address, port);
+  }
+
   /** What could not be captured, by reason. Its last values stay after stop(). */
   lost(): ReasonCounts {
     const counts: ReasonCounts = {};
     const values = this.finalLosses ?? this.session.losses();
     for (const [index, value] of values.entries()) if (value > 0) count(counts, LOSS_REASONS[index]!, value);
     return counts;
+  }
+
+  /** How full the rings are. @returns undefined before start() and once the reader has ended */
+  rings(): { readonly packets: RingUsage; readonly control: RingUsage } | undefined {
+    const numbers = this.session.rings();
+    if (numbers === undefined) return undefined;
+    const usage = (at: number): RingUsage => ({
+      read: numbers[at]!,
+      waiting: numbers[at + 1]!,
+      size: numbers[at + 2]!,
+    });
+    return { packets: usage(0), control: usage(3) };
   }
 
   /** The programs in the kernel, with what they cost. */

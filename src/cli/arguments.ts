@@ -1,4 +1,5 @@
 import { type ParseArgsOptionsConfig, parseArgs } from 'node:util';
+import { parseListenAddress } from '../config/listen.ts';
 import { isOutput, outputConflict, outputForms } from '../config/outputs.ts';
 import { suggest } from '../config/suggest.ts';
 
@@ -24,6 +25,7 @@ export interface PipelineArguments {
   readonly stats: string | undefined;
   readonly pcapng: string | undefined;
   readonly cgroup: string | undefined;
+  readonly listen: string | undefined;
   readonly perspective: 'client' | 'server' | 'both' | undefined;
   readonly logLevel: LogLevelName | undefined;
   readonly logFormat: 'text' | 'json' | undefined;
@@ -55,7 +57,7 @@ const pipelineOptions = {
 } as const;
 
 const optionsOf = {
-  agent: { ...pipelineOptions, cgroup: { type: 'string' } },
+  agent: { ...pipelineOptions, cgroup: { type: 'string' }, listen: { type: 'string' } },
   replay: pipelineOptions,
   doctor: { ...helpOption, json: { type: 'boolean' } },
 } as const;
@@ -162,6 +164,7 @@ function checkPipeline(command: CommandName, values: PipelineValues): PipelineAr
     stats: values.stats,
     pcapng: values.pcapng,
     cgroup: values.cgroup,
+    listen: checkListen(command, values.listen),
     perspective: oneOf(command, '--perspective', values.perspective, perspectives),
     logLevel: oneOf(command, '--log-level', values['log-level'], logLevelNames),
     logFormat: oneOf(command, '--log-format', values['log-format'], logFormatNames),
@@ -179,6 +182,11 @@ function checkOutputs(command: CommandName, outputs: readonly string[]): readonl
   const conflict = outputConflict(distinct);
   if (conflict !== undefined) throw new UsageError(`--output: ${conflict}`, command);
   return distinct;
+}
+
+function checkListen(command: CommandName, text: string | undefined): string | undefined {
+  if (text === undefined || parseListenAddress(text) !== undefined) return text;
+  throw new UsageError(`--listen expects HOST:PORT, such as 127.0.0.1:9464 or :9464, found ${quoted(text)}`, command);
 }
 
 function checkFiles(files: readonly string[]): readonly string[] {

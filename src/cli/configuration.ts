@@ -19,6 +19,7 @@ export function mergeConfiguration(
   const fromCommandLine: ConfigFile = {
     ...(options.outputs.length > 0 && { outputs: [...options.outputs] }),
     ...(options.cgroup !== undefined && { capture: { cgroup: options.cgroup } }),
+    ...(options.listen !== undefined && { telemetry: { listen: options.listen } }),
     log: {
       ...(options.logLevel !== undefined && { level: options.logLevel }),
       ...(options.logFormat !== undefined && { format: options.logFormat }),

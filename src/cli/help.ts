@@ -50,6 +50,7 @@ Usage: wirespan agent [OPTIONS]
 Options:
 ${pipelineOptions}
       --cgroup PATH        watch this subtree of the cgroup v2 hierarchy instead of its root
+      --listen HOST:PORT   answer /healthz, /readyz and /metrics there; :PORT on every address
 
 ${environment}
 

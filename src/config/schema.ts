@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { type CamelCased, camelKey, type SnakeCase, snakeKey } from './case.ts';
 import { defaultRedactedQueryKeys, forbiddenHeaders } from './http.ts';
 import { defaultLimits, type Limits } from './limits.ts';
+import { parseListenAddress } from './listen.ts';
 import { isOutput, outputConflict, outputForms } from './outputs.ts';
 
 /**
@@ -201,6 +202,16 @@ const exportShape = {
   flush_deadline_ms: whole(0, 600_000, 5000, 'At shutdown, what could not be exported within this time is given up.'),
 };
 
+const telemetryShape = {
+  listen: z
+    .string()
+    .refine((text) => parseListenAddress(text) !== undefined, 'expected HOST:PORT, such as 127.0.0.1:9464 or :9464')
+    .optional()
+    .describe(
+      '`HOST:PORT`, or `:PORT` for every address: the agent answers /healthz, /readyz and /metrics there. Whoever reaches it may read them. Default: it does not listen.',
+    ),
+};
+
 const logShape = {
   level: z.enum(logLevels).default('info').describe('Least severity of messages on standard error.'),
   format: z
@@ -231,6 +242,7 @@ export const configSchema = z.strictObject({
     .describe(
       'Export by OTLP. Endpoint, headers, compression, certificates: the standard OTEL_EXPORTER_OTLP_* variables.',
     ),
+  telemetry: z.strictObject(telemetryShape).prefault({}).describe('What the agent tells of itself.'),
   limits: z.strictObject(limitsShape).prefault({}).describe('Caps. What passes one is counted, never lost silently.'),
   log: z.strictObject(logShape).prefault({}).describe("The agent's own messages."),
 });

@@ -17,7 +17,7 @@ test('commands and their options', () => {
   assert.deepEqual(parse('doctor'), { kind: 'doctor', json: false });
   assert.deepEqual(parse('doctor --json'), { kind: 'doctor', json: true });
   const agent = parse(
-    'agent --output otlp -o otlp-json=a=b.jsonl --config c --keylog k --stats - --cgroup /x --pcapng p --perspective both --log-level debug --log-format json',
+    'agent --output otlp -o otlp-json=a=b.jsonl --config c --keylog k --stats - --cgroup /x --listen :9464 --pcapng p --perspective both --log-level debug --log-format json',
   );
   assert.deepEqual(agent, {
     kind: 'agent',
@@ -27,6 +27,7 @@ test('commands and their options', () => {
       keylog: 'k',
       stats: '-',
       cgroup: '/x',
+      listen: ':9464',
       pcapng: 'p',
       perspective: 'both',
       logLevel: 'debug',
@@ -68,6 +69,8 @@ const wrong: readonly (readonly [string, string | undefined, RegExp])[] = [
   ['agent --output console --output otlp-json', 'agent', /both write to standard output/],
   ['agent --output none --output otlp', 'agent', /none excludes every other output/],
   ['agent --perspective neither', 'agent', /^--perspective expects client, server, both, found "neither"$/],
+  ['agent --listen 9464', 'agent', /^--listen expects HOST:PORT, such as 127.0.0.1:9464 or :9464, found "9464"$/],
+  ['replay --listen :9464 f', 'replay', /^--listen is an option of agent, not of replay$/],
   ['agent --log-level loud', 'agent', /^--log-level expects error, warn, info, debug, found "loud"$/],
   ['replay', 'replay', /^expected at least one pcap or pcapng file, or - for standard input$/],
   ['replay - -', 'replay', /can be read only once/],
@@ -108,7 +111,7 @@ test('the help of every command names each of its options and has an example', (
 
 test('the command line goes before the environment', () => {
   const warnings: string[] = [];
-  const invocation = parse('agent --output console --cgroup /x --log-level warn');
+  const invocation = parse('agent --output console --cgroup /x --listen [::1]:1 --log-level warn');
   assert.ok(invocation.kind === 'agent');
   const config = mergeConfiguration(
     invocation.options,
@@ -122,6 +125,7 @@ test('the command line goes before the environment', () => {
   );
   assert.deepEqual(config.outputs, ['console']);
   assert.equal(config.capture.cgroup, '/x');
+  assert.equal(config.telemetry.listen, '[::1]:1');
   assert.deepEqual(config.log, { level: 'warn', format: 'text' });
   assert.equal(config.export.batchDelayMs, 9);
   assert.equal(warnings.length, 1);

@@ -16,7 +16,9 @@ const wrong: readonly (readonly [string, readonly string[]])[] = [
   ],
   [
     'zzzz: 1\n',
-    ['w.yaml:1:1: unknown key "zzzz"; expected one of outputs, capture, http, grpc, sql, export, limits, log'],
+    [
+      'w.yaml:1:1: unknown key "zzzz"; expected one of outputs, capture, http, grpc, sql, export, telemetry, limits, log',
+    ],
   ],
   ['\n\nlog: {level: loud}\n', ['w.yaml:3:14: log.level: expected one of error, warn, info, debug, found "loud"']],
   ['log:\n  level:\n', ['w.yaml:2:9: log.level: expected one of error, warn, info, debug, found nothing']],
@@ -55,6 +57,11 @@ const wrong: readonly (readonly [string, readonly string[]])[] = [
     [
       'w.yaml:1:10: outputs: console and otlp-json both write to standard output: expected otlp-json=FILE, found a list',
     ],
+  ],
+  ['telemetry: {listen: 9464}\n', ['w.yaml:1:21: telemetry.listen: expected a text, found 9464']],
+  [
+    'telemetry: {listen: "localhost"}\n',
+    ['w.yaml:1:21: telemetry.listen: expected HOST:PORT, such as 127.0.0.1:9464 or :9464, found "localhost"'],
   ],
   ['log: {level: info, level: debug}\n', ['w.yaml:1:20: Map keys must be unique']],
   ['limits: {connections: 400000}\n', ['w.yaml: limits: connections <= workload_sockets does not hold']],
