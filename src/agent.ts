@@ -159,7 +159,7 @@ function watched(options: AgentOptions): string {
 
 /** Whoever looks at an empty console is told, on standard error, whether that is right. */
 function startHints(parts: Parts, options: AgentOptions): NodeJS.Timeout | undefined {
-  if (!outputsInUse(options.config.outputs, process.env).includes('console')) return undefined;
+  if (!outputsInUse(options.config.outputs, options.config).includes('console')) return undefined;
   const { counters, log } = parts;
   let afterS = FIRST_HINT_S;
   const begunMs = performance.now();

@@ -47,7 +47,7 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
     log,
     version: packageVersion(),
     environment: process.env,
-    limits: config.export,
+    config,
     onBroken: parts.onBroken,
   });
   const kept = keptHeaders(config.http);

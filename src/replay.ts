@@ -26,9 +26,11 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
   const counters = newCounters();
   let stopped = false;
   let failed = false;
+  const stopRequest = Promise.withResolvers<void>();
   const stop = (): void => {
     if (stopped) process.exit(1);
     stopped = true;
+    stopRequest.resolve();
   };
   const limits = { ...config.limits, secrets: Math.max(config.limits.secrets, REPLAY_SECRETS) };
   const pcapng = openPcapng(options.pcapngFile, { limits, clock: identityClock, log });
@@ -53,7 +55,7 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
   for (const file of options.files) {
     try {
       const result = await readCaptureFile(
-        paced(file, outputs, pcapng, () => stopped),
+        paced(file, outputs, pcapng, () => stopped, stopRequest.promise),
         (chunk, length) => walkChunk(chunk, length, sink),
         { onSecrets: (lines) => secrets.addKeyLogText(lines), name: file === '-' ? 'standard input' : file },
       );
@@ -105,12 +107,13 @@ async function* paced(
   outputs: readonly Output[],
   pcapng: PcapngFile | undefined,
   stopped: () => boolean,
+  stopRequested: Promise<void>,
 ): AsyncIterable<Buffer> {
   const source = path === '-' ? process.stdin : fileBytes(path);
   for await (const bytes of source) {
     if (stopped()) return;
     yield bytes as Buffer;
-    for (const output of outputs) await output.ready();
+    for (const output of outputs) await Promise.race([output.ready(), stopRequested]);
     await pcapng?.ready();
   }
 }

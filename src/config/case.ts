@@ -10,9 +10,11 @@ export type SnakeCase<Name, Done extends string = ''> = Name extends `${infer Le
   ? SnakeCase<Rest, `${Done}${Letter extends Upper ? `_${Lowercase<Letter>}` : Letter}`>
   : Done;
 
-/** The same object with its keys, and those of the objects in it, in camel case. */
+/** The same object with its keys, and those of the objects and lists of objects in it, in camel case. */
 export type CamelCased<T> = T extends readonly unknown[]
-  ? T
+  ? T extends readonly (infer Entry extends Readonly<Record<string, unknown>>)[]
+    ? CamelCased<Entry>[]
+    : T
   : T extends object
     ? { [Key in keyof T as CamelCase<Key>]: CamelCased<T[Key]> }
     : T;

@@ -10,6 +10,8 @@ export interface SchemaNode {
   readonly minimum?: number;
   readonly maximum?: number;
   readonly properties?: Readonly<Record<string, SchemaNode>>;
+  /** Of a mapping whose keys are free. */
+  readonly additionalProperties?: SchemaNode | false;
   readonly items?: SchemaNode;
 }
 
@@ -20,7 +22,8 @@ export const configTree = z.toJSONSchema(configSchema, { io: 'input' }) as Schem
 export function nodeAt(path: readonly PropertyKey[]): SchemaNode | undefined {
   let node: SchemaNode | undefined = configTree;
   for (const step of path) {
-    node = typeof step === 'number' ? node?.items : node?.properties?.[String(step)];
+    if (typeof step === 'number') node = node?.items;
+    else node = node?.properties?.[String(step)] ?? (node?.additionalProperties || undefined);
   }
   return node;
 }
@@ -30,7 +33,7 @@ export function describeType(node: SchemaNode): string {
   if (node.enum !== undefined) return `one of ${node.enum.join(', ')}`;
   switch (node.type) {
     case 'object':
-      return 'a mapping of keys to values';
+      return node.additionalProperties ? 'a mapping of names to texts' : 'a mapping of keys to values';
     case 'array':
       return `a list (each entry ${node.items === undefined ? 'a value' : describeType(node.items)})`;
     case 'integer':

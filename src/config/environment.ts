@@ -1,3 +1,4 @@
+import { readOtlpVariables } from './otlp-environment.ts';
 import type { ConfigFile, LogLevel } from './schema.ts';
 
 /** What OpenTelemetry's standard environment variables say, as configuration values; the file and the command line go before it. */
@@ -22,7 +23,7 @@ const logLevelNames: Readonly<Record<string, LogLevel>> = {
 
 /**
  * Variables of the OpenTelemetry specification ("Environment Variable Specification") that stand for a key of the configuration.
- * OTEL_EXPORTER_OTLP_* is read by the exporter itself. An empty variable is as if it were not set, says the specification.
+ * An empty variable is as if it were not set, says the specification.
  */
 export function readEnvironment(environment: Environment): EnvironmentConfig {
   const warnings: string[] = [];
@@ -36,6 +37,7 @@ export function readEnvironment(environment: Environment): EnvironmentConfig {
   };
   const values = {
     outputs: readExporters(environment, warnings),
+    otlp: readOtlpVariables(environment, warnings),
     export: defined({
       queue_spans: whole('OTEL_BSP_MAX_QUEUE_SIZE', 10_000_000),
       batch_spans: whole('OTEL_BSP_MAX_EXPORT_BATCH_SIZE', 100_000),

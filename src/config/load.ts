@@ -125,7 +125,8 @@ function toValues(document: Document, file: string): unknown {
     return document.toJS({ maxAliasCount: 100 }) ?? {};
   } catch (error) {
     // More aliases than allowed, or an alias without anchor.
-    throw new ConfigError([`${file}: ${(error as Error).message}`]);
+    // The name stays unsaid: it may be a value that ought to stand in quotes.
+    throw new ConfigError([`${file}: ${(error as Error).message.split(':')[0]}`]);
   }
 }
 
@@ -153,10 +154,21 @@ function describeIssue(issue: z.core.$ZodIssue, document: Document): Problem[] {
   const node = nodeOf(document, issue.path);
   const name = dotted(issue.path);
   const expected = nodeAt(issue.path);
+  if (issue.code === 'invalid_key')
+    return issue.issues.flatMap((inner) => describeIssue({ ...inner, path: issue.path }, document));
   const custom = issue.message.startsWith('expected') || issue.code === 'custom';
   const rule = custom || expected === undefined ? issue.message : `expected ${describeType(expected)}`;
-  const text = `${name === '' ? 'the file' : name}: ${rule}, found ${shown(node)}`;
-  return [{ offset: node?.range?.[0] ?? 0, text }];
+  // Values of header fields are secrets.
+  const found = issue.path.includes('headers') && !isMap(node) ? 'a value that is not shown' : shown(node);
+  const text = `${name === '' ? 'the file' : name}: ${rule}, found ${found}`;
+  return [{ offset: offsetOf(issue.path, document), text }];
+}
+
+/** Where a value stands; where its section does when it is missing. */
+function offsetOf(path: readonly PropertyKey[], document: Document): number {
+  const offset = nodeOf(document, path)?.range?.[0];
+  if (offset !== undefined || path.length === 0) return offset ?? 0;
+  return offsetOf(path.slice(0, -1), document);
 }
 
 function unknownKey(key: string, path: readonly PropertyKey[], document: Document): Problem {

@@ -35,6 +35,7 @@ function table(keys: readonly [string, SchemaNode][], prefix: string): string[] 
 function describeDefault(node: SchemaNode): string {
   const value = node.default;
   if (value === undefined) return '';
-  if (Array.isArray(value)) return value.length === 0 ? 'none' : value.map((entry) => `\`${entry}\``).join(' ');
+  if (typeof value === 'object' && Object.keys(value ?? {}).length === 0) return 'none';
+  if (Array.isArray(value)) return value.map((entry) => `\`${entry}\``).join(' ');
   return `\`${String(value)}\``;
 }

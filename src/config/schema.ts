@@ -3,6 +3,7 @@ import { type CamelCased, camelKey, type SnakeCase, snakeKey } from './case.ts';
 import { defaultRedactedQueryKeys, forbiddenHeaders } from './http.ts';
 import { defaultLimits, type Limits } from './limits.ts';
 import { parseListenAddress } from './listen.ts';
+import { otlpCopies, otlpShape } from './otlp.ts';
 import { isOutput, outputConflict, outputForms } from './outputs.ts';
 
 /**
@@ -200,6 +201,14 @@ const exportShape = {
   batch_delay_ms: whole(1, 60_000, 1000, 'A batch that is not full is sent after this time.'),
   in_flight: whole(1, 30, 4, 'Export requests under way at once.'),
   flush_deadline_ms: whole(0, 600_000, 5000, 'At shutdown, what could not be exported within this time is given up.'),
+  spool_folder: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'Spans that do not fit into the queue, or are left at shutdown, go to files in this folder instead of being dropped, and from there to the backend when it is back, also after a restart. One agent per folder. Default: nothing is written.',
+    ),
+  spool_mib: whole(16, 1_048_576, 256, 'Size of these files for each backend, in MiB; the oldest spans make room.'),
 };
 
 const telemetryShape = {
@@ -230,18 +239,23 @@ export const configSchema = z.strictObject({
     })
     .default([])
     .describe(
-      'Where spans go: `otlp`, `console`, `otlp-json`, `otlp-json=FILE`, `none`. Default: otlp when an OTLP endpoint is set in the environment, else console.',
+      'Where spans go: `otlp`, `console`, `otlp-json`, `otlp-json=FILE`, `none`. Default: otlp when an endpoint is set, here or in the environment, else console.',
     ),
   capture: z.strictObject(captureShape).prefault({}).describe('What the agent watches, and how.'),
   http: z.strictObject(httpShape).prefault({}).describe('HTTP spans.'),
   grpc: z.strictObject(grpcShape).prefault({}).describe('gRPC spans.'),
   sql: z.strictObject(sqlShape).prefault({}).describe('SQL spans.'),
+  otlp: z
+    .strictObject(otlpShape)
+    .prefault({})
+    .describe(
+      'The backend of the output `otlp`. What is not said here is taken from the standard variables, OTEL_EXPORTER_OTLP_TRACES_* before OTEL_EXPORTER_OTLP_*.',
+    ),
+  otlp_copies: otlpCopies,
   export: z
     .strictObject(exportShape)
     .prefault({})
-    .describe(
-      'Export by OTLP. Endpoint, headers, compression, certificates: the standard OTEL_EXPORTER_OTLP_* variables.',
-    ),
+    .describe('Queue, batches and spool of each backend that `otlp` sends to.'),
   telemetry: z.strictObject(telemetryShape).prefault({}).describe('What the agent tells of itself.'),
   limits: z.strictObject(limitsShape).prefault({}).describe('Caps. What passes one is counted, never lost silently.'),
   log: z.strictObject(logShape).prefault({}).describe("The agent's own messages."),
@@ -262,6 +276,7 @@ export function toConfig(values: z.output<typeof configSchema>): Config {
 }
 
 function camelCased(value: unknown): unknown {
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) return value;
+  if (Array.isArray(value)) return value.map(camelCased);
+  if (value === null || typeof value !== 'object' || Object.getPrototypeOf(value) !== Object.prototype) return value;
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [camelKey(key), camelCased(inner)]));
 }

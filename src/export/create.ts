@@ -1,11 +1,14 @@
+import { join } from 'node:path';
+import type { Config } from '../config/schema.ts';
 import type { Counters, Deliveries } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
 import { ConsoleOutput, consoleStyle } from './console.ts';
 import { LineWriter, type WhyBroken } from './line-writer.ts';
 import { NoOutput } from './none.ts';
-import { defaultOtlpLimits, type OtlpLimits, OtlpOutput } from './otlp.ts';
+import { OtlpOutput, type SpoolPlace } from './otlp.ts';
 import type { EncoderScope } from './otlp-encoder.ts';
 import { OtlpJsonOutput } from './otlp-json.ts';
+import { type OtlpDestination, otlpSettings, readTlsFiles, shownEndpoint } from './otlp-settings.ts';
 import type { Output } from './output.ts';
 import { WorkerTraceExporter } from './worker-exporter.ts';
 
@@ -15,19 +18,13 @@ export interface OutputDependencies {
   /** Version of this program: it names the instrumentation scope. */
   readonly version: string;
   readonly environment: Readonly<Record<string, string | undefined>>;
-  /** `export` of the configuration. */
-  readonly limits?: OtlpLimits;
+  readonly config: Pick<Config, 'otlp' | 'otlpCopies' | 'export'>;
   /** Called when the last output that could still write no longer can. */
   readonly onBroken?: (why: WhyBroken) => void;
 }
 
 const SCOPE_NAME = 'wirespan';
-const ENDPOINT_VARIABLES = ['OTEL_EXPORTER_OTLP_ENDPOINT', 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] as const;
-
-/** Where spans go when nobody says so: to the backend that the environment names, else to the console. */
-export function defaultOutputs(environment: Readonly<Record<string, string | undefined>>): string[] {
-  return ENDPOINT_VARIABLES.some((name) => (environment[name] ?? '').trim() !== '') ? ['otlp'] : ['console'];
-}
+const MIB = 1024 * 1024;
 
 /**
  * Makes the outputs that were asked for.
@@ -36,8 +33,8 @@ export function defaultOutputs(environment: Readonly<Record<string, string | und
  * @throws Error that says what is wrong: an unknown output, a file that cannot be opened
  */
 export async function createOutputs(specs: readonly string[], dependencies: OutputDependencies): Promise<Output[]> {
-  const wanted = outputsInUse(specs, dependencies.environment);
-  const { counters, onBroken } = dependencies;
+  const { counters, onBroken, config } = dependencies;
+  const wanted = outputsInUse(specs, config);
   const primary = primaryOutput(wanted);
   let left = wanted.length;
   const lineDependencies = {
@@ -47,20 +44,30 @@ export async function createOutputs(specs: readonly string[], dependencies: Outp
       if (left === 0) onBroken?.(why);
     },
   };
+  const deliveriesOf = (name: string): Deliveries => {
+    if (name === primary) return counters.spans;
+    counters.otherOutputs[name] = { exported: 0, dropped: {} };
+    return counters.otherOutputs[name];
+  };
   const outputs: Output[] = [];
   for (const spec of wanted) {
-    const deliveries = spec === primary ? counters.spans : { exported: 0, dropped: {} };
-    if (spec !== primary) counters.otherOutputs[spec] = deliveries;
-    outputs.push(await createOutput(spec, lineDependencies, deliveries));
+    outputs.push(await createOutput(spec, lineDependencies, deliveriesOf(spec)));
+    if (spec !== 'otlp') continue;
+    for (const copy of config.otlpCopies) {
+      const name = `otlp:${copy.name}`;
+      outputs.push(await otlp(name, copy, dependencies, deliveriesOf(name)));
+    }
   }
   return outputs;
 }
 
+/** Where spans go: when nobody says so, to the backend that is named, else to the console. */
 export function outputsInUse(
   specs: readonly string[],
-  environment: Readonly<Record<string, string | undefined>>,
+  { otlp, otlpCopies }: Pick<Config, 'otlp' | 'otlpCopies'>,
 ): readonly string[] {
-  return specs.length > 0 ? specs : defaultOutputs(environment);
+  if (specs.length > 0) return specs;
+  return otlp.endpoint !== undefined || otlpCopies.length > 0 ? ['otlp'] : ['console'];
 }
 
 /** The one whose deliveries are those of Counters.spans. */
@@ -72,7 +79,7 @@ async function createOutput(spec: string, dependencies: OutputDependencies, deli
   const scope: EncoderScope = { name: SCOPE_NAME, version: dependencies.version };
   switch (spec) {
     case 'otlp':
-      return otlp(scope, deliveries, dependencies);
+      return otlp(spec, dependencies.config.otlp, dependencies, deliveries);
     case 'console':
       return new ConsoleOutput(lineWriter(spec, undefined, deliveries, dependencies), consoleStyle());
     case 'otlp-json':
@@ -85,25 +92,41 @@ async function createOutput(spec: string, dependencies: OutputDependencies, deli
   }
 }
 
-async function otlp(scope: EncoderScope, deliveries: Deliveries, dependencies: OutputDependencies): Promise<Output> {
-  const { environment, log, limits } = dependencies;
-  const protocol = environment.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL || environment.OTEL_EXPORTER_OTLP_PROTOCOL || 'grpc';
-  if (protocol.trim() !== 'grpc') {
-    log.warn('OTEL_EXPORTER_OTLP_PROTOCOL asks for a protocol that is not spoken here; spans go over gRPC', {
-      protocol,
-    });
-  }
-  const options = { name: 'otlp', deliveries, log, scope, ...(limits !== undefined && { limits }) };
-  if (environment.WIRESPAN_OTLP_ENCODER !== 'sdk') {
+/** @param name as in the statistics @throws Error that says which setting is wrong */
+async function otlp(
+  name: string,
+  destination: OtlpDestination,
+  dependencies: OutputDependencies,
+  deliveries: Deliveries,
+): Promise<Output> {
+  const { config, environment, log, version } = dependencies;
+  const { spoolFolder, spoolMib, ...limits } = config.export;
+  const scope: EncoderScope = { name: SCOPE_NAME, version };
+  try {
+    const settings = otlpSettings(destination, `${SCOPE_NAME}/${version}`);
+    // The export thread reads them, and would go on trying.
+    readTlsFiles(settings);
+    const spool: SpoolPlace | undefined =
+      spoolFolder === undefined
+        ? undefined
+        : { folder: join(spoolFolder, name.replace(':', '-')), maxBytes: spoolMib * MIB };
+    const options = { name, deliveries, log, scope, limits, spool };
+    log.debug('spans go to', { output: name, endpoint: shownEndpoint(settings.url), protocol: settings.protocol });
+    if (environment.WIRESPAN_OTLP_ENCODER !== 'sdk') {
+      const exporter = new WorkerTraceExporter(settings, limits.inFlight, spool !== undefined);
+      return new OtlpOutput({ ...options, exporter });
+    }
+    // OpenTelemetry's own encoder, several times slower: to tell whether ours is to blame for something. Rare, so loaded when asked for.
+    const { createExporter } = await import('./renewed-exporter.ts');
+    const { ReadableBatcher } = await import('./readable-span.ts');
     return new OtlpOutput({
       ...options,
-      exporter: new WorkerTraceExporter((limits ?? defaultOtlpLimits).inFlight),
+      exporter: await createExporter(settings),
+      batcher: new ReadableBatcher(scope),
     });
+  } catch (error) {
+    throw new Error(`${name}: ${(error as Error).message}`);
   }
-  // OpenTelemetry's own encoder, several times slower: to tell whether ours is to blame for something. Rare, so loaded when asked for.
-  const { EncodedTraceExporter } = await import('./trace-exporter.ts');
-  const { ReadableBatcher } = await import('./readable-span.ts');
-  return new OtlpOutput({ ...options, exporter: new EncodedTraceExporter(), batcher: new ReadableBatcher(scope) });
 }
 
 function lineWriter(

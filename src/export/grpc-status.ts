@@ -1,6 +1,7 @@
 /** What a gRPC error says of trying again, as the OTLP specification reads it ("OTLP/gRPC Response", "OTLP/gRPC Throttling"). */
 
 import { type StatusName, statusName } from '../protocol/grpc/status.ts';
+import type { Failure } from './batch.ts';
 
 const RETRYABLE: ReadonlySet<StatusName> = new Set([
   'CANCELLED',
@@ -10,14 +11,6 @@ const RETRYABLE: ReadonlySet<StatusName> = new Set([
   'UNAVAILABLE',
   'DATA_LOSS',
 ]);
-
-export interface Failure {
-  /** Name of the status, or `error` when the call never became one. */
-  readonly status: StatusName | 'error';
-  readonly retryable: boolean;
-  /** How long the server asks to wait, undefined when it does not say. */
-  readonly retryDelayMs: number | undefined;
-}
 
 /** Reads an error of a gRPC client. */
 export function classify(error: unknown): Failure {
@@ -69,6 +62,14 @@ export function parseRetryDelayMs(status: Uint8Array): number | undefined {
     return delayMs;
   }
   return undefined;
+}
+
+/** The message of a google.rpc.Status, with which OTLP/HTTP answers in case of failure; empty when there is none. */
+export function statusMessage(status: Uint8Array): string {
+  for (const field of fields(status)) {
+    if (field.number === 2 && field.bytes !== undefined) return Buffer.from(field.bytes).toString();
+  }
+  return '';
 }
 
 interface Field {

@@ -115,6 +115,8 @@ export class LineWriter {
       inFlight: this.current.length > 0 ? 1 : 0,
       retries: 0,
       lastExportMs: undefined,
+      spoolSpans: 0,
+      spoolBytes: 0,
       exported: this.options.deliveries.exported,
       dropped: this.options.deliveries.dropped,
     };

@@ -9,8 +9,8 @@
 import type { AttributeBlock, AttributeKey } from '../span/attributes.ts';
 import type { AttributeValue, Resource } from '../span/resource.ts';
 import { PARENT_SPAN_ID, SPAN_ID, type Span, TRACE_ID } from '../span/span.ts';
+import type { Batch } from './batch.ts';
 import { ProtobufWriter, varintLength } from './protobuf-writer.ts';
-import type { Batch } from './trace-exporter.ts';
 
 /** Field numbers with their wire types, as tag bytes. */
 const TAG = {

@@ -1,11 +1,15 @@
 import type { Exchange } from '../exchange/exchange.ts';
 import type { Span } from '../span/span.ts';
 import { count, type Deliveries } from '../telemetry/counters.ts';
-import type { Log } from '../telemetry/log.ts';
+import type { Log, LogFields } from '../telemetry/log.ts';
+import { adviceFor } from './advice.ts';
+import { Backoff, defaultRetryPolicy, type RetryPolicy } from './backoff.ts';
+import type { Batch, BatchExporter, NotDelivered } from './batch.ts';
+import { BatchQueue, type QueuedBatch } from './batch-queue.ts';
 import { type EncoderScope, OtlpEncoder } from './otlp-encoder.ts';
 import type { Output, OutputState } from './output.ts';
 import type { ReadableBatcher } from './readable-span.ts';
-import type { Batch, BatchExporter, NotDelivered } from './trace-exporter.ts';
+import { Spool } from './spool.ts';
 
 /** `export` of the configuration has this shape. */
 export interface OtlpLimits {
@@ -27,14 +31,11 @@ export const defaultOtlpLimits: OtlpLimits = {
   inFlight: 4,
 };
 
-export interface RetryPolicy {
-  readonly initialMs: number;
-  readonly maxMs: number;
-  /** A batch that was first sent longer ago than this is given up. */
-  readonly giveUpMs: number;
+/** Where spans go that do not fit into memory. */
+export interface SpoolPlace {
+  readonly folder: string;
+  readonly maxBytes: number;
 }
-
-export const defaultRetryPolicy: RetryPolicy = { initialMs: 1000, maxMs: 30_000, giveUpMs: 300_000 };
 
 export interface OtlpOptions {
   /** As in the statistics. */
@@ -45,10 +46,11 @@ export interface OtlpOptions {
   readonly scope: EncoderScope;
   readonly limits?: OtlpLimits;
   readonly retry?: RetryPolicy;
-  /** Sends the batches. */
+  /** Sends the batches. With a spool it must leave their payloads where they are. */
   readonly exporter: BatchExporter;
   /** Makes them of spans. Default: our encoder. */
   readonly batcher?: OtlpEncoder | ReadableBatcher;
+  readonly spool?: SpoolPlace | undefined;
   /** From 0 to 1; for tests. */
   readonly random?: () => number;
 }
@@ -58,27 +60,27 @@ const MAX_BATCH_BYTES = 4 * 1024 * 1024 - 64 * 1024;
 /** A source that can wait does so while the queue is fuller than this share, or holds more than a few batches: a longer one gains nothing. */
 const HIGH_WATER = 0.5;
 const HIGH_WATER_BATCHES = 6;
-/** Each wait is this much longer than the last, and up to this share shorter, so that agents do not come back all at once. */
-const BACKOFF_FACTOR = 1.5;
-const JITTER = 0.3;
-
-interface QueuedBatch extends Batch {
-  /** 0 until it was sent. */
-  firstSentMs: number;
-}
+/** What backends say about spans that they reject: so many different texts are counted, the rest as one. */
+const MAX_MESSAGES = 16;
+const MAX_MESSAGE_LENGTH = 128;
+/** For what is left at shutdown to be written to the spool. */
+const SPOOL_CLOSE_MS = 3000;
 
 /**
  * Exports over OTLP.
  *
  * Spans are encoded into an open batch as they arrive. A batch that is full or old enough is queued; as many as `inFlight` are under
- * way. A failure that may pass stops all sending for a growing time, then one batch at a time probes until one arrives. Every span
- * that was taken ends in exactly one place: `exported` of its deliveries, or `dropped` under
+ * way. A failure that may pass stops all sending for a growing time, then one batch at a time probes until one arrives. When more waits
+ * than may, the oldest batch goes: to the spool, when there is one, else it is dropped. The spool is sent, the oldest first, while less
+ * than half of what may wait in memory does. Every span that was taken, or found in the spool, ends in exactly one place: `exported` of
+ * its deliveries, the spool, or `dropped` under
  *   queue_full      more waited than may; the oldest went
  *   too_large       no request could hold it
  *   rejected        the backend did not accept it (partial success)
- *   export_failed   the backend refused the request, or was out of reach for too long
+ *   export_failed   the backend refused the request; or could not take this one, while it took others
  *   deadline        not delivered when the time for shutdown was over
  *   shutdown        came after shutdown
+ * and the reasons of the spool. A request whose answer did not come may have arrived all the same.
  */
 export class OtlpOutput implements Output {
   private readonly name: string;
@@ -86,7 +88,6 @@ export class OtlpOutput implements Output {
   private readonly log: Log;
   private readonly limits: OtlpLimits;
   private readonly retry: RetryPolicy;
-  private readonly random: () => number;
   private readonly exporter: BatchExporter;
   private readonly batcher: OtlpEncoder | ReadableBatcher;
   private readonly maxBatchSpans: number;
@@ -94,35 +95,40 @@ export class OtlpOutput implements Output {
   private readonly maxQueueBytes: number;
   private readonly highWaterSpans: number;
 
-  private readonly queue: QueuedBatch[] = [];
-  private queuedSpans = 0;
-  private queuedBytes = 0;
+  private readonly queue: BatchQueue;
   private readonly underWay = new Set<QueuedBatch>();
+  private readonly backoff: Backoff;
   private batchTimer: NodeJS.Timeout | undefined;
   private retryTimer: NodeJS.Timeout | undefined;
-  /** Failures in a row; sends that failed together count as one. */
-  private failures = 0;
   private retries = 0;
   private lastExportMs: number | undefined;
-  private pausedUntilMs = 0;
-  private lastFailureMs = 0;
+  private deliveredMs = 0;
+  private lastTrouble = '';
   private readonly waiting: (() => void)[] = [];
   private phase: 'open' | 'closing' | 'closed' = 'open';
   private idle: (() => void) | undefined;
 
+  private readonly spool: Spool | undefined;
+  /** Batches of the spool that are in memory and not under way: at most as many as may be under way. */
+  private readonly fromSpool: QueuedBatch[] = [];
+  private isReadingSpool = false;
+
+  /** @throws Error that says why the spool cannot be used */
   constructor(options: OtlpOptions) {
     this.name = options.name;
     this.deliveries = options.deliveries;
     this.log = options.log;
     this.limits = options.limits ?? defaultOtlpLimits;
     this.retry = options.retry ?? defaultRetryPolicy;
-    this.random = options.random ?? Math.random;
+    this.backoff = new Backoff(this.retry, options.random);
     this.exporter = options.exporter;
     this.batcher = options.batcher ?? new OtlpEncoder(options.scope);
     this.maxQueueBytes = this.limits.queueMib * 1024 * 1024;
     this.maxBatchSpans = Math.min(this.limits.batchSpans, this.limits.queueSpans);
     this.maxBatchBytes = Math.min(MAX_BATCH_BYTES, this.maxQueueBytes);
     this.highWaterSpans = HIGH_WATER_BATCHES * this.maxBatchSpans;
+    this.queue = new BatchQueue(this.limits.queueSpans, this.maxQueueBytes);
+    if (options.spool !== undefined) this.spool = this.openSpool(options.spool);
   }
 
   exchange(_exchange: Exchange, spans: readonly Span[]): void {
@@ -151,12 +157,29 @@ export class OtlpOutput implements Output {
     return new Promise((resolve) => this.waiting.push(resolve));
   }
 
+  state(): OutputState {
+    return {
+      name: this.name,
+      queueSpans: this.queue.spans + this.batcher.spans,
+      queueBytes: this.queue.bytes + this.batcher.bytes,
+      queueSpansLimit: this.limits.queueSpans,
+      queueBytesLimit: this.maxQueueBytes,
+      inFlight: this.underWay.size,
+      retries: this.retries,
+      lastExportMs: this.lastExportMs,
+      spoolSpans: this.spool?.spans ?? 0,
+      spoolBytes: this.spool?.bytes ?? 0,
+      exported: this.deliveries.exported,
+      dropped: this.deliveries.dropped,
+    };
+  }
+
   async shutdown(deadlineMs: number): Promise<void> {
     if (this.phase !== 'open') return;
     this.phase = 'closing';
     this.seal();
     // A last try at once, whatever the wait that was due.
-    this.pausedUntilMs = 0;
+    this.backoff.resume();
     this.pump();
     if (this.queue.length > 0 || this.underWay.size > 0) {
       await new Promise<void>((resolve) => {
@@ -167,42 +190,28 @@ export class OtlpOutput implements Output {
         };
       });
     }
-    this.close();
+    await this.close();
   }
 
-  state(): OutputState {
-    return {
-      name: this.name,
-      queueSpans: this.queuedSpans + this.batcher.spans,
-      queueBytes: this.queuedBytes + this.batcher.bytes,
-      queueSpansLimit: this.limits.queueSpans,
-      queueBytesLimit: this.maxQueueBytes,
-      inFlight: this.underWay.size,
-      retries: this.retries,
-      lastExportMs: this.lastExportMs,
-      exported: this.deliveries.exported,
-      dropped: this.deliveries.dropped,
-    };
-  }
-
-  private close(): void {
+  private async close(): Promise<void> {
     this.phase = 'closed';
     clearTimeout(this.batchTimer);
     clearTimeout(this.retryTimer);
     // A request under way may yet arrive; nobody will tell us.
-    let lost = this.queuedSpans;
-    for (const batch of this.underWay) lost += batch.spans;
-    if (lost > 0) {
-      this.drop('deadline', lost);
-      this.log.warn('spans were not delivered before the deadline of shutdown', { spans: lost });
-    }
-    this.queue.length = 0;
-    this.queuedSpans = 0;
-    this.queuedBytes = 0;
+    const left = [...this.underWay];
+    for (let batch = this.queue.shift(); batch !== undefined; batch = this.queue.shift()) left.push(batch);
     this.underWay.clear();
+    let lost = 0;
+    for (const batch of left) {
+      if (batch.record === undefined && this.spool?.store(batch, () => {}) !== true) lost += batch.spans;
+    }
+    this.drop('deadline', lost);
+    if (lost > 0)
+      this.log.warn('spans were not delivered before the deadline of shutdown', this.fields({ spans: lost }));
     for (const resolve of this.waiting.splice(0)) resolve();
     // It waits for requests under way, whose results no longer matter.
     void this.exporter.shutdown().catch(() => {});
+    await this.closeSpool();
   }
 
   /** Queues the open batch. */
@@ -211,34 +220,26 @@ export class OtlpOutput implements Output {
     this.batchTimer = undefined;
     if (this.batcher.spans === 0) return;
     const { payload, spans, byteLength } = this.batcher.take();
-    this.queue.push({ payload, spans, byteLength, firstSentMs: 0 });
-    this.queuedSpans += spans;
-    this.queuedBytes += byteLength;
+    this.queue.push({ payload, spans, byteLength, firstSentMs: 0, record: undefined });
     this.pump();
     this.makeRoom();
   }
 
   private makeRoom(): void {
-    while (this.queuedSpans > this.limits.queueSpans || this.queuedBytes > this.maxQueueBytes) {
-      const oldest = this.unqueue();
+    while (this.queue.isOver) {
+      const oldest = this.queue.shift();
       if (oldest === undefined) return;
+      if (this.spool?.store(oldest, () => this.recycle(oldest)) === true) continue;
       this.drop('queue_full', oldest.spans);
-      this.log.warn('the export queue is full; the oldest spans were dropped', { spans: oldest.spans });
+      this.log.warn('the export queue is full; the oldest spans were dropped', this.fields({ spans: oldest.spans }));
     }
-  }
-
-  private unqueue(): QueuedBatch | undefined {
-    const batch = this.queue.shift();
-    if (batch === undefined) return undefined;
-    this.queuedSpans -= batch.spans;
-    this.queuedBytes -= batch.byteLength;
-    return batch;
   }
 
   /** Sends what may be sent now. */
   private pump(): void {
-    if (this.queue.length === 0) return;
-    const waitMs = this.pausedUntilMs - performance.now();
+    this.readSpool();
+    if (this.queue.length === 0 && this.fromSpool.length === 0) return;
+    const waitMs = this.backoff.waitMs(performance.now());
     if (waitMs > 0) {
       this.retryTimer ??= setTimeout(() => {
         this.retryTimer = undefined;
@@ -247,19 +248,40 @@ export class OtlpOutput implements Output {
       return;
     }
     // While the backend fails one batch at a time asks whether it is back.
-    const most = this.failures > 0 ? 1 : this.limits.inFlight;
+    const most = this.backoff.isFailing ? 1 : this.limits.inFlight;
     while (this.underWay.size < most) {
-      const batch = this.unqueue();
+      const batch = this.nextBatch();
       if (batch === undefined) break;
       this.send(batch);
     }
+  }
+
+  private nextBatch(): QueuedBatch | undefined {
+    const { queue, fromSpool } = this;
+    // While the backend fails, one that has failed for long may be why: another one shows whether it is.
+    const patientMs = this.backoff.isFailing ? performance.now() - this.retry.giveUpMs : 0;
+    const isNew = ({ firstSentMs }: QueuedBatch): boolean => firstSentMs === 0 || firstSentMs > patientMs;
+    const [spooled] = fromSpool;
+    if (spooled !== undefined && this.phase === 'open' && !queue.isFuller(HIGH_WATER)) {
+      if (isNew(spooled) || queue.length === 0) {
+        fromSpool.shift();
+        this.readSpool();
+        return spooled;
+      }
+    }
+    return queue.shiftFirst(isNew);
+  }
+
+  private releaseWaiting(): void {
     if (this.waiting.length > 0 && !this.isCrowded()) for (const resolve of this.waiting.splice(0)) resolve();
   }
 
+  /** A source that can wait does not wait for ever. */
   private isCrowded(): boolean {
+    if (this.backoff.failingMs(performance.now()) > this.retry.giveUpMs) return false;
     return (
-      this.queuedSpans + this.batcher.spans > Math.min(this.limits.queueSpans * HIGH_WATER, this.highWaterSpans) ||
-      this.queuedBytes + this.batcher.bytes > this.maxQueueBytes * HIGH_WATER
+      this.queue.spans + this.batcher.spans > Math.min(this.limits.queueSpans * HIGH_WATER, this.highWaterSpans) ||
+      this.queue.bytes + this.batcher.bytes > this.maxQueueBytes * HIGH_WATER
     );
   }
 
@@ -271,63 +293,118 @@ export class OtlpOutput implements Output {
     this.exporter.exportBatch(batch, (outcome) => {
       // After the deadline it was counted as lost.
       if (this.phase === 'closed' || !this.underWay.delete(batch)) return;
-      if (outcome.delivered) {
-        this.lastExportMs = performance.now() - sentMs;
-        this.delivered(batch, outcome.rejected, outcome.message);
-      } else if (this.failed(batch, outcome, sentMs) === 'kept') {
-        this.pump();
-        return;
-      }
-      // The call has ended, so gRPC is done with the bytes.
-      if (Buffer.isBuffer(batch.payload) && this.batcher instanceof OtlpEncoder) this.batcher.recycle(batch.payload);
+      if (outcome.delivered) this.delivered(batch, sentMs, outcome.rejected, outcome.message);
+      else this.failed(batch, sentMs, outcome);
       this.pump();
+      this.releaseWaiting();
       if (this.queue.length === 0 && this.underWay.size === 0) this.idle?.();
     });
   }
 
-  private delivered(batch: QueuedBatch, rejectedSpans: number, message: string): void {
-    if (this.failures > 0) {
-      this.failures = 0;
-      this.log.info('spans are delivered again');
-    }
+  private delivered(batch: QueuedBatch, sentMs: number, rejectedSpans: number, message: string): void {
+    const nowMs = performance.now();
+    this.lastExportMs = nowMs - sentMs;
+    this.deliveredMs = nowMs;
+    this.lastTrouble = '';
+    if (this.backoff.succeeded()) this.log.info('spans are delivered again', this.fields());
     const rejected = Math.min(Math.max(0, Math.trunc(rejectedSpans)), batch.spans);
     this.deliveries.exported += batch.spans - rejected;
-    if (rejected > 0) {
-      this.drop('rejected', rejected);
-      this.log.warn('the backend rejected spans', { spans: rejected, message: message.slice(0, 256) });
-    } else if (message !== '') {
+    if (rejected > 0) this.rejected(rejected, message.slice(0, MAX_MESSAGE_LENGTH));
+    else if (message !== '') {
       // Partial success without rejected spans is the backend's way to warn.
-      this.log.warn('the backend accepted spans with a warning', { message: message.slice(0, 256) });
+      const said = { message: message.slice(0, MAX_MESSAGE_LENGTH) };
+      this.log.warn('the backend accepted spans with a warning', this.fields(said));
     }
+    this.finish(batch);
   }
 
-  private failed(batch: QueuedBatch, outcome: NotDelivered, sentMs: number): 'kept' | 'dropped' {
-    const { reason } = outcome;
+  private rejected(spans: number, message: string): void {
+    this.drop('rejected', spans);
+    this.log.warn('the backend rejected spans', this.fields({ spans, message }));
+    this.deliveries.rejections ??= {};
+    const { rejections } = this.deliveries;
+    const known = message in rejections || Object.keys(rejections).length < MAX_MESSAGES;
+    count(rejections, known ? message : 'other', spans);
+  }
+
+  private failed(batch: QueuedBatch, sentMs: number, outcome: NotDelivered): void {
+    const reason = outcome.reason.replace(/\s+/g, ' ').trim();
     const { status, retryable, retryDelayMs } = outcome.failure;
     const nowMs = performance.now();
-    if (!retryable || nowMs - batch.firstSentMs > this.retry.giveUpMs) {
+    const advice = adviceFor(status, reason);
+    const trouble = status + (advice ?? reason);
+    if (retryable && !this.backoff.isFailing) {
+      this.log.warn('spans cannot be delivered at the moment; trying again', this.fields({ status, reason, advice }));
+    } else if (retryable && this.lastTrouble !== trouble) {
+      this.log.warn('spans can still not be delivered', this.fields({ status, reason, advice }));
+    }
+    this.lastTrouble = trouble;
+    // A backend that took others since does not take this one.
+    const isHopeless = nowMs - batch.firstSentMs > this.retry.giveUpMs && this.deliveredMs > batch.firstSentMs;
+    if (!retryable || isHopeless) {
       this.drop('export_failed', batch.spans);
-      this.log.error('spans could not be exported', { spans: batch.spans, status, reason });
-      if (!retryable) return 'dropped';
-    } else {
-      this.queue.unshift(batch);
-      this.queuedSpans += batch.spans;
-      this.queuedBytes += batch.byteLength;
-      this.makeRoom();
+      this.log.error('spans could not be exported', this.fields({ spans: batch.spans, status, reason, advice }));
+      this.finish(batch);
+    } else if (batch.record !== undefined) this.fromSpool.unshift(batch);
+    else this.queue.putBack(batch);
+    if (retryable) this.backoff.failed(sentMs, nowMs, retryDelayMs);
+    this.makeRoom();
+  }
+
+  /** Nothing more will be done with it. */
+  private finish(batch: QueuedBatch): void {
+    if (batch.record !== undefined) this.spool?.acknowledge(batch.record);
+    this.recycle(batch);
+  }
+
+  /** The call has ended, so nobody reads the bytes any more. */
+  private recycle(batch: Batch): void {
+    if (Buffer.isBuffer(batch.payload) && this.batcher instanceof OtlpEncoder) this.batcher.recycle(batch.payload);
+  }
+
+  private openSpool(place: SpoolPlace): Spool {
+    const { log, deliveries } = this;
+    const onLost = (reason: string, spans: number): void => this.drop(reason, spans);
+    let spool: Spool;
+    try {
+      spool = new Spool({ ...place, log, onLost });
+    } catch (error) {
+      throw new Error(`the spool in ${place.folder} cannot be used: ${(error as Error).message}`);
     }
-    const kept = this.queue.includes(batch) ? 'kept' : 'dropped';
-    // Requests that were sent before the last failure say nothing new.
-    if (this.failures === 0 || sentMs >= this.lastFailureMs) {
-      if (this.failures === 0)
-        this.log.warn('spans cannot be delivered at the moment; trying again', { status, reason });
-      const backoffMs = Math.min(this.retry.initialMs * BACKOFF_FACTOR ** this.failures, this.retry.maxMs);
-      this.failures++;
-      this.lastFailureMs = nowMs;
-      this.pausedUntilMs = nowMs + (retryDelayMs ?? backoffMs * (1 - JITTER * this.random()));
-    } else if (retryDelayMs !== undefined) {
-      this.pausedUntilMs = Math.max(this.pausedUntilMs, nowMs + retryDelayMs);
-    }
-    return kept;
+    const { recovered, damagedBytes } = spool;
+    deliveries.spool = { recovered, damagedBytes, left: 0 };
+    if (recovered > 0) log.info('spans of an earlier run were found in the spool', this.fields({ spans: recovered }));
+    if (damagedBytes > 0)
+      log.warn('the spool ends in what was not wholly written', this.fields({ bytes: damagedBytes }));
+    setImmediate(() => this.pump());
+    return spool;
+  }
+
+  /** Keeps as many batches of the spool at hand as may be under way. */
+  private readSpool(): void {
+    const { spool } = this;
+    if (spool === undefined || this.isReadingSpool || this.phase !== 'open' || this.backoff.isFailing) return;
+    if (this.fromSpool.length >= this.limits.inFlight || !spool.hasMore) return;
+    this.isReadingSpool = true;
+    void spool.take().then((batch) => {
+      this.isReadingSpool = false;
+      if (batch === undefined) return;
+      this.fromSpool.push({ ...batch, firstSentMs: 0 });
+      if (this.phase === 'open') this.pump();
+    });
+  }
+
+  private async closeSpool(): Promise<void> {
+    const { spool, deliveries } = this;
+    if (spool === undefined) return;
+    await spool.close(SPOOL_CLOSE_MS);
+    if (deliveries.spool !== undefined) deliveries.spool.left = spool.spans;
+    if (spool.spans > 0)
+      this.log.info('spans are left in the spool for the next run', this.fields({ spans: spool.spans }));
+  }
+
+  private fields(fields: LogFields = {}): LogFields {
+    return this.name === 'otlp' ? fields : { output: this.name, ...fields };
   }
 
   private drop(reason: string, spans: number): void {

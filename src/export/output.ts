@@ -40,6 +40,9 @@ export interface OutputState {
   readonly retries: number;
   /** How long the last request took that the backend accepted. */
   readonly lastExportMs: number | undefined;
+  /** On disk. */
+  readonly spoolSpans: number;
+  readonly spoolBytes: number;
   readonly exported: number;
   readonly dropped: Readonly<ReasonCounts>;
 }

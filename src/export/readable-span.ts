@@ -3,8 +3,8 @@ import { resourceFromAttributes, type Resource as SdkResource } from '@opentelem
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-node';
 import type { AttributeValue, Resource } from '../span/resource.ts';
 import type { Span } from '../span/span.ts';
+import type { Batch } from './batch.ts';
 import type { EncoderScope } from './otlp-encoder.ts';
-import type { Batch } from './trace-exporter.ts';
 
 /** What one span is taken to need in a request; the SDK tells no sizes. */
 const ASSUMED_SPAN_BYTES = 1024;

@@ -1,7 +1,8 @@
 import { Worker } from 'node:worker_threads';
-import type { Batch, BatchExporter, ExportOutcome } from './trace-exporter.ts';
+import type { Batch, BatchExporter, ExportOutcome } from './batch.ts';
+import type { OtlpSettings } from './otlp-settings.ts';
 
-/** To the worker. The payload's memory goes along, and comes back with the outcome. */
+/** To the worker. */
 export interface WorkerRequest {
   readonly id: number;
   readonly payload: Uint8Array<ArrayBuffer>;
@@ -11,14 +12,15 @@ export interface WorkerRequest {
 /** From the worker. */
 export interface WorkerResponse {
   readonly id: number;
-  readonly payload: Uint8Array<ArrayBuffer>;
+  readonly payload?: Uint8Array<ArrayBuffer>;
   readonly outcome: ExportOutcome;
 }
 
 /** What the worker is started with. */
 export interface WorkerSettings {
-  /** Overrides the endpoint of the environment. */
-  readonly url: string | undefined;
+  readonly settings: OtlpSettings;
+  /** A payload's memory goes along, and comes back with the outcome; else it is copied. */
+  readonly returnsPayload: boolean;
 }
 
 interface Pending {
@@ -48,9 +50,12 @@ export class WorkerTraceExporter implements BatchExporter {
   #brokenAtMs = Number.NEGATIVE_INFINITY;
   #why = '';
 
-  /** @param inFlight batches under way at most @param url overrides the endpoint of the environment */
-  constructor(inFlight: number, url?: string) {
-    this.#settings = { url };
+  /**
+   * @param inFlight batches under way at most
+   * @param keepsPayloads a batch's payload stays where it is, so that nothing is lost with the thread, or when it does not answer in time
+   */
+  constructor(settings: OtlpSettings, inFlight: number, keepsPayloads = false) {
+    this.#settings = { settings, returnsPayload: !keepsPayloads };
     this.#oldGenerationMb = OLD_GENERATION_MB + BATCH_MB * inFlight;
     this.#worker = this.#start();
   }
@@ -65,9 +70,9 @@ export class WorkerTraceExporter implements BatchExporter {
     this.#worker ??= this.#start();
     const id = this.#nextId++;
     this.#pending.set(id, { batch, done });
-    const { buffer, byteOffset, length } = batch.payload as Buffer<ArrayBuffer>;
-    const request: WorkerRequest = { id, payload: new Uint8Array(buffer, byteOffset, length), spans: batch.spans };
-    this.#worker.postMessage(request, [buffer]);
+    const payload = this.#settings.returnsPayload ? viewOf(batch.payload) : new Uint8Array(batch.payload);
+    const request: WorkerRequest = { id, payload, spans: batch.spans };
+    this.#worker.postMessage(request, [payload.buffer]);
   }
 
   async shutdown(): Promise<void> {
@@ -98,12 +103,14 @@ export class WorkerTraceExporter implements BatchExporter {
     const pending = this.#pending.get(response.id);
     if (pending === undefined) return;
     this.#pending.delete(response.id);
-    const { buffer, byteOffset, length } = response.payload;
-    pending.batch.payload = Buffer.from(buffer, byteOffset, length);
+    if (response.payload !== undefined) {
+      const { buffer, byteOffset, length } = response.payload;
+      pending.batch.payload = Buffer.from(buffer, byteOffset, length);
+    }
     pending.done(response.outcome);
   }
 
-  /** What was under way is lost with the thread, whose memory it lay in. The next batch gets a new thread, after a while. */
+  /** What was under way is lost with the thread, if its memory lay there. The next batch gets a new thread, after a while. */
   #broken(worker: Worker, reason: string): void {
     if (this.#worker !== worker) return;
     this.#worker = undefined;
@@ -111,10 +118,14 @@ export class WorkerTraceExporter implements BatchExporter {
     this.#why = reason;
     const lost = [...this.#pending.values()];
     this.#pending.clear();
-    for (const { done } of lost) done(failed(reason, false));
+    for (const { done } of lost) done(failed(reason, !this.#settings.returnsPayload));
   }
 }
 
 function failed(reason: string, retryable: boolean): ExportOutcome {
   return { delivered: false, failure: { status: 'error', retryable, retryDelayMs: undefined }, reason };
+}
+
+function viewOf({ buffer, byteOffset, length }: Buffer): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(buffer as ArrayBuffer, byteOffset, length);
 }

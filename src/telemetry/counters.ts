@@ -9,6 +9,13 @@ export function count(counts: ReasonCounts, reason: string, n = 1): void {
 export interface Deliveries {
   exported: number;
   dropped: ReasonCounts;
+  /** What is dropped as `rejected`, by what the backend says about it. */
+  rejections?: ReasonCounts;
+  /**
+   * Of an output with a spool: spans that were found in it at the start, those that are left in it at the end, and bytes that are part of
+   * nothing that was wholly written. What was given to the output and `recovered` = `exported` + `dropped` + `left`.
+   */
+  spool?: { recovered: number; left: number; damagedBytes: number };
 }
 
 /** What the process has seen, made and lost: the source of --stats and of the agent's own metrics. One object per process. */

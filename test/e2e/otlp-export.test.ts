@@ -2,123 +2,31 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import * as grpc from '@grpc/grpc-js';
+import { readEnvironment } from '../../src/config/environment.ts';
+import { loadConfig } from '../../src/config/load.ts';
 import { createOutputs } from '../../src/export/create.ts';
+import { GrpcTraceExporter } from '../../src/export/grpc-exporter.ts';
 import { type OtlpOptions, OtlpOutput } from '../../src/export/otlp.ts';
+import { otlpSettings } from '../../src/export/otlp-settings.ts';
 import { ReadableBatcher } from '../../src/export/readable-span.ts';
-import { EncodedTraceExporter } from '../../src/export/trace-exporter.ts';
 import { WorkerTraceExporter } from '../../src/export/worker-exporter.ts';
 import type { Span } from '../../src/span/span.ts';
 import { newCounters } from '../../src/telemetry/counters.ts';
 import { Log } from '../../src/telemetry/log.ts';
-import { decodeRequest, spansOf } from '../unit/export/decode.ts';
+import { accept, GrpcBackend, partialSuccess, refuse, retryInfo } from '../support/otlp-backend.ts';
 import { builder, exchange } from '../unit/span/fixtures.ts';
-
-/** What the backend does with a request. */
-type Behaviour = (
-  call: grpc.ServerUnaryCall<Buffer, Buffer>,
-  respond: (error: Partial<grpc.ServiceError> | null, response?: Buffer) => void,
-) => void;
-
-const accept: Behaviour = (_call, respond) => respond(null, Buffer.alloc(0));
-const refuse =
-  (code: grpc.status, metadata?: grpc.Metadata): Behaviour =>
-  (_call, respond) =>
-    respond({ code, details: 'on purpose', ...(metadata !== undefined && { metadata }) });
-
-/** Status { code: 8, details: [Any { type_url, RetryInfo { Duration { nanos } } }] } */
-function retryInfo(milliseconds: number): grpc.Metadata {
-  const field = (tag: number, bytes: Buffer) => Buffer.concat([Buffer.from([tag, bytes.length]), bytes]);
-  const nanos: number[] = [];
-  for (let rest = milliseconds * 1e6; ; rest = Math.floor(rest / 128)) {
-    nanos.push(rest >= 128 ? (rest % 128) | 0x80 : rest);
-    if (rest < 128) break;
-  }
-  const duration = Buffer.from([0x10, ...nanos]);
-  const any = Buffer.concat([
-    field(0x0a, Buffer.from('type.googleapis.com/google.rpc.RetryInfo')),
-    field(0x12, field(0x0a, duration)),
-  ]);
-  const metadata = new grpc.Metadata();
-  metadata.set('grpc-status-details-bin', Buffer.concat([Buffer.from([0x08, 8]), field(0x1a, any)]));
-  return metadata;
-}
-
-class Backend {
-  readonly received: Map<string, number> = new Map();
-  readonly requests: { spans: number; bytes: number; atMs: number; metadata: grpc.Metadata }[] = [];
-  concurrent = 0;
-  mostConcurrent = 0;
-  behave: Behaviour = accept;
-  port = 0;
-  private server = new grpc.Server({ 'grpc.max_receive_message_length': 4 * 1024 * 1024 });
-
-  async start(): Promise<void> {
-    const identity = (bytes: Buffer): Buffer => bytes;
-    this.server.addService(
-      {
-        export: {
-          path: '/opentelemetry.proto.collector.trace.v1.TraceService/Export',
-          requestStream: false,
-          responseStream: false,
-          requestSerialize: identity,
-          requestDeserialize: identity,
-          responseSerialize: identity,
-          responseDeserialize: identity,
-        },
-      },
-      { export: this.take.bind(this) as grpc.UntypedHandleCall },
-    );
-    this.port = await new Promise<number>((resolve, reject) =>
-      this.server.bindAsync(`127.0.0.1:${this.port}`, grpc.ServerCredentials.createInsecure(), (error, port) =>
-        error === null ? resolve(port) : reject(error),
-      ),
-    );
-  }
-
-  stop(): void {
-    this.server.forceShutdown();
-    this.server = new grpc.Server({ 'grpc.max_receive_message_length': 4 * 1024 * 1024 });
-  }
-
-  /** Distinct spans that were acknowledged. */
-  get spans(): number {
-    return this.received.size;
-  }
-
-  private take(call: grpc.ServerUnaryCall<Buffer, Buffer>, done: grpc.sendUnaryData<Buffer>): void {
-    this.mostConcurrent = Math.max(this.mostConcurrent, ++this.concurrent);
-    const decoded = spansOf(decodeRequest(call.request));
-    this.requests.push({
-      spans: decoded.length,
-      bytes: call.request.length,
-      atMs: performance.now(),
-      metadata: call.metadata,
-    });
-    this.behave(call, (error, response) => {
-      this.concurrent--;
-      if (error === null) {
-        for (const span of decoded) {
-          const id = span.traceId + span.spanId;
-          this.received.set(id, (this.received.get(id) ?? 0) + 1);
-        }
-      }
-      done(error, response);
-    });
-  }
-}
 
 const FAST_RETRY = { initialMs: 20, maxMs: 80, giveUpMs: 10_000 };
 const LIMITS = { queueSpans: 100_000, queueMib: 64, batchSpans: 100, batchDelayMs: 10, inFlight: 4 };
 
 describe('OTLP over gRPC', () => {
-  let backend: Backend;
+  let backend: GrpcBackend;
   let lines: string[];
   let log: Log;
   const counters = newCounters();
-  const environment = { ...process.env };
 
   beforeEach(async () => {
-    backend = new Backend();
+    backend = new GrpcBackend();
     await backend.start();
     lines = [];
     log = new Log({ level: 'debug', format: 'text', write: (line) => lines.push(line) });
@@ -131,11 +39,11 @@ describe('OTLP over gRPC', () => {
     // Also after a test that failed: a thread that goes on would keep this process.
     await Promise.all(outputs.splice(0).map((each) => each.shutdown(0)));
     backend.stop();
-    for (const name of Object.keys(process.env)) if (!(name in environment)) delete process.env[name];
   });
 
   function output(options: Partial<OtlpOptions> = {}, encoder: 'own' | 'sdk' = 'own'): OtlpOutput {
-    const url = `http://127.0.0.1:${backend.port}`;
+    const { otlp: defaults } = loadConfig(undefined);
+    const settings = otlpSettings({ ...defaults, endpoint: backend.endpoint }, 'test/0');
     const scope = { name: 'wirespan', version: '0' };
     const made = new OtlpOutput({
       name: 'otlp',
@@ -143,8 +51,8 @@ describe('OTLP over gRPC', () => {
       log,
       scope,
       ...(encoder === 'own'
-        ? { exporter: new WorkerTraceExporter(LIMITS.inFlight, url) }
-        : { exporter: new EncodedTraceExporter(url), batcher: new ReadableBatcher(scope) }),
+        ? { exporter: new WorkerTraceExporter(settings, LIMITS.inFlight) }
+        : { exporter: new GrpcTraceExporter(settings), batcher: new ReadableBatcher(scope) }),
       limits: LIMITS,
       retry: FAST_RETRY,
       ...options,
@@ -252,13 +160,13 @@ describe('OTLP over gRPC', () => {
   });
 
   it('counts what a partial success rejects', async () => {
-    // ExportTraceServiceResponse { partial_success { rejected_spans: 3, error_message: "no" } }
-    backend.behave = (_call, respond) => respond(null, Buffer.from('0a0608031202' + '6e6f', 'hex'));
+    backend.behave = (_call, respond) => respond(null, partialSuccess(3, 'no'));
     const to = output();
     const sent = send(to, 10);
     await to.shutdown(20_000);
     assert.equal(counters.spans.exported, sent - 3);
     assert.deepEqual(counters.spans.dropped, { rejected: 3 });
+    assert.deepEqual(counters.spans.rejections, { no: 3 });
     assert.ok(lines.some((line) => line.includes('rejected')));
   });
 
@@ -395,24 +303,25 @@ describe('OTLP over gRPC', () => {
   });
 
   it('follows the standard variables', async () => {
-    const url = `http://127.0.0.1:${backend.port}`;
-    Object.assign(process.env, {
+    const url = backend.endpoint;
+    const variables = {
       OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1',
       OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: url,
       OTEL_EXPORTER_OTLP_HEADERS: 'x-tenant=one,x-both=general',
       OTEL_EXPORTER_OTLP_TRACES_HEADERS: 'x-both=traces',
       OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip',
       OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: '250',
-    });
-    const [to] = await createOutputs([], { counters, log, version: '9', environment: process.env, limits: LIMITS });
+    };
+    const config = loadConfig(undefined, { below: readEnvironment(variables).values });
+    const [to] = await createOutputs([], { counters, log, version: '9', environment: {}, config });
     assert.ok(to instanceof OtlpOutput);
     const sent = send(to, 50);
     await until(() => counters.spans.exported === sent);
-    const { metadata } = backend.requests[0]!;
-    assert.deepEqual(metadata.get('x-tenant'), ['one']);
-    assert.deepEqual(metadata.get('x-both'), ['traces']);
+    const { headers } = backend.requests[0]!;
+    assert.equal(headers['x-tenant'], 'one');
+    assert.equal(headers['x-both'], 'traces');
     // The transport hides the encoding of messages; that gzip was agreed on shows here.
-    assert.match(String(metadata.get('user-agent')), /OTel-OTLP-Exporter-JavaScript/);
+    assert.match(headers['user-agent']!, /^wirespan\/9 OTel-OTLP-Exporter-JavaScript/);
     backend.behave = () => {};
     send(to, 1);
     await until(() => lines.some((line) => line.includes('DEADLINE_EXCEEDED')));

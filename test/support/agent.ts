@@ -7,6 +7,13 @@ import { mainCommand } from './paths.ts';
 import { type Result, type Running, runAnyway, start } from './process.ts';
 import { type FlatSpan, parseSpans } from './spans.ts';
 
+export interface Deliveries {
+  exported: number;
+  dropped: Record<string, number>;
+  rejections?: Record<string, number>;
+  spool?: { recovered: number; left: number; damagedBytes: number };
+}
+
 /** What --stats writes. */
 export interface Stats {
   packets: { captured: number; lost: number; bytes: number };
@@ -21,11 +28,9 @@ export interface Stats {
   incomplete: Record<string, number>;
   spans: {
     made: number;
-    exported: number;
-    dropped: Record<string, number>;
     leftOut: Record<string, number>;
-  };
-  otherOutputs: Record<string, { exported: number; dropped: Record<string, number> }>;
+  } & Deliveries;
+  otherOutputs: Record<string, Deliveries>;
   parseErrors: Record<string, number>;
   cpuSeconds: number;
   wallSeconds: number;

@@ -17,7 +17,7 @@ const wrong: readonly (readonly [string, readonly string[]])[] = [
   [
     'zzzz: 1\n',
     [
-      'w.yaml:1:1: unknown key "zzzz"; expected one of outputs, capture, http, grpc, sql, export, telemetry, limits, log',
+      'w.yaml:1:1: unknown key "zzzz"; expected one of outputs, capture, http, grpc, sql, otlp, otlp_copies, export, telemetry, limits, log',
     ],
   ],
   ['\n\nlog: {level: loud}\n', ['w.yaml:3:14: log.level: expected one of error, warn, info, debug, found "loud"']],
@@ -65,7 +65,7 @@ const wrong: readonly (readonly [string, readonly string[]])[] = [
   ],
   ['log: {level: info, level: debug}\n', ['w.yaml:1:20: Map keys must be unique']],
   ['limits: {connections: 400000}\n', ['w.yaml: limits: connections <= workload_sockets does not hold']],
-  ['log: *nowhere\n', ['w.yaml: Unresolved alias (the anchor must be set before the alias): nowhere']],
+  ['log: *nowhere\n', ['w.yaml: Unresolved alias (the anchor must be set before the alias)']],
 ];
 
 for (const [text, problems] of wrong) {

@@ -48,7 +48,7 @@ test('the reference in README.md is the one that is printed; WIRESPAN_UPDATE=1 p
 });
 
 test('standard environment variables', () => {
-  assert.deepEqual(readEnvironment({}), { values: { outputs: [], export: {}, log: {} }, warnings: [] });
+  assert.deepEqual(readEnvironment({}), { values: { outputs: [], otlp: {}, export: {}, log: {} }, warnings: [] });
   assert.deepEqual(
     readEnvironment({
       OTEL_TRACES_EXPORTER: 'otlp, console',
@@ -60,6 +60,7 @@ test('standard environment variables', () => {
     {
       values: {
         outputs: ['otlp', 'console'],
+        otlp: {},
         export: { queue_spans: 100, batch_delay_ms: 250 },
         log: { level: 'debug' },
       },
@@ -71,7 +72,7 @@ test('standard environment variables', () => {
     OTEL_BSP_MAX_QUEUE_SIZE: '-1',
     OTEL_LOG_LEVEL: 'loud',
   });
-  assert.deepEqual(values, { outputs: [], export: {}, log: {} });
+  assert.deepEqual(values, { outputs: [], otlp: {}, export: {}, log: {} });
   assert.deepEqual(warnings.map((warning) => warning.split(':')[0]).sort(), [
     'OTEL_BSP_MAX_QUEUE_SIZE',
     'OTEL_LOG_LEVEL',

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
+import { readEnvironment } from '../../../src/config/environment.ts';
+import { parseConfig } from '../../../src/config/load.ts';
 import type { GrpcExchange, HttpExchange, SqlExchange } from '../../../src/exchange/exchange.ts';
 import {
   type ConsoleStyle,
@@ -9,7 +11,7 @@ import {
   formatDuration,
   formatExchange,
 } from '../../../src/export/console.ts';
-import { defaultOutputs } from '../../../src/export/create.ts';
+import { outputsInUse } from '../../../src/export/create.ts';
 import { builder, call, connection, exchange, mysqlExchange, sqlExchange, statement, tls } from '../span/fixtures.ts';
 
 const piped: ConsoleStyle = { color: false, columns: () => undefined };
@@ -186,10 +188,16 @@ describe('console: SQL', () => {
 });
 
 describe('default output', () => {
-  it('is otlp when the environment names a backend, else the console', () => {
-    assert.deepEqual(defaultOutputs({}), ['console']);
-    assert.deepEqual(defaultOutputs({ OTEL_EXPORTER_OTLP_ENDPOINT: ' ' }), ['console']);
-    assert.deepEqual(defaultOutputs({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4317' }), ['otlp']);
-    assert.deepEqual(defaultOutputs({ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://c:4317' }), ['otlp']);
+  const used = (environment: Record<string, string>, text = '') =>
+    outputsInUse([], parseConfig(text, 'x', { below: readEnvironment(environment).values }));
+
+  it('is otlp when the environment or the configuration names a backend, else the console', () => {
+    assert.deepEqual(used({}), ['console']);
+    assert.deepEqual(used({ OTEL_EXPORTER_OTLP_ENDPOINT: ' ' }), ['console']);
+    assert.deepEqual(used({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4317' }), ['otlp']);
+    assert.deepEqual(used({ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://c:4317' }), ['otlp']);
+    assert.deepEqual(used({}, 'otlp: {endpoint: "http://c:4317"}'), ['otlp']);
+    assert.deepEqual(used({}, 'otlp_copies: [{name: a, endpoint: "http://c:4317"}]'), ['otlp']);
+    assert.deepEqual(outputsInUse(['none'], parseConfig('otlp: {endpoint: x}', 'x')), ['none']);
   });
 });

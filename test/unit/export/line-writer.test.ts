@@ -4,6 +4,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
+import { loadConfig } from '../../../src/config/load.ts';
 import { createOutputs } from '../../../src/export/create.ts';
 import { LineWriter } from '../../../src/export/line-writer.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
@@ -113,10 +114,18 @@ describe('line writer', () => {
 });
 
 describe('otlp-json output', () => {
+  const config = loadConfig(undefined);
+
   it('writes a request per line, with each span in it', async () => {
     const { log, counters } = setUp();
     const path = join(directory, 'spans.jsonl');
-    const [output] = await createOutputs([`otlp-json=${path}`], { counters, log, version: '1', environment: {} });
+    const [output] = await createOutputs([`otlp-json=${path}`], {
+      counters,
+      log,
+      version: '1',
+      environment: {},
+      config,
+    });
     const spans = builder({ counters });
     for (let i = 0; i < 300; i++) {
       const each = exchange({ streamOffset: i });
@@ -147,11 +156,11 @@ describe('otlp-json output', () => {
   it('says which file cannot be opened', async () => {
     const { log, counters } = setUp();
     await assert.rejects(
-      () => createOutputs(['otlp-json=/nowhere/x'], { counters, log, version: '1', environment: {} }),
+      () => createOutputs(['otlp-json=/nowhere/x'], { counters, log, version: '1', environment: {}, config }),
       /otlp-json: cannot open \/nowhere\/x: ENOENT/,
     );
     await assert.rejects(
-      () => createOutputs(['oltp'], { counters, log, version: '1', environment: {} }),
+      () => createOutputs(['oltp'], { counters, log, version: '1', environment: {}, config }),
       /unknown output "oltp"/,
     );
   });

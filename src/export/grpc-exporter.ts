@@ -1,55 +1,33 @@
 import { type ExportResult, ExportResultCode } from '@opentelemetry/core';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc';
-import type { IOtlpExportDelegate } from '@opentelemetry/otlp-exporter-base';
-import { convertLegacyOtlpGrpcOptions, createOtlpGrpcExportDelegate } from '@opentelemetry/otlp-grpc-exporter-base';
+import { CompressionAlgorithm, type IOtlpExportDelegate } from '@opentelemetry/otlp-exporter-base';
+import {
+  convertLegacyOtlpGrpcOptions,
+  createEmptyMetadata,
+  createInsecureCredentials,
+  createOtlpGrpcExportDelegate,
+  createSslCredentials,
+  type OTLPGRPCExporterConfigNode,
+} from '@opentelemetry/otlp-grpc-exporter-base';
 import { type IExportTraceServiceResponse, ProtobufTraceSerializer } from '@opentelemetry/otlp-transformer';
-import type { ReadableSpan } from '@opentelemetry/sdk-trace-node';
-import { classify, type Failure } from './grpc-status.ts';
-
-/** Spans of one request: encoded already, or as objects for the SDK's own encoder. */
-export interface Batch {
-  payload: Buffer | ReadableSpan[];
-  readonly spans: number;
-  readonly byteLength: number;
-}
-
-export interface Delivered {
-  readonly delivered: true;
-  /** Spans that the backend did not accept (partial success). */
-  readonly rejected: number;
-  readonly message: string;
-}
-
-export interface NotDelivered {
-  readonly delivered: false;
-  readonly failure: Failure;
-  readonly reason: string;
-}
-
-export type ExportOutcome = Delivered | NotDelivered;
-
-/** What sends batches: on this thread, or on one of its own. */
-export interface BatchExporter {
-  /** Sends one batch; `done` is called once. The payload is the exporter's until then. */
-  exportBatch(batch: Batch, done: (outcome: ExportOutcome) => void): void;
-  shutdown(): Promise<void>;
-}
+import { type Batch, type BatchExporter, type ExportOutcome, MAX_REASON_LENGTH } from './batch.ts';
+import { classify } from './grpc-status.ts';
+import { type OtlpSettings, readTlsFiles, usesTls } from './otlp-settings.ts';
 
 /** More than we ever send at once: the exporter's own limit must not be what stops us. */
 const CONCURRENCY_LIMIT = 64;
-const MAX_REASON_LENGTH = 256;
 
 /**
- * OpenTelemetry's gRPC exporter, which takes encoded batches as well: they go the same way as spans do, with the same configuration
- * from OTEL_EXPORTER_OTLP_*, only past its serializer. It does not retry.
+ * OpenTelemetry's gRPC exporter, which takes encoded batches as well: they go the same way as spans do, only past its serializer. It does
+ * not retry.
  */
-export class EncodedTraceExporter extends OTLPTraceExporter implements BatchExporter {
+export class GrpcTraceExporter extends OTLPTraceExporter implements BatchExporter {
   private readonly delegate: IOtlpExportDelegate<Batch>;
   private readonly serializer = new PassThroughSerializer();
 
-  /** @param url overrides the endpoint of the environment */
-  constructor(url?: string) {
-    const config = { concurrencyLimit: CONCURRENCY_LIMIT, ...(url !== undefined && { url }) };
+  /** @throws Error that names a file that cannot be read */
+  constructor(settings: OtlpSettings) {
+    const config = exporterConfig(settings);
     super(config);
     this.delegate = createOtlpGrpcExportDelegate(
       convertLegacyOtlpGrpcOptions(config, 'TRACES'),
@@ -62,7 +40,6 @@ export class EncodedTraceExporter extends OTLPTraceExporter implements BatchExpo
     );
   }
 
-  /** Sends one batch; `done` is called once. */
   exportBatch(batch: Batch, done: (outcome: ExportOutcome) => void): void {
     if (!Buffer.isBuffer(batch.payload)) {
       this.export(batch.payload, (result) => done(outcomeOf(result, undefined)));
@@ -83,6 +60,27 @@ export class EncodedTraceExporter extends OTLPTraceExporter implements BatchExpo
   override shutdown(): Promise<void> {
     return Promise.all([super.shutdown(), this.delegate.shutdown()]).then(() => {});
   }
+}
+
+function exporterConfig(settings: OtlpSettings): OTLPGRPCExporterConfigNode {
+  const { url, headers, compression, timeoutMs, userAgent } = settings;
+  const metadata = createEmptyMetadata();
+  for (const [name, value] of headers) metadata.set(name, value);
+  return {
+    url,
+    metadata,
+    credentials: credentialsOf(settings),
+    compression: compression === 'gzip' ? CompressionAlgorithm.GZIP : CompressionAlgorithm.NONE,
+    timeoutMillis: timeoutMs,
+    concurrencyLimit: CONCURRENCY_LIMIT,
+    userAgent,
+  };
+}
+
+function credentialsOf(settings: OtlpSettings): NonNullable<OTLPGRPCExporterConfigNode['credentials']> {
+  if (!usesTls(settings)) return createInsecureCredentials();
+  const { ca, cert, key } = readTlsFiles(settings);
+  return createSslCredentials(ca, key, cert);
 }
 
 class PassThroughSerializer {

@@ -1,0 +1,89 @@
+import { readFileSync } from 'node:fs';
+import type { Config } from '../config/schema.ts';
+
+/** Where one backend is and how it is spoken to: complete, and plain data, so that it can be handed to a thread. */
+export interface OtlpSettings {
+  readonly protocol: 'grpc' | 'http/protobuf';
+  readonly url: string;
+  /** Secrets. */
+  readonly headers: readonly (readonly [string, string])[];
+  readonly compression: 'none' | 'gzip';
+  readonly timeoutMs: number;
+  /** Only of a gRPC endpoint without scheme. */
+  readonly insecure: boolean;
+  readonly caFile: string | undefined;
+  readonly certFile: string | undefined;
+  readonly keyFile: string | undefined;
+  readonly userAgent: string;
+}
+
+/** `otlp` of the configuration, or an entry of `otlp_copies`. */
+export type OtlpDestination = Config['otlp'] | Config['otlpCopies'][number];
+
+const DEFAULT_URL = { grpc: 'http://localhost:4317', 'http/protobuf': 'http://localhost:4318/v1/traces' } as const;
+const TRACES_PATH = '/v1/traces';
+
+/** @throws Error that says what is wrong, and quotes nothing that may be a secret */
+export function otlpSettings(destination: OtlpDestination, userAgent: string): OtlpSettings {
+  const { protocol, headers, compression, timeoutMs, insecure, caFile, certFile, keyFile } = destination;
+  const url = destination.endpoint === undefined ? DEFAULT_URL[protocol] : urlOf(protocol, destination.endpoint.trim());
+  if ((certFile === undefined) !== (keyFile === undefined)) {
+    throw new Error(
+      'cert_file (OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE) and key_file (OTEL_EXPORTER_OTLP_CLIENT_KEY) belong together: one of them is missing',
+    );
+  }
+  return { protocol, url, headers, compression, timeoutMs, insecure, caFile, certFile, keyFile, userAgent };
+}
+
+function urlOf(protocol: OtlpSettings['protocol'], endpoint: string): string {
+  const hasScheme = /^https?:\/\//i.test(endpoint);
+  if (protocol === 'grpc') {
+    const bare = !endpoint.includes(':/') && URL.canParse(`https://${endpoint}`);
+    if (bare || endpoint.startsWith('unix://') || (hasScheme && URL.canParse(endpoint))) return endpoint;
+    throw new Error('the endpoint is none for gRPC: expected http://HOST:PORT, https://HOST:PORT or HOST:PORT');
+  }
+  if (!hasScheme || !URL.canParse(endpoint)) {
+    throw new Error('the endpoint is none for http/protobuf: expected http://HOST:PORT or https://HOST:PORT');
+  }
+  return /^\w+:\/\/[^/?#]+$/.test(endpoint) ? `${endpoint}${TRACES_PATH}` : endpoint;
+}
+
+/** For messages: without user information and query, which may be secrets. */
+export function shownEndpoint(url: string): string {
+  return url.replace(/^(\w+:\/\/)?[^/?#]*@/, '$1').replace(/[?#].*$/s, '');
+}
+
+export interface TlsFiles {
+  readonly ca: Buffer | undefined;
+  readonly cert: Buffer | undefined;
+  readonly key: Buffer | undefined;
+}
+
+/** "A scheme of https indicates a secure connection", and goes before `insecure`; without scheme gRPC is secure. */
+export function usesTls({ protocol, url, insecure }: OtlpSettings): boolean {
+  if (/^https:/i.test(url)) return true;
+  return protocol === 'grpc' && !/^http:/i.test(url) && !insecure;
+}
+
+/** @throws Error that names the file that cannot be read */
+export function readTlsFiles(settings: OtlpSettings): TlsFiles {
+  if (!usesTls(settings)) return { ca: undefined, cert: undefined, key: undefined };
+  return {
+    ca: readPem('ca_file', settings.caFile, 'CERTIFICATE'),
+    cert: readPem('cert_file', settings.certFile, 'CERTIFICATE'),
+    key: readPem('key_file', settings.keyFile, 'PRIVATE KEY'),
+  };
+}
+
+function readPem(option: string, path: string | undefined, content: string): Buffer | undefined {
+  if (path === undefined) return undefined;
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    throw new Error(`${option} ${path} cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown error'}`);
+  }
+  if (!bytes.includes(`${content}-----`))
+    throw new Error(`${option} ${path} holds no ${content.toLowerCase()} in PEM form`);
+  return bytes;
+}

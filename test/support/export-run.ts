@@ -1,0 +1,64 @@
+/** Replays made-up traffic with the real program, which exports it, and compares what it says with what arrived. */
+import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Stats } from './agent.ts';
+import type { Cleanup } from './cleanup.ts';
+import { mainCommand } from './paths.ts';
+import { type Running, start } from './process.ts';
+import { capture, type TrafficOptions } from './traffic.ts';
+
+export interface ExportRunOptions {
+  /** Each exchange becomes two spans. Default: 200. */
+  traffic?: TrafficOptions;
+  env?: Record<string, string | undefined>;
+  /** Values of the configuration file. */
+  config?: object;
+  args?: readonly string[];
+  /** Instead of the made-up capture: what is written to standard input. */
+  stdin?: 'open';
+}
+
+export interface ExportRun {
+  running: Running;
+  /** Waits until it has ended, and returns its statistics. */
+  ended(): Promise<Stats>;
+}
+
+/** Starts `wirespan replay --output otlp`. Batches are small, so that there are many. */
+export async function startExportRun(cleanup: Cleanup, options: ExportRunOptions): Promise<ExportRun> {
+  const folder = await cleanup.temporaryFolder();
+  const statsFile = join(folder, 'stats.json');
+  const configFile = join(folder, 'wirespan.yaml');
+  const captureFile = options.stdin === 'open' ? '-' : join(folder, 'traffic.pcap');
+  if (options.stdin === undefined) await writeFile(captureFile, capture(options.traffic ?? { exchanges: 200 }));
+  const { export: ofExport, ...rest } = (options.config ?? {}) as { export?: object };
+  // JSON is YAML.
+  const config = { export: { batch_spans: 50, flush_deadline_ms: 20_000, ...ofExport }, ...rest };
+  await writeFile(configFile, JSON.stringify(config), { mode: 0o600 });
+  const [command, ...words] = [
+    ...[...mainCommand(), 'replay', captureFile, '--perspective', 'both', '--output', 'otlp'],
+    ...['--config', configFile, '--stats', statsFile, ...(options.args ?? [])],
+  ];
+  const running = start(cleanup, command!, words, {
+    env: { OTEL_EXPORTER_OTLP_ENDPOINT: undefined, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: undefined, ...options.env },
+    ...(options.stdin === 'open' && { stdin: 'open' }),
+  });
+  return {
+    running,
+    async ended() {
+      const result = await running.exited;
+      assert.equal(result.exitCode, 0, result.stderr);
+      return JSON.parse(await readFile(statsFile, 'utf8')) as Stats;
+    },
+  };
+}
+
+/** sent = received + counted, exactly. @param received distinct spans that the backend has acknowledged */
+export function assertAccounted(stats: Stats, sent: number, received: number): void {
+  const text = JSON.stringify(stats.spans);
+  assert.equal(stats.spans.made, sent, text);
+  assert.equal(stats.spans.exported, received, text);
+  const dropped = Object.values(stats.spans.dropped).reduce((sum, n) => sum + n, 0);
+  assert.equal(received + dropped, sent, text);
+}
