@@ -181,7 +181,8 @@ export class LineWriter {
   private refused(error: NodeJS.ErrnoException): void {
     const where = this.options.path ?? 'standard output';
     // `| head` is no failure, only an end.
-    if (error.code === 'EPIPE') {
+    // A socket whose reader closes it with something left unread is reset.
+    if (error.code === 'EPIPE' || error.code === 'ECONNRESET') {
       this.whyBroken = 'reader_gone';
       this.options.log.info('the reader of the output has gone', { output: where });
     } else {
