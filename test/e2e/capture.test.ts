@@ -197,7 +197,7 @@ describe('live capture', { timeout: 120_000 }, () => {
     };
     await post(`http://127.0.0.1:${excluded.port}/`);
     // Slow, so that the mute is in force for most of it.
-    await post(`http://127.0.0.1:${server.port}/`, [], ['--limit-rate', '4M']);
+    await post(`http://127.0.0.1:${server.port}/`, [], ['--limit-rate', '500K']);
     await stopCapture(running);
     assert.deepEqual(running.recorder.of(excluded.port), []);
     const packets = running.recorder.of(server.port);

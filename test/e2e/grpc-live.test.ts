@@ -168,10 +168,11 @@ suite('gRPC', () => {
     const agent = await start();
     const hang = { hang: true };
     const ends = await ask(server.port, [
-      { path: '/test.Calls/Unary', count: 20, ask: hang, deadlineMs: 300 },
-      { path: '/test.Calls/Download', count: 20, ask: { ...hang, replies: 5 }, deadlineMs: 400 },
-      { path: '/test.Calls/Unary', count: 20, ask: hang, cancelMs: 200 },
-      { path: '/test.Calls/Download', count: 20, ask: { ...hang, replies: 5 }, cancelMs: 200, deadlineMs: 60_000 },
+      // Long enough for all replies to have come, also where the machine is busy.
+      { path: '/test.Calls/Unary', count: 20, ask: hang, deadlineMs: 2500 },
+      { path: '/test.Calls/Download', count: 20, ask: { ...hang, replies: 5 }, deadlineMs: 3000 },
+      { path: '/test.Calls/Unary', count: 20, ask: hang, cancelMs: 2500 },
+      { path: '/test.Calls/Download', count: 20, ask: { ...hang, replies: 5 }, cancelMs: 2500, deadlineMs: 60_000 },
       { path: '/test.Calls/Unary', count: 20, deadlineMs: 60_000 },
     ]);
     await agent.waitForSpans(2 * ends.length);
@@ -193,7 +194,7 @@ suite('gRPC', () => {
       const failed = kind === 'CLIENT' ? said !== 'OK' : said === 'DEADLINE_EXCEEDED';
       assert.equal(status.code, failed ? 2 : 0, `${kind} ${said}`);
       const timeout = attributes['wirespan.rpc.timeout'];
-      if (said === 'DEADLINE_EXCEEDED') assert.ok(Number(timeout) > 0.1 && Number(timeout) <= 0.4, `${timeout}`);
+      if (said === 'DEADLINE_EXCEEDED') assert.ok(Number(timeout) > 0 && Number(timeout) <= 3, `${timeout}`);
     }
   });
 
@@ -208,7 +209,7 @@ suite('gRPC', () => {
       { path: '/test.Calls/Download', count: 200, ask: { replies: 6 } },
       { path: '/test.Calls/Chat', count: 200, requests: 5 },
     ]);
-    await agent.waitForSpans(2 * ends.length, undefined, 60_000);
+    await agent.waitForSpans(2 * ends.length);
     const stopped = await agent.stop();
     assertExact(stopped, 1000);
     assertSameLines(servers(stopped.spans).map(lineOf), server.log().map(lineOfCall));

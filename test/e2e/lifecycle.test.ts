@@ -18,8 +18,11 @@ import { startSink } from '../support/sink.ts';
 import { parseSpans } from '../support/spans.ts';
 
 const FLUSH_DEADLINE_MS = 1000;
-/** Beyond the deadline: to stop the capture and the probes, and to end the process. */
-const END_MS = 1500 * timeScale;
+/**
+ * Beyond the deadline: to stop the capture and the probes, and to end the process; on a busy machine too. Less than what would end it
+ * otherwise: a mute backend is given up after ten seconds, a deadline that nobody set after five.
+ */
+const END_MS = 3900 * timeScale;
 
 const sum = (counts: Record<string, number>) => Object.values(counts).reduce((total, n) => total + n, 0);
 
@@ -135,7 +138,7 @@ suite('the end', () => {
         env: { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}` },
       });
       await ask(cgroup, server, 3);
-      await sleep(500);
+      if (what === 'dead') await agent.running.waitFor('stderr', /spans cannot be delivered at the moment/);
       await ask(cgroup, server, 2);
       const { ms, stats, stderr } = await timedStop(agent, 'SIGTERM');
       assert.ok(ms < FLUSH_DEADLINE_MS + END_MS, `took ${ms} ms`);
@@ -149,20 +152,20 @@ suite('the end', () => {
     const cleanup = cleanupAfter(t);
     const { cgroup, server } = await watchedServer(cleanup);
     const port = await muteBackend(cleanup);
+    const config = await configFile(cleanup, 'export: { flush_deadline_ms: 600000 }\n');
     const agent = await startAgent(cleanup, {
       json: false,
-      args: ['--output', 'otlp', '--cgroup', cgroup.path],
+      args: ['--output', 'otlp', '--config', config, '--cgroup', cgroup.path],
       env: { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}` },
     });
     await ask(cgroup, server, 1);
     agent.running.child.kill('SIGINT');
     await sleep(700 * timeScale);
     assert.equal(agent.running.child.exitCode, null, 'it did not wait for the backend');
-    const begunMs = performance.now();
     agent.running.child.kill('SIGTERM');
-    const { exitCode } = await agent.running.exited;
-    const ms = performance.now() - begunMs;
-    assert.ok(ms < 500 * timeScale, `took ${ms} ms`);
+    // It would wait for ten minutes: whatever the machine does meanwhile, this is at once.
+    const ended = sleep(END_MS, undefined, { ref: false }).then((): Result => assert.fail('it still runs'));
+    const { exitCode } = await Promise.race([agent.running.exited, ended]);
     assert.equal(exitCode, 1);
     await assertKernelClean();
   });
@@ -188,18 +191,20 @@ suite('outputs', () => {
     const { cgroup, server } = await watchedServer(cleanup);
     const script = `"$0" "$1" agent --output console --stats - --cgroup ${cgroup.path} | head -n 1; echo "\${PIPESTATUS[0]}"`;
     const running = start(cleanup, 'bash', ['-c', script, process.execPath, mainFile]);
-    await running.waitFor('stderr', /^ready/m, 30_000);
+    await running.waitFor('stderr', /^ready/m);
     await ask(cgroup, server, 1);
     await running.waitFor('stdout', /\/bytes\/0/);
-    // The line after the one that head wants breaks the pipe.
-    for (let i = 0; i < 3; i++) {
-      await sleep(200);
+    // A line after the one that head wants breaks the pipe.
+    let ended = false;
+    const end = running.exited.finally(() => {
+      ended = true;
+    });
+    for (let i = 0; i < 100 && !ended; i++) {
       await ask(cgroup, server, 1);
+      await sleep(200);
     }
-    const { stdout, stderr } = await Promise.race([
-      running.exited,
-      sleep(10_000 * timeScale).then((): Result => assert.fail(`still runs\n${running.stderr}`)),
-    ]);
+    assert.ok(ended, `still runs\n${running.stderr}`);
+    const { stdout, stderr } = await end;
     assert.match(stdout, /^[^\n]+ curl -> node-server +GET \/bytes\/0 +200 [^\n]+\n0\n$/);
     assert.doesNotMatch(stderr, /error|Error|EPIPE/);
   });
@@ -253,9 +258,15 @@ suite('outputs', () => {
   test('an agent whose output is no console says nothing of the kind; nor does one that sees something', async (t) => {
     const cleanup = cleanupAfter(t);
     const { cgroup, server } = await watchedServer(cleanup);
+    // Requests all the time, so that there are some whenever the agents are ready, and before a second has passed.
+    const url = `${server.url}/bytes/0`;
+    const loop = `while curl -sk -o /dev/null "${url}" -o /dev/null "${url}"; do :; done`;
+    const [command, ...rest] = [...cgroup.prefix, 'sh', '-c', loop];
+    const requests = start(cleanup, command!, rest);
     const silent = await startAgent(cleanup, { args: ['--cgroup', cgroup.path] });
     const busy = await startAgent(cleanup, { json: false, args: ['--output', 'console', '--cgroup', cgroup.path] });
-    await ask(cgroup, server, 1);
+    await busy.running.waitFor('stdout', /\/bytes\/0/);
+    await requests.stop('SIGKILL');
     await sleep(2000);
     for (const agent of [silent, busy])
       assert.doesNotMatch((await agent.stop()).stderr, /no HTTP request or SQL statement yet/);

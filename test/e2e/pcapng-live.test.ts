@@ -49,7 +49,7 @@ test('tshark decrypts what was written and finds the exchanges of the spans; so 
 
   const ports = new Set<unknown>([nginx.plainPort, nginx.tls12Port, nginx.tls13Port]);
   const ours = (span: FlatSpan) => ports.has(span.attributes['server.port']);
-  await agent.waitForSpans(2 * REQUESTS, ours, 30_000);
+  await agent.waitForSpans(2 * REQUESTS, ours);
   const { spans, stats } = await agent.stop();
   const served = (list: readonly FlatSpan[]) =>
     list

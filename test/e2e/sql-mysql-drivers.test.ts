@@ -1,7 +1,7 @@
 /** Every driver of MySQL and MariaDB, plain and over TLS: its spans are what the server says, feature by feature. */
 import assert from 'node:assert/strict';
 import { after, before, suite, type TestContext, test } from 'node:test';
-import { type Agent, startAgent } from '../support/agent.ts';
+import { type Stopped, startAgent } from '../support/agent.ts';
 import { newCgroup } from '../support/cgroup.ts';
 import { cleanupAfter } from '../support/cleanup.ts';
 import { type AnsweredStatement, startGoMySql } from '../support/databases/go-mysql-server.ts';
@@ -11,16 +11,7 @@ import { type DriverRun, driveOnGoMySql, driveOnMariaDb, driverRun } from '../su
 import { MYSQL_DRIVERS, prepareDrivers } from '../support/drivers.ts';
 import { assertKernelClean } from '../support/kernel.ts';
 import type { FlatSpan } from '../support/spans.ts';
-import {
-  differences,
-  namespaceOf,
-  rowsOf,
-  settledSpans,
-  sqlOfPort,
-  statementsOf,
-  tableLines,
-  textOf,
-} from '../support/sql.ts';
+import { differences, namespaceOf, rowsOf, sqlOfPort, statementsOf, tableLines, textOf } from '../support/sql.ts';
 
 /** The performance schema counts the rows of these otherwise, or after they were sent. */
 const ROWS_UNKNOWN = new Set(['cursor', 'bulk', 'call', 'cancel']);
@@ -70,8 +61,7 @@ function systemsOf(spans: readonly FlatSpan[]): unknown[] {
 }
 
 /** @param unasked answers that came without a request */
-async function stopUnharmed(agent: Agent, unasked: boolean): Promise<void> {
-  const { stats } = await agent.stop();
+function assertUnharmed({ stats }: Stopped, unasked: boolean): void {
   const { request_not_seen = 0, ...incomplete } = stats.incomplete;
   assert.equal(request_not_seen > 0, unasked);
   assert.deepEqual([stats.packets.lost, stats.parseErrors], [0, {}]);
@@ -90,7 +80,8 @@ suite('MySQL by every driver', () => {
     const agent = await startAgent(cleanup, { args: ['--cgroup', path] });
     const runs = MYSQL_DRIVERS.flatMap((driver) => [false, true].map((tls) => driverRun(driver, tls, { within })));
     for (const run of runs) await driveOnMariaDb(mariadb, run);
-    const spans = await settledSpans(agent, sqlOfPort(mariadb.port));
+    const stopped = await agent.stop();
+    const spans = stopped.spans.filter(sqlOfPort(mariadb.port));
     const truth = new MariaDbTruth(await mariadb.log(), await mariadb.ended());
     compareRuns(t, 'MariaDB', runs, spans, (database, feature, own) => {
       const known = [!ROWS_UNKNOWN.has(feature), !TEXTS_CUT.has(feature)] as const;
@@ -103,7 +94,7 @@ suite('MySQL by every driver', () => {
       ];
     });
     assert.deepEqual(systemsOf(spans), ['mariadb']);
-    await stopUnharmed(agent, false);
+    assertUnharmed(stopped, false);
   });
 
   test('the server in Go, which speaks as MySQL 8 does', async (t) => {
@@ -124,7 +115,8 @@ suite('MySQL by every driver', () => {
     const agent = await startAgent(cleanup, { args: ['--cgroup', path] });
     for (const run of runs)
       await driveOnGoMySql(run.prefix.endsWith('_sha2') ? { ...server, user: 'sha2' } : server, run);
-    const spans = await settledSpans(agent, sqlOfPort(server.port));
+    const stopped = await agent.stop();
+    const spans = stopped.spans.filter(sqlOfPort(server.port));
     const lineOfAnswer = ({ text, prepared, rows, affected, errorNumber }: AnsweredStatement) =>
       `error ${errorNumber}, ${rows + affected} rows: ${statementsOf('mysql', text, prepared)[0]?.text ?? ''}`;
     const lineOfSpan = (span: FlatSpan) =>
@@ -136,6 +128,6 @@ suite('MySQL by every driver', () => {
     );
     assert.deepEqual(systemsOf(spans), ['mysql']);
     // It goes on after an error: see above.
-    await stopUnharmed(agent, true);
+    assertUnharmed(stopped, true);
   });
 });

@@ -10,7 +10,7 @@ import { type CountedStatement, type LoggedStatement, startPostgres } from '../s
 import { assertKernelClean } from '../support/kernel.ts';
 import { run } from '../support/process.ts';
 import type { FlatSpan } from '../support/spans.ts';
-import { differences, namespaceOf, rowsOf, settledSpans, sqlOfPort, statementsOf } from '../support/sql.ts';
+import { differences, namespaceOf, rowsOf, sqlOfPort, statementsOf } from '../support/sql.ts';
 
 const CLIENTS = 4;
 const TRANSACTIONS = 60;
@@ -91,9 +91,10 @@ suite('pgbench', () => {
         const [command, ...args] = [...cgroup.prefix, 'pgbench', ...load, ...words];
         await run(command!, args, { env: postgres.env({ tls, database }), timeoutMs: 120_000 });
       }
-      const spans = await settledSpans(agent, sqlOfPort(postgres.port));
+      const { stats, spans: all } = await agent.stop();
+      const spans = all.filter(sqlOfPort(postgres.port));
       const counts = await postgres.counts();
-      const log = await postgres.statements();
+      const log = await postgres.allStatements();
       const failures: string[] = [];
       for (const { database, statements } of runs) {
         const own = spans.filter((span) => namespaceOf(span).split('|')[0] === database);
@@ -119,9 +120,7 @@ suite('pgbench', () => {
         );
       }
       assert.deepEqual(failures, []);
-      const { stats, spans: all } = await agent.stop();
       assert.deepEqual([stats.packets.lost, stats.parseErrors, stats.incomplete], [0, {}, {}]);
-      // With those that asked for the counts.
       assert.equal(stats.exchanges.postgresql, all.length);
       assert.equal(stats.connections.decrypted, stats.connections.tls);
     });

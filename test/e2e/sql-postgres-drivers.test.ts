@@ -1,7 +1,7 @@
 /** Every driver of PostgreSQL, plain and over TLS: its spans are what the server's log and pg_stat_statements say, feature by feature. */
 import assert from 'node:assert/strict';
 import { after, before, suite, type TestContext, test } from 'node:test';
-import { type Agent, type Stats, startAgent } from '../support/agent.ts';
+import { type Stats, type Stopped, startAgent } from '../support/agent.ts';
 import { newCgroup } from '../support/cgroup.ts';
 import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
 import {
@@ -14,16 +14,7 @@ import { type DriverRun, driveOnPostgres, driverRun } from '../support/databases
 import { type FeatureTime, POSTGRES_DRIVERS, prepareDrivers } from '../support/drivers.ts';
 import { assertKernelClean } from '../support/kernel.ts';
 import type { FlatSpan } from '../support/spans.ts';
-import {
-  differences,
-  namespaceOf,
-  rowsOf,
-  settledSpans,
-  sqlOfPort,
-  statementsOf,
-  tableLines,
-  textOf,
-} from '../support/sql.ts';
+import { differences, namespaceOf, rowsOf, sqlOfPort, statementsOf, tableLines, textOf } from '../support/sql.ts';
 
 /** What a span says in the terms of the log: its text and its SQLSTATE. */
 const lineOf = (span: FlatSpan) => `${span.attributes['db.response.status_code'] ?? '00000'} ${textOf(span)}`;
@@ -92,12 +83,20 @@ function compareTexts({ done, spans, log }: Facts, table: Map<string, Map<string
   return failures;
 }
 
-/** Runs drivers one after the other under the agent, and compares everything. */
-async function compareAll(t: TestContext, agent: Agent, postgres: Postgres, runs: readonly DriverRun[]): Promise<void> {
+/** Runs drivers, one after the other. */
+async function driveAll(postgres: Postgres, runs: readonly DriverRun[]): Promise<Done[]> {
   const done: Done[] = [];
   for (const run of runs) done.push({ run, times: await driveOnPostgres(postgres, run) });
-  const spans = await settledSpans(agent, sqlOfPort(postgres.port));
-  const facts = { postgres, done, spans, log: await postgres.statements(), counts: await postgres.counts() };
+  return done;
+}
+
+/**
+ * Compares everything.
+ * @param stopped the agent's, once it has ended: nothing is on its way any more
+ */
+async function compareAll(t: TestContext, stopped: Stopped, postgres: Postgres, done: readonly Done[]): Promise<void> {
+  const spans = stopped.spans.filter(sqlOfPort(postgres.port));
+  const facts = { postgres, done, spans, log: await postgres.allStatements(), counts: await postgres.counts() };
   const table = new Map<string, Map<string, string>>();
   const failures = [...compareTexts(facts, table), ...compareCounts(facts)];
   t.diagnostic(
@@ -106,7 +105,7 @@ async function compareAll(t: TestContext, agent: Agent, postgres: Postgres, runs
   for (const line of tableLines(table)) t.diagnostic(line);
   assert.deepEqual(failures, []);
   // Those of the tests' own psql are in other databases.
-  const known = new Set(runs.map(({ prefix }) => prefix));
+  const known = new Set(done.map(({ run }) => run.prefix));
   assert.deepEqual(
     [...new Set(spans.map(databaseOf))].filter((name) => !known.has(name ?? '')),
     ['postgres'],
@@ -176,8 +175,10 @@ suite('PostgreSQL by every driver', () => {
     const cleanup = cleanupAfter(t);
     const { postgres, agent, within } = await setUp(cleanup, 'debian');
     const runs = POSTGRES_DRIVERS.flatMap((driver) => [false, true].map((tls) => driverRun(driver, tls, { within })));
-    await compareAll(t, agent, postgres, runs);
-    const { stats } = await agent.stop();
+    const done = await driveAll(postgres, runs);
+    const stopped = await agent.stop();
+    await compareAll(t, stopped, postgres, done);
+    const { stats } = stopped;
     assertWhole(stats);
     assert.deepEqual(stats.connections.undecryptable, {});
     assert.deepEqual(stats.connections.opaque, { postgresql_cancel: cancelled(runs) });
@@ -194,12 +195,14 @@ suite('PostgreSQL by every driver', () => {
       ...secrets.map((driver) => driverRun(driver, true, { within })),
       ...direct.map((driver) => driverRun(driver, true, { direct: true, prefix: `${driver.name}_direct`, within })),
     ];
-    await compareAll(t, agent, postgres, runs);
+    const done = await driveAll(postgres, runs);
     // Where no end gives its secrets away, that is said, and nothing is made up.
     const hidden = POSTGRES_DRIVERS.filter(({ openSsl }) => !openSsl);
     for (const driver of hidden)
       await driveOnPostgres(postgres, driverRun(driver, true, { within, features: ['plain'] }));
-    const { stats, spans } = await agent.stop();
+    const stopped = await agent.stop();
+    await compareAll(t, stopped, postgres, done);
+    const { stats, spans } = stopped;
     assertWhole(stats);
     assert.equal(stats.connections.tls - stats.connections.decrypted, hidden.length);
     assert.deepEqual(stats.connections.opaque, { postgresql_cancel: cancelled(runs) });

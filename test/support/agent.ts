@@ -3,7 +3,7 @@ import { chown, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Cleanup } from './cleanup.ts';
 import { until } from './net.ts';
-import { mainCommand } from './paths.ts';
+import { mainCommand, PATIENCE_MS } from './paths.ts';
 import { type Result, type Running, runAnyway, start } from './process.ts';
 import { type FlatSpan, parseSpans } from './spans.ts';
 
@@ -96,14 +96,14 @@ export async function startAgent(cleanup: Cleanup, options: AgentOptions = {}): 
   ];
   const begun = performance.now();
   const running = start(cleanup, command!, args, { env: { ...NEUTRAL, ...options.env } });
-  await running.waitFor('stderr', /^ready/m, 30_000);
+  await running.waitFor('stderr', /^ready/m);
   const readyMs = performance.now() - begun;
   const spans = async () => parseSpans(await readOrEmpty(spansFile));
   return {
     running,
     readyMs,
     spans,
-    async waitForSpans(count, filter = () => true, timeoutMs = 15_000) {
+    async waitForSpans(count, filter = () => true, timeoutMs = PATIENCE_MS) {
       let seen: FlatSpan[] = [];
       try {
         return await until(

@@ -12,6 +12,9 @@ export const cacheFolder = join(process.env.XDG_CACHE_HOME || join(homedir(), '.
 /** Every time-out of the live tests is multiplied by this: under software emulation a handshake takes forty times as long. */
 export const timeScale = Number(process.env.WIRESPAN_TIME_SCALE ?? '1');
 
+/** How long what must happen is waited for: it matters only where it does not, and a busy machine takes its time. */
+export const PATIENCE_MS = 60_000;
+
 /** The entry file of the agent under test: what is packaged, unless told otherwise. */
 export const mainFile = process.env.WIRESPAN_MAIN ?? join(root, 'dist', 'main.js');
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Cleanup } from './cleanup.ts';
-import { timeScale } from './paths.ts';
+import { PATIENCE_MS, timeScale } from './paths.ts';
 
 export interface ProcessOptions {
   cwd?: string;
@@ -10,7 +10,7 @@ export interface ProcessOptions {
   input?: string | Buffer;
   /** `open`: standard input is a pipe that the caller writes to. */
   stdin?: 'open';
-  /** Before time scaling. Default 30 s. */
+  /** Before time scaling. Default PATIENCE_MS. */
   timeoutMs?: number;
 }
 
@@ -84,7 +84,7 @@ export class Running {
   }
 
   /** Waits until `stream` matches; fails with all output when the program ends first or the time is up. */
-  async waitFor(stream: 'stdout' | 'stderr', pattern: RegExp, timeoutMs = 20_000): Promise<RegExpExecArray> {
+  async waitFor(stream: 'stdout' | 'stderr', pattern: RegExp, timeoutMs = PATIENCE_MS): Promise<RegExpExecArray> {
     const deadline = performance.now() + timeoutMs * timeScale;
     for (;;) {
       const match = pattern.exec(this[stream]);
@@ -109,7 +109,7 @@ export class Running {
   }
 
   /** Sends a signal and waits for the end; SIGKILL, and a failure, when that takes too long. */
-  async stop(signal: NodeJS.Signals = 'SIGTERM', timeoutMs = 15_000): Promise<Result> {
+  async stop(signal: NodeJS.Signals = 'SIGTERM', timeoutMs = PATIENCE_MS): Promise<Result> {
     if (this.#result) return this.#result;
     this.child.kill(signal);
     let late = false;
@@ -146,7 +146,7 @@ export async function runAnyway(
   options: ProcessOptions = {},
 ): Promise<Result> {
   const running = new Running(command, args, options);
-  const timer = setTimeout(() => running.child.kill('SIGKILL'), (options.timeoutMs ?? 30_000) * timeScale);
+  const timer = setTimeout(() => running.child.kill('SIGKILL'), (options.timeoutMs ?? PATIENCE_MS) * timeScale);
   try {
     return await running.exited;
   } finally {

@@ -59,8 +59,8 @@ const script = (name: string) => fileURLToPath(new URL(`servers/${name}`, import
 
 /**
  * A server on Node's http or https. Paths: /bytes/N (a body of N bytes), /status/N (no body), /echo (the request's body), /slow/MS
- * (answers `slow` after that time), /trickle/N (N chunks, 20 ms apart), /events/N (text/event-stream, N events of 16 bytes, 50 ms apart), /die
- * (resets the connection).
+ * (says `arrived TARGET`, answers `slow` after that time), /trickle/N (N chunks, 20 ms apart), /events/N (text/event-stream, N events of 16
+ * bytes, 50 ms apart; `endMs` of its line is just before the end), /die (resets the connection).
  */
 export function startNodeServer(cleanup: Cleanup, options: ServerOptions = {}): Promise<Server> {
   return startServer(cleanup, [process.execPath, script('node-server.mjs')], options);

@@ -1,10 +1,7 @@
 /** What tests of SQL ask of spans. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { defaultSqlTextOptions } from '../../src/protocol/registry.ts';
 import { SqlAnalyser } from '../../src/sql/analyser.ts';
 import type { SqlDialect, SqlStatement } from '../../src/sql/statement.ts';
-import type { Agent } from './agent.ts';
-import { timeScale } from './paths.ts';
 import type { FlatSpan } from './spans.ts';
 
 const analysers = Object.fromEntries(
@@ -72,16 +69,4 @@ export function tableLines(rows: ReadonlyMap<string, ReadonlyMap<string, string>
       ),
     ),
   ];
-}
-
-/** The spans that pass the filter, once no more come. */
-export async function settledSpans(agent: Agent, filter: (span: FlatSpan) => boolean): Promise<FlatSpan[]> {
-  let before = -1;
-  for (;;) {
-    const spans = (await agent.spans()).filter(filter);
-    if (spans.length === before) return spans;
-    before = spans.length;
-    // Longer than the agent holds a batch back.
-    await sleep(1500 * timeScale);
-  }
 }

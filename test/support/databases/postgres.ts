@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { chmod, chown, copyFile, mkdir, open, readFile, symlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -66,6 +67,8 @@ export interface Postgres {
   sql(statements: readonly string[], database?: string): Promise<string>;
   /** Every statement that was logged as ended, in the order of the log. */
   statements(): Promise<LoggedStatement[]>;
+  /** The same, when the log has all that has ended: it is written by another process, a moment later. */
+  allStatements(): Promise<LoggedStatement[]>;
   /** Waits until the log has that many that pass the filter. */
   waitForStatements(count: number, filter: (statement: LoggedStatement) => boolean): Promise<LoggedStatement[]>;
   counts(): Promise<CountedStatement[]>;
@@ -244,6 +247,15 @@ function describe(running: Running, facts: Facts): Postgres {
     env,
     sql,
     statements,
+    async allStatements() {
+      const last = `SELECT 'the last of ${randomUUID()}'`;
+      await sql([last]);
+      return until(async () => {
+        const logged = await statements();
+        const at = logged.findIndex(({ text }) => text === last);
+        return at === -1 ? undefined : logged.slice(0, at);
+      }, 'all statements in the log of PostgreSQL');
+    },
     async waitForStatements(count, filter) {
       let seen: LoggedStatement[] = [];
       return until(async () => {

@@ -31,19 +31,16 @@ function answer(request, response) {
   request.resume();
   if (path === 'bytes') finish(200, Buffer.alloc(number, 120));
   else if (path === 'status') finish(number, Buffer.alloc(0));
-  else if (path === 'slow') setTimeout(() => finish(200, Buffer.from('slow')), number);
-  else if (path === 'die') request.socket.resetAndDestroy();
+  else if (path === 'slow') {
+    console.log(`arrived ${request.url}`);
+    setTimeout(() => finish(200, Buffer.from('slow')), number);
+  } else if (path === 'die') request.socket.resetAndDestroy();
   else if (path === 'events') {
     let left = number;
+    let endMs = 0;
     response.on('finish', () =>
       console.log(
-        JSON.stringify({
-          method: request.method,
-          target: request.url,
-          status: 200,
-          bodyBytes: 16 * number,
-          endMs: Date.now(),
-        }),
+        JSON.stringify({ method: request.method, target: request.url, status: 200, bodyBytes: 16 * number, endMs }),
       ),
     );
     response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
@@ -51,6 +48,7 @@ function answer(request, response) {
       if (left-- > 0) response.write('data: 12345678\n\n');
       else {
         clearInterval(timer);
+        endMs = Date.now();
         response.end();
       }
     }, 50);
