@@ -1,35 +1,156 @@
-/** The Collector configuration that we ship starts in a real Collector and passes spans on. */
+/** The gateway's configuration in a real Collector: what comes in goes out, once, and the metrics of it are right. */
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
-import { test } from 'node:test';
+import { suite, test } from 'node:test';
+import { TraceState } from '@opentelemetry/core';
+import { resourceFromAttributes } from '@opentelemetry/resources';
+import type { ReadableSpan } from '@opentelemetry/sdk-trace-node';
+import { ReadableSpans } from '../../src/export/readable-span.ts';
 import { cleanupAfter } from '../support/cleanup.ts';
-import { collectorProgram } from '../support/collector.ts';
+import { type Collector, startCollector } from '../support/collector.ts';
 import { exportSpans, someSpan } from '../support/export.ts';
-import { freePort, until, waitForPort } from '../support/net.ts';
-import { root } from '../support/paths.ts';
-import { run, start } from '../support/process.ts';
+import { freePort, until } from '../support/net.ts';
+import type { Samples } from '../support/samples.ts';
 import { startSink } from '../support/sink.ts';
+import { builder, connection, mysqlExchange, sqlExchange } from '../unit/span/fixtures.ts';
 
-test('agent-to-gateway.yaml: what comes in over OTLP goes out to the backend', async (t) => {
-  const cleanup = cleanupAfter(t);
-  const program = await collectorProgram();
-  const config = join(root, 'collector-config', 'agent-to-gateway.yaml');
-  const sink = await startSink(cleanup);
-  const port = await freePort();
-  const env = { LISTEN_ADDRESS: '127.0.0.1', LISTEN_PORT: String(port), BACKEND_ENDPOINT: `127.0.0.1:${sink.port}` };
-  await run(program, ['validate', '--config', config], { env });
-  // The port of its own metrics is fixed by default, and may be taken.
-  const collector = start(cleanup, program, ['--config', config, '--set=service.telemetry.metrics.level=none'], {
-    env,
+const CALLS = 'traces_span_metrics_calls_total';
+const DURATION = 'traces_span_metrics_duration_milliseconds_bucket';
+const GRAPH = 'traces_service_graph_request_total';
+
+/** Spans of a process of a service. */
+function some(count: number, service = 'shop', process: (index: number) => number = () => 1): ReadableSpan[] {
+  return Array.from({ length: count }, (_, index) => ({
+    ...someSpan(index),
+    resource: resourceFromAttributes({
+      'service.name': service,
+      'service.instance.id': `instance-${process(index)}`,
+      'process.pid': process(index),
+    }),
+  }));
+}
+
+/** Waits until the metrics of that many spans are there. */
+function metricsOf(collector: Collector, spans: number): Promise<Samples> {
+  return until(async () => {
+    const samples = await collector.metrics();
+    return samples.sum(CALLS) >= spans ? samples : undefined;
+  }, `metrics of ${spans} spans`);
+}
+
+suite('agent-to-gateway.yaml', () => {
+  test('to Jaeger and to Tempo', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const sinks = await Promise.all([startSink(cleanup), startSink(cleanup)]);
+    const [jaeger, tempo] = sinks.map(({ port }) => `127.0.0.1:${port}`);
+    const collector = await startCollector(cleanup, 'agent-to-gateway.yaml', {
+      env: { JAEGER_ENDPOINT: jaeger!, TEMPO_ENDPOINT: tempo!, BACKENDS: '[otlp_grpc/jaeger, otlp_grpc/tempo]' },
+    });
+    assert.equal(await exportSpans(collector.endpoint, some(300)), 0);
+    for (const sink of sinks) {
+      await until(async () => ((await sink.totals()).spans >= 300 ? true : undefined), '300 spans at a backend');
+      assert.equal((await sink.totals()).spans, 300);
+    }
   });
-  await waitForPort(port).catch((error: unknown) => {
-    throw new Error(collector.stderr, { cause: error });
+
+  test('a backend that comes late gets everything, once, and the metrics do not wait for it', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const port = await freePort();
+    const collector = await startCollector(cleanup, 'agent-to-gateway.yaml', {
+      env: { JAEGER_ENDPOINT: `127.0.0.1:${port}` },
+      args: ['--set=exporters.otlp_grpc/jaeger.retry_on_failure.initial_interval=200ms'],
+    });
+    const spans = some(900);
+    for (let at = 0; at < spans.length; at += 300)
+      assert.equal(await exportSpans(collector.endpoint, spans.slice(at, at + 300)), 0);
+    assert.equal((await metricsOf(collector, 900)).sum(CALLS), 900);
+    const sink = await startSink(cleanup, port);
+    await until(
+      async () => ((await sink.totals()).spans >= 900 ? true : undefined),
+      '900 spans at the backend',
+      60_000,
+    );
+    const own = await until(async () => {
+      const samples = await collector.ownMetrics();
+      return samples.sum('otelcol_exporter_sent_spans') >= 900 ? samples : undefined;
+    }, '900 spans in the own metrics');
+    assert.equal((await sink.totals()).spans, 900);
+    // The rules look for these.
+    for (const name of ['otelcol_exporter_sent_spans', 'otelcol_receiver_accepted_spans'])
+      assert.equal(own.sum(name), 900, name);
+    for (const name of ['otelcol_exporter_queue_size', 'otelcol_exporter_queue_capacity'])
+      assert.equal(own.of(name).length, 1, name);
   });
-  const spans = Array.from({ length: 300 }, (_, index) => someSpan(index));
-  assert.equal(await exportSpans(`http://127.0.0.1:${port}`, spans), 0);
-  const totals = await until(async () => {
-    const now = await sink.totals();
-    return now.spans >= spans.length ? now : undefined;
-  }, '300 spans at the backend');
-  assert.equal(totals.spans, spans.length);
+
+  test('statements count by database, and databases stand in the service graph', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const sink = await startSink(cleanup);
+    const collector = await startCollector(cleanup, 'agent-to-gateway.yaml', {
+      env: { JAEGER_ENDPOINT: `127.0.0.1:${sink.port}` },
+    });
+    const readable = new ReadableSpans({ name: 'wirespan', version: '1' });
+    const spans = builder();
+    const one = connection();
+    const made = Array.from({ length: 6 }, (_, i) => {
+      const place = { connection: one, traceOffset: i, streamOffset: i };
+      const exchange =
+        i < 4
+          ? sqlExchange(place)
+          : mysqlExchange({ ...place, namespace: 'stock', failed: true, statusCode: '1146', returnedRows: -1 });
+      return readable.from(spans.build(exchange)[0]!.clone());
+    });
+    assert.equal(await exportSpans(collector.endpoint, made), 0);
+    const samples = await until(async () => {
+      const now = await collector.metrics();
+      return now.sum(CALLS) >= 6 && now.sum(GRAPH) >= 6 ? now : undefined;
+    }, 'metrics of both databases');
+    const value = (name: string, labels: Record<string, string>) => {
+      const found = samples.of(name, labels);
+      assert.equal(found.length, 1, `${name} ${JSON.stringify(labels)}\n${samples.text}`);
+      return found[0]!.value;
+    };
+    // Each took 1.25 ms.
+    const client = { span_kind: 'SPAN_KIND_CLIENT' };
+    const postgresql = { db_system_name: 'postgresql', db_namespace: 'shop', ...client };
+    assert.equal(value(DURATION, { ...postgresql, le: '1' }), 0);
+    assert.equal(value(DURATION, { ...postgresql, le: '2' }), 4);
+    assert.equal(value(DURATION, { db_system_name: 'mysql', error_type: '1146', ...client, le: '2' }), 2);
+    const database = { client: 'curl', connection_type: 'database' };
+    assert.equal(value(GRAPH, { ...database, server: 'shop' }), 4);
+    assert.equal(value(GRAPH, { ...database, server: 'stock' }), 2);
+  });
+
+  test('processes of one service count together; a sampled span counts for those that were not kept', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const sink = await startSink(cleanup);
+    const collector = await startCollector(cleanup, 'agent-to-gateway.yaml', {
+      env: { JAEGER_ENDPOINT: `127.0.0.1:${sink.port}` },
+    });
+    const spans = some(40, 'shop', (index) => index % 4);
+    // A threshold of 0xc0... of 2^56: one of four was kept.
+    const traceState = new TraceState('ot=th:c');
+    const kept = some(5, 'sampled').map((span) => ({
+      ...span,
+      spanContext: () => ({ ...span.spanContext(), traceState }),
+    }));
+    assert.equal(await exportSpans(collector.endpoint, [...spans, ...kept]), 0);
+    const samples = await metricsOf(collector, 60);
+    const shop = samples.of(CALLS, { service_name: 'shop' });
+    assert.deepEqual(
+      shop.map(({ labels, value }) => [labels, value]),
+      [
+        [
+          {
+            service_name: 'shop',
+            span_name: 'GET',
+            span_kind: 'SPAN_KIND_SERVER',
+            status_code: 'STATUS_CODE_UNSET',
+          },
+          40,
+        ],
+      ],
+    );
+    assert.equal(samples.sum(CALLS, { service_name: 'sampled' }), 20);
+    // What a process is called is no label of anything.
+    assert.doesNotMatch(samples.text, /instance-/);
+  });
 });
