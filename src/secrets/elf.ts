@@ -71,6 +71,8 @@ const MAX_SYMTAB_BYTES = 64 * 1024 * 1024;
 const MAX_STRTAB_BYTES = 256 * 1024 * 1024;
 const MAX_NAME_OCCURRENCES = 64;
 const SCAN_BYTES = 1024 * 1024;
+/** One for all scans, none of which runs within another: garbage of this size is not collected while the agent has little to do. */
+const scanned = Buffer.allocUnsafeSlow(SCAN_BYTES);
 
 /** A 64-bit integer; beyond 2^53 the largest safe one, which no file is long enough for. */
 function u64(buffer: Buffer, offset: number): number {
@@ -369,29 +371,39 @@ export class ElfFile {
   /** Positions in the file of `bytes` within a range. */
   #search(offset: number, size: number, bytes: Buffer, limit: number): number[] {
     const places: number[] = [];
-    let position = offset;
-    let tail: Buffer = Buffer.alloc(0);
-    this.#scan(offset, size, 1, (chunk) => {
-      const joined = tail.length === 0 ? chunk : Buffer.concat([tail, chunk]);
-      const start = position - tail.length;
-      for (let at = joined.indexOf(bytes); at >= 0 && places.length < limit; at = joined.indexOf(bytes, at + 1)) {
-        places.push(start + at);
+    const take = (chunk: Buffer, position: number): boolean => {
+      for (let at = chunk.indexOf(bytes); at >= 0 && places.length < limit; at = chunk.indexOf(bytes, at + 1)) {
+        places.push(position + at);
       }
-      position += chunk.length;
-      tail = Buffer.from(joined.subarray(Math.max(0, joined.length - (bytes.length - 1))));
       return places.length < limit;
-    });
+    };
+    this.#scan(offset, size, 1, take, bytes.length - 1);
     return places;
   }
 
-  /** Calls `take` with the bytes of a range, in chunks of whole units, until it returns false. */
-  #scan(offset: number, size: number, unit: number, take: (chunk: Buffer) => boolean): void {
-    const buffer = Buffer.allocUnsafe(Math.min(size, SCAN_BYTES - (SCAN_BYTES % unit)));
+  /**
+   * Calls `take` with the bytes of a range, in chunks of whole units, until it returns false.
+   * @param take gets a chunk, borrowed, and its position in the file
+   * @param overlap bytes of a chunk that stand at the front of the next one, too
+   */
+  #scan(
+    offset: number,
+    size: number,
+    unit: number,
+    take: (chunk: Buffer, position: number) => boolean,
+    overlap = 0,
+  ): void {
+    const room = SCAN_BYTES - (SCAN_BYTES % unit);
+    let kept = 0;
     for (let done = 0; done < size; ) {
-      const chunk = buffer.subarray(0, Math.min(buffer.length, size - done));
-      const read = this.#read(chunk, offset + done);
-      if (read <= 0 || !take(chunk.subarray(0, read)) || read < chunk.length) return;
+      const wanted = Math.min(room - kept, size - done);
+      const read = this.#read(scanned.subarray(kept, kept + wanted), offset + done);
+      if (read <= 0) return;
+      const filled = kept + read;
+      if (!take(scanned.subarray(0, filled), offset + done - kept) || read < wanted) return;
       done += read;
+      kept = Math.min(overlap, filled);
+      scanned.copyWithin(0, filled - kept, filled);
     }
   }
 
