@@ -5,9 +5,32 @@ export interface CgroupIdentity {
   readonly containerId: string | undefined;
   /** Name of the systemd service without `.service`. */
   readonly unit: string | undefined;
+  /** The Kubernetes pod that it is in. */
+  readonly pod: PodPath | undefined;
 }
 
-export const unknownCgroup: CgroupIdentity = { path: '', containerId: undefined, unit: undefined };
+/** What a cgroup path says of a Kubernetes pod, the innermost one. */
+export interface PodPath {
+  /**
+   * metadata.uid, with dashes; of a static pod, the hash of its manifest, which its mirror has in annotations. Empty where the path does not
+   * say it: seen from a cgroup namespace within the pod.
+   */
+  readonly uid: string;
+  /** The container below the pod: not one that it has made within itself. */
+  readonly containerId: string | undefined;
+}
+
+export const unknownCgroup: CgroupIdentity = { path: '', containerId: undefined, unit: undefined, pod: undefined };
+
+/**
+ * The component of a pod, below that of its quality of service or not: `kubepods-burstable-podUID.slice` (systemd driver, dashes of the
+ * uid as `_`), `podUID` (cgroupfs driver), either with the prefix of a `--cgroup-root` such as kind's `kubelet-`, or in one component with
+ * its container (`kubepods-podUID.slice:cri-containerd:ID`).
+ */
+const podPart = /(?:^|-)pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?(?::.*)?$/;
+
+/** Prefixes of the runtimes that run nothing but pods. */
+const criPart = /(?:^|:)(?:cri-containerd|crio)[-:]/;
 
 /**
  * The last part of a component that names a container: 64 hexadecimal digits (Docker, containerd, CRI-O, Podman), alone (cgroupfs
@@ -41,7 +64,7 @@ export function parseCgroup(text: string): CgroupIdentity {
     }
   }
   const containerId = firstOf(paths, containerOf);
-  return { path, containerId, unit: unitOf(path) };
+  return { path, containerId, unit: unitOf(path), pod: firstOf(paths, podOf) };
 }
 
 function firstOf<T>(paths: readonly string[], find: (path: string) => T | undefined): T | undefined {
@@ -54,11 +77,25 @@ function firstOf<T>(paths: readonly string[], find: (path: string) => T | undefi
 
 /** The innermost container: containers may run in containers. */
 function containerOf(path: string): string | undefined {
-  for (const part of path.split('/').reverse()) {
-    const match = containerPart.exec(part);
-    if (match !== null && !monitorPart.test(part)) return match[1] ?? match[2];
+  return firstOf(path.split('/').reverse(), containerIn);
+}
+
+function containerIn(part: string): string | undefined {
+  const match = containerPart.exec(part);
+  return match === null || monitorPart.test(part) ? undefined : (match[1] ?? match[2]);
+}
+
+/** The innermost pod, and the first container from it on. */
+function podOf(path: string): PodPath | undefined {
+  const parts = path.split('/');
+  for (let i = parts.length - 1; i >= 0; i--) {
+    const uid = podPart.exec(parts[i]!)?.[1];
+    if (uid !== undefined) {
+      return { uid: uid.replaceAll('_', '-'), containerId: firstOf(parts.slice(i), containerIn) };
+    }
   }
-  return undefined;
+  const part = parts.find((each) => criPart.test(each) && containerIn(each) !== undefined);
+  return part === undefined ? undefined : { uid: '', containerId: containerIn(part) };
 }
 
 /** The innermost service, unless a container stands deeper: then the service is the container runtime's. */
