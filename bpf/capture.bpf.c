@@ -48,6 +48,15 @@ struct {
 	__type(value, __u8);
 } muted SEC(".maps");
 
+/* Cgroups whose sockets nobody wants, by id. A socket is looked up once, when it is announced. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, __u8);
+} ignored_cgroups SEC(".maps");
+
 struct port_set {
 	__u64 words[1024];
 };
@@ -131,6 +140,22 @@ static __always_inline bool send_socket_record(struct __sk_buff *skb, const stru
 	return true;
 }
 
+static __always_inline bool is_ignored_cgroup(struct __sk_buff *skb)
+{
+	__u64 id;
+
+	if (!globals.ignored_cgroups)
+		return false;
+	id = bpf_skb_cgroup_id(skb);
+	return bpf_map_lookup_elem(&ignored_cgroups, &id) != 0;
+}
+
+/* Whether what arrives was captured where it was sent, without looking any further. */
+static __always_inline bool is_captured_loopback(struct __sk_buff *skb)
+{
+	return whole_tree && skb->ifindex == LOOPBACK_IFINDEX && !globals.ignored_cgroups;
+}
+
 /*
  * The first packet of a socket. Two CPUs may get here at once for one socket: then it is announced twice, which does no harm; the state
  * says "announced" only after the record is in the ring, so that no packet overtakes it.
@@ -149,8 +174,16 @@ static __noinline int announce(struct __sk_buff *skb, struct bpf_sock *socket, s
 		confirm_owner(socket, state);
 	state->flags &= STATE_INHERITED | STATE_OWNER_CONFIRMED;
 	state->ingress_checks = 0;
+	if (is_ignored_cgroup(skb))
+		state->flags |= STATE_IGNORED;
 	state->mute_generation = globals.mute_generation; /* nobody can have muted what was not announced */
-	if (egress && (packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
+	if (state->flags & STATE_IGNORED) {
+		/* The socket at the other end has to look for itself. */
+		struct flow_key key;
+
+		local_key(&key, &packet, egress, state->netns);
+		bpf_map_delete_elem(&flows, &key);
+	} else if (egress && (packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
 		/* What is still known of these addresses is of an earlier connection. */
 		struct flow_key key;
 
@@ -166,9 +199,9 @@ static __noinline int announce(struct __sk_buff *skb, struct bpf_sock *socket, s
 				state->flags |= STATE_OWN_PEER;
 		}
 	}
-	if (!(state->flags & STATE_OWN_PEER))
+	if (!(state->flags & (STATE_OWN_PEER | STATE_IGNORED)))
 		enter_flow(state, cookie, &packet, egress);
-	if ((state->flags & (STATE_OWN | STATE_OWN_PEER)) || send_socket_record(skb, state, cookie, peer_cookie)) {
+	if ((state->flags & STATE_UNWANTED) || send_socket_record(skb, state, cookie, peer_cookie)) {
 		state->announced_cookie = cookie;
 		barrier(); /* the compiler turns these two round; another CPU takes the cookie once it sees the socket */
 		state->announced_socket = (__u64)(unsigned long)socket;
@@ -220,7 +253,8 @@ static __noinline int is_anonymous_wanted(struct __sk_buff *skb, __u32 netns, bo
 	struct tcp_packet packet;
 	struct flow *peer;
 
-	if ((!egress && whole_tree && skb->ifindex == LOOPBACK_IFINDEX) || !parse_packet(skb, &packet))
+	/* A listener may be of an ignored cgroup; the sockets of the kernel are of the root's, which is never ignored. */
+	if ((!egress && is_captured_loopback(skb)) || is_ignored_cgroup(skb) || !parse_packet(skb, &packet))
 		return 0;
 	if (is_own_service(&packet, !egress, netns))
 		return 0;
@@ -259,7 +293,7 @@ static __noinline int find_sender(struct __sk_buff *skb, struct socket_state *st
 /* What arrives is not wanted when its sender was captured. */
 static __always_inline bool is_captured_at_sender(struct __sk_buff *skb, struct socket_state *state)
 {
-	if (whole_tree && skb->ifindex == LOOPBACK_IFINDEX)
+	if (is_captured_loopback(skb))
 		return true;
 	if (state->flags & STATE_SKIP_INGRESS)
 		return true;
@@ -271,7 +305,7 @@ static __always_inline bool is_known_loopback(struct __sk_buff *skb, struct bpf_
 {
 	struct socket_state *state;
 
-	if (!whole_tree || skb->ifindex != LOOPBACK_IFINDEX || socket->state == BPF_TCP_LISTEN)
+	if (!is_captured_loopback(skb) || socket->state == BPF_TCP_LISTEN)
 		return false;
 	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
 	return state && is_announced(state, socket);
@@ -310,7 +344,7 @@ static __always_inline struct socket_state *meet(struct __sk_buff *skb, struct b
 /* Whether the packet of a socket that has a state is wanted. */
 static __always_inline bool is_wanted(struct __sk_buff *skb, struct socket_state *state, __u64 cookie, __u8 flags, bool egress)
 {
-	if (state->flags & (STATE_OWN | STATE_OWN_PEER))
+	if (state->flags & STATE_UNWANTED)
 		return false;
 	if (egress) {
 		if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
@@ -355,7 +389,7 @@ static __always_inline void capture(struct __sk_buff *skb, bool egress)
 	state = bpf_sk_storage_get(&socket_states, socket, 0, 0);
 	if (state && is_announced(state, socket) && socket->state != BPF_TCP_LISTEN) {
 		origin.cookie = state->announced_cookie;
-		if (egress && !(state->flags & (STATE_OWNER_CONFIRMED | STATE_OWN | STATE_OWN_PEER)))
+		if (egress && !(state->flags & (STATE_OWNER_CONFIRMED | STATE_UNWANTED)))
 			announce_sender(skb, socket, state);
 	} else {
 		state = meet(skb, socket, state, egress, &origin, &wanted);

@@ -13,6 +13,9 @@
 #define STATE_MUTED 16
 #define STATE_EGRESS_SEEN 32  /* its flow entry has the sequence number of its first captured packet */
 #define STATE_SKIP_INGRESS 64 /* what it receives was captured at its sender */
+#define STATE_IGNORED 128     /* made in a cgroup that nobody wants: it is never announced, and its peers do not know it */
+/* No packet of it is captured. */
+#define STATE_UNWANTED (STATE_OWN | STATE_OWN_PEER | STATE_IGNORED)
 /* What an accepted socket inherits from its listener. */
 #define STATE_INHERITED (STATE_OWNER_KNOWN | STATE_OWN)
 
@@ -47,6 +50,8 @@ struct capture_globals {
 	__u32 mute_generation;
 	__u32 agent_tgid;
 	__u64 agent_start_ns;
+	__u32 ignored_cgroups; /* how many there are: with any, not all that comes over loopback was captured at its sender */
+	__u32 reserved;
 };
 
 /* Why something was not captured: indexes of the per-CPU array `losses`. src/capture/live.ts names them. */

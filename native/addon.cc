@@ -123,6 +123,7 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
                            InstanceMethod<&CaptureSession::Close>("close"),
                            InstanceMethod<&CaptureSession::Mute>("mute"),
                            InstanceMethod<&CaptureSession::IgnoreListener>("ignoreListener"),
+                           InstanceMethod<&CaptureSession::IgnoreCgroup>("ignoreCgroup"),
                            InstanceMethod<&CaptureSession::Losses>("losses"),
                            InstanceMethod<&CaptureSession::Rings>("rings"),
                            InstanceMethod<&CaptureSession::Programs>("programs"),
@@ -263,6 +264,12 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
   Napi::Value IgnoreListener(const Napi::CallbackInfo& info) {
     uint16_t port = static_cast<uint16_t>(info[1].As<Napi::Number>().Uint32Value());
     return Napi::Number::New(info.Env(), object_.IgnoreListener(info[0].As<Napi::String>().Utf8Value(), port));
+  }
+
+  // ignoreCgroup(id, ignored): errno
+  Napi::Value IgnoreCgroup(const Napi::CallbackInfo& info) {
+    uint64_t id = static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value());
+    return Napi::Number::New(info.Env(), object_.IgnoreCgroup(id, info[1].As<Napi::Boolean>().Value()));
   }
 
   Napi::Value Losses(const Napi::CallbackInfo& info) {

@@ -75,6 +75,7 @@ void CaptureObject::Load(const CaptureOptions& options) {
   socket_states_fd_ = MapFd("socket_states");
   muted_fd_ = MapFd("muted");
   own_listeners_fd_ = MapFd("own_listeners");
+  ignored_cgroups_fd_ = MapFd("ignored_cgroups");
   losses_fd_ = MapFd("losses");
 
   if (!options.excluded_ports.empty()) {
@@ -129,7 +130,7 @@ void CaptureObject::Close() {
   object_ = nullptr;
   if (globals_ != nullptr) munmap(globals_, sizeof *globals_);
   globals_ = nullptr;
-  packet_ring_fd_ = control_ring_fd_ = socket_states_fd_ = muted_fd_ = own_listeners_fd_ = losses_fd_ = -1;
+  packet_ring_fd_ = control_ring_fd_ = socket_states_fd_ = muted_fd_ = own_listeners_fd_ = ignored_cgroups_fd_ = losses_fd_ = -1;
 }
 
 int CaptureObject::Mute(uint64_t cookie) {
@@ -163,6 +164,16 @@ int CaptureObject::IgnoreListener(const std::string& address, uint16_t port) {
   }
   uint8_t one = 1;
   return bpf_map_update_elem(own_listeners_fd_, &key, &one, BPF_ANY) == 0 ? 0 : errno;
+}
+
+int CaptureObject::IgnoreCgroup(uint64_t id, bool ignored) {
+  if (globals_ == nullptr) return EBADF;
+  uint8_t one = 1;
+  int error = ignored ? bpf_map_update_elem(ignored_cgroups_fd_, &id, &one, BPF_NOEXIST) : bpf_map_delete_elem(ignored_cgroups_fd_, &id);
+  if (error != 0) return errno == EEXIST || errno == ENOENT ? 0 : errno;
+  // The programs look only while there are any.
+  __atomic_fetch_add(&globals_->ignored_cgroups, ignored ? 1 : -1, __ATOMIC_RELEASE);
+  return 0;
 }
 
 std::vector<uint64_t> CaptureObject::Losses() const {

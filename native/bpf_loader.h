@@ -48,6 +48,8 @@ class CaptureObject {
   int Mute(uint64_t cookie);
   // The agent listens there: `address` as text, IPv4 or IPv6. Returns 0 or an errno.
   int IgnoreListener(const std::string& address, uint16_t port);
+  // Sockets that are made in this cgroup from now on are of no interest, or are so again. @returns 0 or an errno
+  int IgnoreCgroup(uint64_t id, bool ignored);
   // By LOSS_* of bpf/socket_state.h.
   std::vector<uint64_t> Losses() const;
   std::vector<ProgramStats> Programs() const;
@@ -69,6 +71,7 @@ class CaptureObject {
   int socket_states_fd_ = -1;
   int muted_fd_ = -1;
   int own_listeners_fd_ = -1;
+  int ignored_cgroups_fd_ = -1;
   int losses_fd_ = -1;
   std::vector<bpf_link*> links_;
 };

@@ -57,6 +57,7 @@ interface CaptureSession {
   close(): void;
   mute(cookie: number): number;
   ignoreListener(address: string, port: number): number;
+  ignoreCgroup(id: number, ignored: boolean): number;
   losses(): number[];
   rings(): number[] | undefined;
   programs(): ProgramStats[];
@@ -206,6 +207,15 @@ export class LiveCapture {
    */
   ignoreListener(address: string, port: number): void {
     this.session.ignoreListener(address, port);
+  }
+
+  /**
+   * Nobody wants anything of sockets that are made in this cgroup from now on, and not in those below it: they are not even announced.
+   * Their peers are captured as if they were on another machine. Those that exist already go on.
+   * @param id the inode number of its directory; not that of the root, to which the kernel's own sockets belong
+   */
+  ignoreCgroup(id: number, ignored: boolean): void {
+    this.session.ignoreCgroup(id, ignored);
   }
 
   /** What could not be captured, by reason. Its last values stay after stop(). */
