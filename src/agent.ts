@@ -9,6 +9,7 @@ import { protectMemory } from './capture/native.ts';
 import { walkChunk } from './capture/walk.ts';
 import type { AgentOptions } from './cli/options.ts';
 import { nothingSeenYet } from './cli/waiting.ts';
+import { followPods, openCluster } from './cluster.ts';
 import { type CapabilityCheck, capabilityRemedy, checkCapabilities } from './doctor/capabilities.ts';
 import { outputsInUse } from './export/create.ts';
 import type { Connection } from './flow/connection.ts';
@@ -20,6 +21,7 @@ import { SelfTelemetry } from './self.ts';
 import { count, newCounters, type ReasonCounts } from './telemetry/counters.ts';
 import { toStats, writeStats } from './telemetry/stats.ts';
 import { readHost } from './workload/host.ts';
+import type { Cluster } from './workload/kubernetes/cluster.ts';
 import { Workloads } from './workload/workloads.ts';
 
 const TICK_MS = 100;
@@ -36,6 +38,10 @@ interface Parts extends Assembly {
   readonly pcapng: PcapngFile | undefined;
   readonly keylog: KeyLogFile | undefined;
   readonly self: SelfTelemetry | undefined;
+  readonly workloads: Workloads;
+  readonly cluster: Cluster | undefined;
+  /** Exchanges that waited for what the cluster tells. */
+  readonly waits: ReasonCounts;
 }
 
 /** @returns the exit code; @throws Error for people when the agent cannot run here */
@@ -78,13 +84,23 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
   const self = await SelfTelemetry.open(config.telemetry);
   const counters = newCounters();
   const clock = new KernelClock();
-  const workloads = new Workloads({ host: readHost(), agentVersion: packageVersion(), limits });
+  const cluster = await openCluster(config, log);
+  // Its answers are under way while the rest is built.
+  cluster?.start();
   const capture = LiveCapture.open({
     cgroupPath: config.capture.cgroup === undefined ? findCgroupRoot() : checkCgroup(config.capture.cgroup),
     packetRingBytes: config.capture.ringMib * 1024 * 1024,
     excludedPorts: config.capture.excludePorts,
     pollMs: config.capture.pollMs,
   });
+  const host = readHost();
+  const workloads = new Workloads({
+    host: { ...host, name: cluster?.nodeName ?? host.name },
+    agentVersion: packageVersion(),
+    limits,
+    kubernetes: cluster && followPods(cluster, config, capture),
+  });
+  const waits: ReasonCounts = {};
   const nativeProbes = openProbes({ controlRingFd: capture.controlRingFd });
   const probes = new ProbeManager({
     attach: (path, offset, cookie) => nativeProbes.attach(path, offset, cookie),
@@ -106,11 +122,18 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
     onBroken: (why) => {
       if (why === 'reader_gone') onBroken();
     },
-    spans: { resources: workloads, clock, idSalt: randomBytes(16), unknownNames: 'unknown_service' },
+    spans: {
+      resources: workloads,
+      peers: cluster?.peers,
+      clock,
+      idSalt: randomBytes(16),
+      unknownNames: 'unknown_service',
+    },
     pipeline: {
       pcapng: pcapng?.sink,
       observers: [workloads, { process: (record) => probes.processEvent(record) }],
       mute: (cookie) => capture.mute(cookie),
+      waiting: cluster && { resources: workloads, limit: limits.waitingExchanges, counts: waits },
       explainMissingSecret: (connection) => explainMissingSecret(connection, workloads, probes),
     },
   });
@@ -119,13 +142,13 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
     keylogFile === undefined
       ? undefined
       : new KeyLogFile(keylogFile, (line) => assembly.secrets.addKeyLogLine(line, clock.nowUs()));
-  self?.observe({ capture, counters });
-  return { ...assembly, clock, capture, nativeProbes, probes, pcapng, keylog, self };
+  self?.observe({ capture, counters, informers: () => cluster?.health() ?? [] });
+  return { ...assembly, clock, capture, nativeProbes, probes, pcapng, keylog, self, workloads, cluster, waits };
 }
 
 /** Probes first, then packets: a connection whose first packet is seen shall not lack its secret. */
 async function begin(parts: Parts): Promise<NodeJS.Timeout> {
-  const { capture, clock, counters, keylog, pipeline, probes, self } = parts;
+  const { capture, clock, cluster, counters, keylog, pipeline, probes, self, workloads } = parts;
   keylog?.poll();
   await probes.start();
   capture.start((chunk, length) => {
@@ -139,6 +162,8 @@ async function begin(parts: Parts): Promise<NodeJS.Timeout> {
   for (const socket of capture.scanSockets()) pipeline.socket(socket);
   return setInterval(() => {
     keylog?.poll();
+    cluster?.tick();
+    workloads.tick();
     pipeline.tick(clock.nowUs());
   }, TICK_MS);
 }
@@ -175,13 +200,15 @@ function startHints(parts: Parts, options: AgentOptions): NodeJS.Timeout | undef
 
 /** What was answered becomes spans, and all that was sent arrives, within the deadline. Nothing of ours stays in the kernel. */
 async function end(parts: Parts, options: AgentOptions): Promise<void> {
-  const { capture, clock, counters, keylog, log, nativeProbes, outputs, pcapng, pipeline, probes, self } = parts;
+  const { capture, clock, cluster, counters, keylog, log, nativeProbes, outputs, pcapng, pipeline, probes, self } =
+    parts;
   self?.health.stopping();
   await capture.stop();
   addCounts(counters.packets.lost, capture.lost());
   addCounts(counters.packets.lost, nativeProbes.info().lost);
   keylog?.close();
   pipeline.finish('shutdown', clock.nowUs());
+  await cluster?.stop();
   await probes.stop();
   nativeProbes.close();
   const { flushDeadlineMs } = options.config.export;
@@ -195,7 +222,13 @@ async function end(parts: Parts, options: AgentOptions): Promise<void> {
     if (total(unwritten) > 0) log.warn('spans were not written', { output, spans: total(unwritten), ...unwritten });
   }
   if (options.statsTarget !== undefined) {
-    await writeStats(options.statsTarget, toStats(counters, { probes: probes.counts }));
+    await writeStats(
+      options.statsTarget,
+      toStats(counters, {
+        probes: probes.counts,
+        ...(cluster && { kubernetes: { ...cluster.stats(), waits: parts.waits } }),
+      }),
+    );
   }
   self?.close();
   log.flush();

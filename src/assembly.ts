@@ -28,8 +28,8 @@ export interface AssemblyParts {
   readonly counters?: Counters;
   /** No output can write any more. */
   readonly onBroken: (why: WhyBroken) => void;
-  readonly spans: Pick<SpanBuilderOptions, 'resources' | 'clock' | 'idSalt' | 'unknownNames'>;
-  readonly pipeline: Pick<PipelineOptions, 'observers' | 'pcapng' | 'mute' | 'explainMissingSecret'>;
+  readonly spans: Pick<SpanBuilderOptions, 'resources' | 'peers' | 'clock' | 'idSalt' | 'unknownNames'>;
+  readonly pipeline: Pick<PipelineOptions, 'observers' | 'pcapng' | 'mute' | 'waiting' | 'explainMissingSecret'>;
 }
 
 export function createLog(options: CommonOptions): Log {

@@ -16,6 +16,7 @@ import { createDetectLayer } from './protocol/detect.ts';
 import type { LayerContext, Protocol } from './protocol/layer.ts';
 import type { SecretStore } from './secrets/store.ts';
 import type { SpanBuilder } from './span/builder.ts';
+import { WaitingRoom, type WaitingRoomOptions } from './span/waiting.ts';
 import { type Counters, count } from './telemetry/counters.ts';
 import { createTlsLayer, detectTls } from './tls/layer.ts';
 
@@ -39,6 +40,8 @@ export interface PipelineOptions {
   readonly pcapng?: PcapngSink | undefined;
   /** The kernel need not send packets of this socket any more. */
   readonly mute?: (socketCookie: number) => void;
+  /** Where exchanges wait until the owners of their sockets are known; `counts` say how many did. */
+  readonly waiting?: Pick<WaitingRoomOptions, 'resources' | 'limit' | 'counts'> | undefined;
   /** Why a connection's secret cannot be had, as far as the owner of its sockets tells; a reason for `undecryptable`. */
   readonly explainMissingSecret?: (connection: Connection) => string | undefined;
   /** Told of each error that no stage should have thrown. */
@@ -53,6 +56,7 @@ export class Pipeline implements CaptureSink {
   readonly #options: PipelineOptions;
   readonly #flows: FlowTable;
   readonly #tls: Protocol;
+  readonly #waiting: WaitingRoom | undefined;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
@@ -66,6 +70,13 @@ export class Pipeline implements CaptureSink {
       onConnectionEnd: (connection, reason) => this.#forget(connection, reason),
       onLayerError: (error) => this.#failed('connection', error),
     });
+    this.#waiting =
+      options.waiting &&
+      new WaitingRoom({
+        ...options.waiting,
+        deliver: (exchange) => this.#deliver(exchange),
+        released: (connection) => this.#forgetSockets(connection),
+      });
   }
 
   packet(record: PacketRecord): void {
@@ -109,6 +120,7 @@ export class Pipeline implements CaptureSink {
     try {
       this.#options.secrets.advance(timeUs);
       this.#flows.tick(timeUs);
+      this.#waiting?.tick();
       this.#options.pcapng?.tick(timeUs);
     } catch (error) {
       this.#failed('tick', error);
@@ -118,6 +130,7 @@ export class Pipeline implements CaptureSink {
   /** The capture ended: everything in flight ends with it. */
   finish(reason: EndReason, timeUs: number): void {
     this.#flows.closeAll(reason, timeUs);
+    this.#waiting?.flush();
     this.#options.secrets.clear();
   }
 
@@ -146,7 +159,7 @@ export class Pipeline implements CaptureSink {
       connection,
       limits,
       counters,
-      emit: (exchange) => this.#emit(exchange),
+      emit: (exchange) => this.#emit(exchange, control),
       mute: () => control.mute(),
       wantTicks: (wanted) => control.wantTicks(wanted),
       swapRoles: () => control.swapRoles(),
@@ -157,23 +170,35 @@ export class Pipeline implements CaptureSink {
     return outer;
   }
 
-  #emit(exchange: Exchange): void {
+  #emit(exchange: Exchange, control: FlowControl): void {
+    if (this.#waiting?.hold(exchange)) return;
+    // Of a connection with no end that is watched nothing else will be wanted either.
+    if (!this.#deliver(exchange) && this.#options.spans.isUnwatched(exchange.connection)) control.mute();
+  }
+
+  /** @returns whether there were spans */
+  #deliver(exchange: Exchange): boolean {
     try {
       const spans = this.#options.spans.build(exchange);
-      if (spans.length === 0) return;
+      if (spans.length === 0) return false;
       for (const output of this.#options.outputs) output.exchange(exchange, spans);
     } catch (error) {
       this.#failed('exchange', error);
     }
+    return true;
   }
 
   #forget(connection: Connection, reason: EndReason): void {
     // Given up here, not closed: the sockets live on, and what they send next makes a new connection of the same owners.
     if (reason === 'idle' || reason === 'evicted') return;
+    if (!this.#waiting?.holds(connection)) this.#forgetSockets(connection);
+  }
+
+  #forgetSockets({ client, server }: Connection): void {
     for (const observer of this.#options.observers ?? []) {
       if (observer.forgetSocket === undefined) continue;
-      if (connection.client.socket !== 0) observer.forgetSocket(connection.client.socket);
-      if (connection.server.socket !== 0) observer.forgetSocket(connection.server.socket);
+      if (client.socket !== 0) observer.forgetSocket(client.socket);
+      if (server.socket !== 0) observer.forgetSocket(server.socket);
     }
   }
 }

@@ -5,12 +5,14 @@ import { type ListenAddress, parseListenAddress } from './config/listen.ts';
 import type { Config } from './config/schema.ts';
 import type { Counters } from './telemetry/counters.ts';
 import { Endpoint, type Route } from './telemetry/endpoint.ts';
-import { Health, OBSERVE_MS } from './telemetry/health.ts';
+import { Health, type InformerState, OBSERVE_MS } from './telemetry/health.ts';
 
 /** The parts of the agent that are told of. */
 export interface Observed {
   readonly capture: LiveCapture;
   readonly counters: Counters;
+  /** Of the cluster, where there is one. */
+  readonly informers: () => readonly InformerState[];
 }
 
 export class SelfTelemetry {
@@ -25,6 +27,7 @@ export class SelfTelemetry {
     this.#address = address;
     this.health = new Health({
       readerProgress: () => this.#observed?.capture.rings()?.packets,
+      informers: () => this.#observed?.informers() ?? [],
       outputs: () => (this.#observed === undefined ? [] : [this.#observed.counters.spans]),
     });
   }

@@ -44,6 +44,8 @@ export function readEnvironment(environment: Environment): EnvironmentConfig {
       batch_delay_ms: whole('OTEL_BSP_SCHEDULE_DELAY', 60_000),
     }),
     log: defined({ level: readLogLevel(environment, warnings) }),
+    // Not of that specification: what the downward API is told to set, by everybody's custom.
+    kubernetes: defined({ node_name: environment.NODE_NAME?.trim() || undefined }),
   };
   return { values, warnings };
 }

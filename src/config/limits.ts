@@ -92,6 +92,15 @@ export interface Limits {
   workloadProcesses: number;
   /** Sockets whose owner is remembered; the oldest makes room. */
   workloadSockets: number;
+  /** Exchanges that wait until the containers of their ends are known. */
+  waitingExchanges: number;
+  /** Objects of one kind of a Kubernetes cluster; what comes beyond is not known. */
+  kubernetesObjects: number;
+  /** Pods that are gone: how many are remembered, and for how long. */
+  kubernetesDeparted: number;
+  kubernetesDepartedUs: number;
+  /** Owners of pods whose own owners are remembered; the oldest makes room. */
+  kubernetesOwners: number;
   /** Files looked into for TLS libraries, those of them that are probed, and processes whose files are known. */
   probeFiles: number;
   probeAttachments: number;
@@ -149,6 +158,11 @@ export const defaultLimits: Limits = {
   pcapngQueueBytes: 64 * 1024 * 1024,
   workloadProcesses: 16_384,
   workloadSockets: 262_144,
+  waitingExchanges: 16_384,
+  kubernetesObjects: 250_000,
+  kubernetesDeparted: 8192,
+  kubernetesDepartedUs: 300_000_000,
+  kubernetesOwners: 16_384,
   probeFiles: 16_384,
   probeAttachments: 1024,
   probeProcesses: 65_536,

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { type CamelCased, camelKey, type SnakeCase, snakeKey } from './case.ts';
 import { defaultRedactedQueryKeys, forbiddenHeaders } from './http.ts';
+import { kubernetesShape } from './kubernetes.ts';
 import { defaultLimits, type Limits } from './limits.ts';
 import { parseListenAddress } from './listen.ts';
 import { otlpCopies, otlpShape } from './otlp.ts';
@@ -91,6 +92,11 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   secretUs: 'How long such a secret is kept.',
   workloadProcesses: 'Processes whose identity is remembered.',
   workloadSockets: 'Sockets whose owner is remembered.',
+  waitingExchanges: 'Exchanges that wait for the API server to tell of their containers.',
+  kubernetesObjects: 'Objects of one kind that are kept of a Kubernetes cluster.',
+  kubernetesDeparted: 'Pods that are gone and kept for the spans that are on their way.',
+  kubernetesDepartedUs: 'How long they are kept, and their addresses known as theirs.',
+  kubernetesOwners: 'Owners of pods (ReplicaSets, Jobs) whose own owners are remembered.',
 };
 
 type LimitsShape = { [Name in keyof Limits as SnakeCase<Name>]: z.ZodDefault<z.ZodInt> };
@@ -245,6 +251,10 @@ export const configSchema = z.strictObject({
   http: z.strictObject(httpShape).prefault({}).describe('HTTP spans.'),
   grpc: z.strictObject(grpcShape).prefault({}).describe('gRPC spans.'),
   sql: z.strictObject(sqlShape).prefault({}).describe('SQL spans.'),
+  kubernetes: z
+    .strictObject(kubernetesShape)
+    .prefault({})
+    .describe('Names of pods, workloads and Services from a Kubernetes cluster, and which pods are watched.'),
   otlp: z
     .strictObject(otlpShape)
     .prefault({})

@@ -1,4 +1,5 @@
 import type { Exchange } from '../exchange/exchange.ts';
+import type { Connection } from '../flow/connection.ts';
 import { Common, type CommonOptions } from './common.ts';
 import { GrpcSpans } from './grpc.ts';
 import { type HttpSpanOptions, HttpSpans } from './http.ts';
@@ -17,6 +18,7 @@ export interface SpanBuilderOptions extends CommonOptions {
 
 /** Makes spans of exchanges. */
 export class SpanBuilder {
+  private readonly common: Common;
   private readonly http: HttpSpans;
   private readonly grpc: GrpcSpans;
   private readonly sql: SqlSpans;
@@ -25,10 +27,16 @@ export class SpanBuilder {
 
   constructor(options: SpanBuilderOptions) {
     const common = new Common(options);
+    this.common = common;
     this.http = new HttpSpans(common, options.http);
     this.grpc = new GrpcSpans(common, options.http);
     this.sql = new SqlSpans(common, options.sql ?? defaultSqlSpanOptions);
     this.webSocket = new WebSocketSpans(common, options.http);
+  }
+
+  /** No span is ever made of this connection: neither of its ends is watched. */
+  isUnwatched(connection: Connection): boolean {
+    return this.common.isUnwatched(connection);
   }
 
   /**

@@ -4,10 +4,11 @@ import type { SamplingDecision } from '@opentelemetry/sdk-trace-node';
 import type { IncompleteReason } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
 import type { Clock } from '../telemetry/clock.ts';
-import type { Counters } from '../telemetry/counters.ts';
+import { type Counters, count } from '../telemetry/counters.ts';
 import type { WireContext } from './context.ts';
 import { connectionSeed, writeTraceId } from './ids.ts';
-import type { Resource, ResourceResolver } from './resource.ts';
+import type { ConnectionPeers, Peer, PeerDirectory } from './peer.ts';
+import type { Resource, ResourceResolver, Watched } from './resource.ts';
 import { type Sampling, sampleAll } from './sampling.ts';
 import type { Side } from './side.ts';
 import { PARENT_SPAN_ID, SPAN_ID, type Span } from './span.ts';
@@ -16,11 +17,13 @@ import { UnknownResources } from './unknown.ts';
 /** Of one connection: the seed of its ids, and what its spans have alike at each end. */
 export class ConnectionSides {
   readonly seed: Int32Array;
+  readonly peers: ConnectionPeers | undefined;
   client: Side | undefined = undefined;
   server: Side | undefined = undefined;
 
-  constructor(seed: Int32Array) {
+  constructor(seed: Int32Array, peers: ConnectionPeers | undefined) {
     this.seed = seed;
+    this.peers = peers;
   }
 }
 
@@ -36,6 +39,8 @@ export type Perspective = 'auto' | 'replay' | 'client' | 'server' | 'both';
 export interface CommonOptions {
   readonly perspective: Perspective;
   readonly resources: ResourceResolver;
+  /** Who has which address, where there is somebody to ask. */
+  readonly peers?: PeerDirectory | undefined;
   readonly clock: Clock;
   readonly counters: Counters;
   readonly sampling?: Sampling;
@@ -52,6 +57,11 @@ export class Common {
   readonly clock: Clock;
   private readonly perspective: Perspective;
   private readonly resources: ResourceResolver;
+  /** Asked for what is watched; missing: everything is. */
+  private readonly pods: Required<Pick<ResourceResolver, 'knowledgeOf' | 'watchedOf'>> | undefined;
+  readonly peers: PeerDirectory | undefined;
+  /** What processes of this machine are to those at the other end. */
+  private readonly localPeers = new WeakMap<Resource, Peer>();
   private readonly sampling: Sampling;
   private readonly unknown: UnknownResources;
   private readonly salt: Buffer;
@@ -61,13 +71,51 @@ export class Common {
     this.clock = options.clock;
     this.perspective = options.perspective;
     this.resources = options.resources;
+    this.pods = podsOf(options.resources);
+    this.peers = options.peers;
     this.sampling = options.sampling ?? sampleAll;
     const live = options.perspective === 'auto';
     this.salt = options.idSalt ?? (live ? randomSalt() : Buffer.alloc(0));
     this.unknown = new UnknownResources(options.unknownNames ?? (live ? 'unknown_service' : 'address'));
   }
 
-  wantsHttp(end: 'client' | 'server', connection: Connection): boolean {
+  /**
+   * Whether there is to be a span for this end.
+   * @param counted what is not watched is counted; once for each exchange
+   */
+  wantsHttp(end: 'client' | 'server', connection: Connection, counted = true): boolean {
+    return this.hasHttp(end, connection) && this.isWatched(end, connection, counted);
+  }
+
+  /** The same of a statement. */
+  wantsSql(end: 'client' | 'server', connection: Connection, peers: ConnectionPeers | undefined): boolean {
+    if (!this.hasSql(end, connection) || !this.isWatched(end, connection, true)) return false;
+    // The agent at the client makes the span of its statement; a second one would count it twice.
+    if (end === 'client' || connection.client.socket !== 0 || peers === undefined) return true;
+    if (!this.peerOf(connection, 'server', peers)?.watched) return true;
+    count(this.counters.spans.leftOut, 'seen_by_client');
+    return false;
+  }
+
+  /** No end that is here is watched: nothing of this connection is of use. */
+  isUnwatched({ client, server }: Connection): boolean {
+    const { pods } = this;
+    if (pods === undefined || (client.socket === 0 && server.socket === 0)) return false;
+    const isOf = (socket: number, side: keyof Watched): boolean =>
+      socket !== 0 && (pods.watchedOf(socket)[side] || pods.knowledgeOf(socket) === 'pending');
+    return !isOf(client.socket, 'out') && !isOf(server.socket, 'in');
+  }
+
+  private isWatched(end: 'client' | 'server', connection: Connection, counted: boolean): boolean {
+    const { socket } = connection[end];
+    if (this.pods === undefined || socket === 0) return true;
+    const watched = this.pods.watchedOf(socket);
+    if (end === 'client' ? watched.out : watched.in) return true;
+    if (counted) count(this.counters.spans.leftOut, 'not_watched');
+    return false;
+  }
+
+  private hasHttp(end: 'client' | 'server', connection: Connection): boolean {
     switch (this.perspective) {
       case 'both':
         return true;
@@ -83,7 +131,7 @@ export class Common {
     }
   }
 
-  wantsSql(end: 'client' | 'server', connection: Connection): boolean {
+  private hasSql(end: 'client' | 'server', connection: Connection): boolean {
     switch (this.perspective) {
       case 'both':
         return true;
@@ -114,7 +162,7 @@ export class Common {
   sidesOf(connection: Connection): ConnectionSides {
     const known = connection.spanState;
     if (known instanceof ConnectionSides) return known;
-    const sides = new ConnectionSides(this.seedOf(connection));
+    const sides = new ConnectionSides(this.seedOf(connection), this.newPeers());
     connection.spanState = sides;
     return sides;
   }
@@ -168,6 +216,45 @@ export class Common {
     );
   }
 
+  /** To be kept with a connection. @returns `undefined` where nobody tells of peers */
+  newPeers(): ConnectionPeers | undefined {
+    return this.peers === undefined ? undefined : { revision: -1, client: undefined, server: undefined };
+  }
+
+  /** Who is at the other end for this one. */
+  peerOf(connection: Connection, end: 'client' | 'server', known: ConnectionPeers | undefined): Peer | undefined {
+    if (this.peers === undefined || known === undefined) return undefined;
+    const local = this.processOf(connection, end === 'client' ? 'server' : 'client');
+    if (local !== undefined) return this.localPeer(local);
+    if (known.revision !== this.peers.revision) {
+      const { client, server } = connection;
+      const begunMs = this.begunMs(connection);
+      known.revision = this.peers.revision;
+      known.client = server.socket === 0 ? this.peers.find(server.address, server.port, begunMs) : undefined;
+      known.server = client.socket === 0 ? this.peers.find(client.address, 0, begunMs) : undefined;
+    }
+    return known[end];
+  }
+
+  private localPeer(resource: Resource): Peer {
+    let peer = this.localPeers.get(resource);
+    if (peer === undefined) {
+      const namespace = resource.attributes['service.namespace'];
+      peer = {
+        name: resource.name,
+        namespace: typeof namespace === 'string' ? namespace : '',
+        serviceName: '',
+        watched: true,
+      };
+      this.localPeers.set(resource, peer);
+    }
+    return peer;
+  }
+
+  private begunMs(connection: Connection): number {
+    return this.clock.unixUs(connection.startUs) / 1000;
+  }
+
   /** The process at that end, when it is on this machine and known. */
   processOf(connection: Connection, end: 'client' | 'server'): Resource | undefined {
     const { socket } = connection[end];
@@ -193,6 +280,14 @@ export function errorOfIncomplete(incomplete: IncompleteReason | undefined): str
     default:
       return incomplete satisfies never;
   }
+}
+
+function podsOf(
+  resources: ResourceResolver,
+): Required<Pick<ResourceResolver, 'knowledgeOf' | 'watchedOf'>> | undefined {
+  const { knowsPods, knowledgeOf, watchedOf } = resources;
+  if (knowsPods !== true || knowledgeOf === undefined || watchedOf === undefined) return undefined;
+  return { knowledgeOf: knowledgeOf.bind(resources), watchedOf: watchedOf.bind(resources) };
 }
 
 function randomSalt(): Buffer {

@@ -46,12 +46,14 @@ export class GrpcSpans {
   build(exchange: GrpcExchange, spans: Span[]): void {
     const { common } = this;
     const { connection, http } = exchange;
-    const wantClient = common.wantsHttp('client', connection);
-    const wantServer = common.wantsHttp('server', connection);
+    const counted = exchange.interimUs === 0;
+    const wantClient = common.wantsHttp('client', connection, counted);
+    const wantServer = common.wantsHttp('server', connection, counted);
     const wanted = (wantClient ? 1 : 0) + (wantServer ? 1 : 0);
+    if (wanted === 0) return;
     const method = methodOf(http.target);
     if (OTLP_EXPORT.test(method)) {
-      if (exchange.interimUs === 0) count(common.counters.spans.leftOut, 'otlp_export', wanted);
+      if (counted) count(common.counters.spans.leftOut, 'otlp_export', wanted);
       return;
     }
     const context = this.context.read(http.requestHeaders) ? this.context : undefined;
@@ -59,7 +61,7 @@ export class GrpcSpans {
     const first = wantClient ? this.clientSpan : this.serverSpan;
     const kind = wantClient ? SpanKind.CLIENT : SpanKind.SERVER;
     if (!common.identify(first, kind, state.seed, http.streamOffset, method, context)) {
-      if (exchange.interimUs === 0) count(common.counters.spans.leftOut, 'unsampled', wanted);
+      if (counted) count(common.counters.spans.leftOut, 'unsampled', wanted);
       return;
     }
     if (wantClient) {
@@ -91,7 +93,11 @@ export class GrpcSpans {
     if (context?.hasSpanId) this.common.setParent(span, context.ids, false);
     else span.hasParent = false;
     span.resource = this.common.resourceOf(connection, 'client');
-    state.client = currentSide(state.client, http.requestHeaders.get('host')?.[0], schemeOf(http), http, 'grpc client');
+    const peer = this.common.peerOf(connection, 'client', state.peers);
+    span.peerName = peer?.name ?? '';
+    const authority = http.requestHeaders.get('host')?.[0];
+    const { peers } = this.common;
+    state.client = currentSide(state.client, authority, schemeOf(http), http, 'grpc client', peer, peers);
     span.shared = state.client.block;
   }
 
@@ -118,7 +124,9 @@ export class GrpcSpans {
     const proxied = forwarded.address !== '';
     if (proxied) span.set(KEY.clientAddress, forwarded.address);
     const scheme = forwarded.proto || schemeOf(http);
-    state.server = currentSide(state.server, authority, scheme, http, proxied ? 'proxied grpc server' : 'grpc server');
+    const peer = this.common.peerOf(connection, 'server', state.peers);
+    const role = proxied ? 'proxied grpc server' : 'grpc server';
+    state.server = currentSide(state.server, authority, scheme, http, role, peer, this.common.peers);
     span.shared = state.server.block;
   }
 

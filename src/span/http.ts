@@ -96,6 +96,7 @@ export class HttpSpans {
     const wantClient = common.wantsHttp('client', connection);
     const wantServer = common.wantsHttp('server', connection);
     const wanted = (wantClient ? 1 : 0) + (wantServer ? 1 : 0);
+    if (wanted === 0) return;
 
     this.target.parse(exchange.method, exchange.target, this.redactor);
     if (isOtlpExport(exchange, this.target.path)) {
@@ -158,7 +159,9 @@ export class HttpSpans {
     const scheme = target.scheme || exchange.scheme || (connection.tls === undefined ? 'http' : 'https');
     // RFC 9112 section 3.2.2: the absolute form overrides Host.
     const authority = target.authority || exchange.requestHeaders.get('host')?.[0];
-    state.client = currentSide(state.client, authority, scheme, exchange, 'client');
+    const peer = this.common.peerOf(connection, 'client', state.peers);
+    span.peerName = peer?.name ?? '';
+    state.client = currentSide(state.client, authority, scheme, exchange, 'client', peer, this.common.peers);
     const side = state.client;
     span.shared = side.block;
     // RFC 9112 section 3.3: the asterisk form has no path.
@@ -197,7 +200,9 @@ export class HttpSpans {
     // Behind a proxy each request of a connection may come from somebody else.
     const proxied = forwarded !== undefined && forwarded.address !== '';
     if (proxied) span.set(KEY.clientAddress, forwarded.address);
-    state.server = currentSide(state.server, authority, scheme, exchange, proxied ? 'proxied server' : 'server');
+    const peer = this.common.peerOf(connection, 'server', state.peers);
+    const role = proxied ? 'proxied server' : 'server';
+    state.server = currentSide(state.server, authority, scheme, exchange, role, peer, this.common.peers);
     span.shared = state.server.block;
     span.set(KEY.urlPath, target.path);
     if (target.query !== '') span.set(KEY.urlQuery, target.query);

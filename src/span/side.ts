@@ -1,8 +1,9 @@
 /** What holds for all exchanges of a connection as seen from one of its ends, made once and shared by their spans. */
 import type { Connection } from '../flow/connection.ts';
 import { AttributeBlock, type AttributeKey, KEY } from './attributes.ts';
+import { type Peer, type PeerDirectory, setPeer } from './peer.ts';
 import type { AttributeValue } from './resource.ts';
-import { defaultPort, formatAuthority, parseAuthority } from './url.ts';
+import { defaultPort, formatAuthority, isAddress, parseAuthority } from './url.ts';
 
 /** A proxied server's clients are not the connection's. */
 type Role = 'client' | 'server' | 'proxied server' | 'grpc client' | 'grpc server' | 'proxied grpc server';
@@ -14,6 +15,8 @@ export interface Side {
   readonly scheme: string;
   readonly version: string;
   readonly tlsVersion: string;
+  /** Who is at the other end. */
+  readonly peer: Peer | undefined;
   /** `scheme://host[:port]`. */
   readonly origin: string;
   readonly block: AttributeBlock;
@@ -26,13 +29,19 @@ interface Seen {
   readonly version: string;
 }
 
-/** @returns `side` when it still holds, else a new one */
+/**
+ * @param peer who is at the other end
+ * @param names where the other end is looked up by the name that the client asked for, when nobody knows its address
+ * @returns `side` when it still holds, else a new one
+ */
 export function currentSide(
   side: Side | undefined,
   authority: string | undefined,
   scheme: string,
   exchange: Seen,
   role: Role,
+  peer: Peer | undefined,
+  names: PeerDirectory | undefined,
 ): Side {
   const { tls } = exchange.connection;
   const tlsVersion = tls?.version ?? '';
@@ -42,18 +51,28 @@ export function currentSide(
     side.authority === authority &&
     side.scheme === scheme &&
     side.version === exchange.version &&
-    side.tlsVersion === tlsVersion
+    side.tlsVersion === tlsVersion &&
+    side.peer === peer
   ) {
     return side;
   }
-  return newSide(authority, scheme, exchange, role, tlsVersion);
+  return newSide(authority, scheme, exchange, role, tlsVersion, peer, names);
 }
 
-function newSide(authority: string | undefined, scheme: string, exchange: Seen, role: Role, tlsVersion: string): Side {
+function newSide(
+  authority: string | undefined,
+  scheme: string,
+  exchange: Seen,
+  role: Role,
+  tlsVersion: string,
+  peer: Peer | undefined,
+  names: PeerDirectory | undefined,
+): Side {
   const { connection } = exchange;
+  const { tls } = connection;
   const rpc = role.includes('grpc');
   const ofClient = role.endsWith('client');
-  const peer = ofClient ? connection.server : connection.client;
+  const other = ofClient ? connection.server : connection.client;
   // Without a usable Host the server is called by its address.
   const named = authority === undefined ? undefined : parseAuthority(authority.trim());
   const address = named?.host ?? connection.server.address;
@@ -65,24 +84,28 @@ function newSide(authority: string | undefined, scheme: string, exchange: Seen, 
     values.push(value);
   };
   if (rpc) set(KEY.rpcSystemName, 'grpc');
-  set(KEY.serverAddress, address);
+  // An address that stands for a Service says less than its name.
+  const serviceName = ofClient && isAddress(address) ? (peer?.serviceName ?? '') : '';
+  set(KEY.serverAddress, serviceName || address);
   set(KEY.serverPort, port);
-  set(KEY.networkPeerAddress, peer.address);
-  set(KEY.networkPeerPort, peer.port);
+  set(KEY.networkPeerAddress, other.address);
+  set(KEY.networkPeerPort, other.port);
   if (rpc) set(KEY.networkProtocolName, 'http');
   if (exchange.version !== '') set(KEY.networkProtocolVersion, exchange.version);
   if (!ofClient && !rpc) set(KEY.urlScheme, scheme);
-  if (!ofClient && !role.startsWith('proxied')) set(KEY.clientAddress, peer.address);
+  if (!ofClient && !role.startsWith('proxied')) set(KEY.clientAddress, other.address);
   if (tlsVersion !== '') {
     set(KEY.tlsProtocolVersion, tlsVersion);
-    if (connection.tls?.cipherSuite) set(KEY.tlsCipher, connection.tls.cipherSuite);
+    if (tls?.cipherSuite) set(KEY.tlsCipher, tls.cipherSuite);
   }
+  setPeer(set, peer ?? (ofClient ? names?.findName(tls?.serverName || address) : undefined));
   return {
     role,
     authority,
     scheme,
     version: exchange.version,
     tlsVersion,
+    peer,
     origin: `${scheme}://${formatAuthority(address, port, scheme)}`,
     block: new AttributeBlock(keys, values),
   };

@@ -1,6 +1,7 @@
 /** What holds for all statements of a connection as seen from one of its ends, made once and shared by their spans. */
 import type { SqlExchange } from '../exchange/exchange.ts';
 import { AttributeBlock, type AttributeKey, KEY } from './attributes.ts';
+import { type Peer, type PeerDirectory, setPeer } from './peer.ts';
 import type { AttributeValue } from './resource.ts';
 
 /** Attributes that hold for a whole connection, as long as what they were made of stays the same. */
@@ -9,31 +10,50 @@ export interface SqlSide {
   readonly system: SqlExchange['system'];
   readonly namespace: string;
   readonly tlsVersion: string;
+  /** Who is at the other end. */
+  readonly peer: Peer | undefined;
   readonly block: AttributeBlock;
 }
 
 /** Ports registered with IANA: server.port is said where the server has another. */
 const DEFAULT_PORTS: Readonly<Record<SqlExchange['system'], number>> = { postgresql: 5432, mysql: 3306, mariadb: 3306 };
 
-/** @returns `side` when it still holds, else a new one */
-export function currentSqlSide(side: SqlSide | undefined, exchange: SqlExchange, end: 'client' | 'server'): SqlSide {
+/**
+ * @param peer who is at the other end
+ * @param names where the other end is looked up by the name that the client asked for, when nobody knows its address
+ * @returns `side` when it still holds, else a new one
+ */
+export function currentSqlSide(
+  side: SqlSide | undefined,
+  exchange: SqlExchange,
+  end: 'client' | 'server',
+  peer: Peer | undefined,
+  names: PeerDirectory | undefined,
+): SqlSide {
   const tlsVersion = exchange.connection.tls?.version ?? '';
   if (
     side !== undefined &&
     side.end === end &&
     side.system === exchange.system &&
     side.namespace === exchange.namespace &&
-    side.tlsVersion === tlsVersion
+    side.tlsVersion === tlsVersion &&
+    side.peer === peer
   ) {
     return side;
   }
-  return newSide(exchange, end, tlsVersion);
+  return newSide(exchange, end, tlsVersion, peer, names);
 }
 
-function newSide(exchange: SqlExchange, end: 'client' | 'server', tlsVersion: string): SqlSide {
+function newSide(
+  exchange: SqlExchange,
+  end: 'client' | 'server',
+  tlsVersion: string,
+  peer: Peer | undefined,
+  names: PeerDirectory | undefined,
+): SqlSide {
   const { connection, system, namespace } = exchange;
   const { client, server, tls } = connection;
-  const peer = end === 'client' ? server : client;
+  const other = end === 'client' ? server : client;
   const keys: AttributeKey[] = [];
   const values: AttributeValue[] = [];
   const set = (key: AttributeKey, value: AttributeValue): void => {
@@ -42,15 +62,16 @@ function newSide(exchange: SqlExchange, end: 'client' | 'server', tlsVersion: st
   };
   set(KEY.dbSystemName, system);
   if (namespace !== '') set(KEY.dbNamespace, namespace);
-  // The name that the client was configured with, where it says it (RFC 6066 section 3).
-  set(KEY.serverAddress, tls?.serverName || server.address);
+  // The name that the client was configured with, where it says it (RFC 6066 section 3); that of the Service that the address stands for.
+  set(KEY.serverAddress, tls?.serverName || (end === 'client' && peer?.serviceName) || server.address);
   if (server.port !== DEFAULT_PORTS[system]) set(KEY.serverPort, server.port);
-  set(KEY.networkPeerAddress, peer.address);
-  set(KEY.networkPeerPort, peer.port);
+  set(KEY.networkPeerAddress, other.address);
+  set(KEY.networkPeerPort, other.port);
   if (end === 'server') set(KEY.clientAddress, client.address);
   if (tlsVersion !== '') {
     set(KEY.tlsProtocolVersion, tlsVersion);
     if (tls?.cipherSuite) set(KEY.tlsCipher, tls.cipherSuite);
   }
-  return { end, system, namespace, tlsVersion, block: new AttributeBlock(keys, values) };
+  setPeer(set, peer ?? (end === 'client' && tls?.serverName ? names?.findName(tls.serverName) : undefined));
+  return { end, system, namespace, tlsVersion, peer, block: new AttributeBlock(keys, values) };
 }

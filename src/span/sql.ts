@@ -7,6 +7,7 @@ import { KEY } from './attributes.ts';
 import { type Common, errorOfIncomplete } from './common.ts';
 import { WireContext } from './context.ts';
 import { writeClientSpanId, writeServerSpanId } from './ids.ts';
+import type { ConnectionPeers } from './peer.ts';
 import { PARENT_SPAN_ID, SPAN_ID, Span } from './span.ts';
 import { currentSqlSide, type SqlSide } from './sql-side.ts';
 import { StatementBlocks } from './statement-blocks.ts';
@@ -32,13 +33,15 @@ const MAX_CONTEXTS = 64;
 
 class ConnectionState {
   readonly seed: Int32Array;
+  readonly peers: ConnectionPeers | undefined;
   client: SqlSide | undefined = undefined;
   server: SqlSide | undefined = undefined;
   /** Prepared statements whose context was used. */
   used: Set<SqlStatement> | undefined = undefined;
 
-  constructor(seed: Int32Array) {
+  constructor(seed: Int32Array, peers: ConnectionPeers | undefined) {
     this.seed = seed;
+    this.peers = peers;
   }
 }
 
@@ -65,9 +68,11 @@ export class SqlSpans {
   build(exchange: SqlExchange, spans: Span[]): void {
     const { common } = this;
     const { connection } = exchange;
-    const wantClient = common.wantsSql('client', connection);
-    const wantServer = common.wantsSql('server', connection);
+    const state = this.stateOf(connection);
+    const wantClient = common.wantsSql('client', connection, state.peers);
+    const wantServer = common.wantsSql('server', connection, state.peers);
     const wanted = (wantClient ? 1 : 0) + (wantServer ? 1 : 0);
+    if (wanted === 0) return;
     const error = errorType(exchange);
     const why = this.reasonToLeaveOut(exchange, error);
     if (why !== '') {
@@ -75,7 +80,6 @@ export class SqlSpans {
       return;
     }
 
-    const state = this.stateOf(connection);
     const context = this.contextOf(exchange, state) ? this.context : undefined;
     const name = spanName(exchange);
     const first = wantClient ? this.clientSpan : this.serverSpan;
@@ -99,8 +103,9 @@ export class SqlSpans {
       else span.hasParent = false;
       span.kind = SpanKind.CLIENT;
       span.resource = common.resourceOf(connection, 'client');
-      span.peerName = wantServer ? '' : (common.processOf(connection, 'server')?.name ?? '');
-      state.client = currentSqlSide(state.client, exchange, 'client');
+      const peer = common.peerOf(connection, 'client', state.peers);
+      span.peerName = wantServer ? '' : (peer?.name ?? common.processOf(connection, 'server')?.name ?? '');
+      state.client = currentSqlSide(state.client, exchange, 'client', peer, common.peers);
       span.shared = state.client.block;
       this.finish(span, exchange, name, error, startUnixUs, endUnixUs);
       spans.push(span);
@@ -111,7 +116,8 @@ export class SqlSpans {
       this.setServerIds(span, exchange, state, context);
       span.kind = SpanKind.SERVER;
       span.resource = common.resourceOf(connection, 'server');
-      state.server = currentSqlSide(state.server, exchange, 'server');
+      const peer = common.peerOf(connection, 'server', state.peers);
+      state.server = currentSqlSide(state.server, exchange, 'server', peer, common.peers);
       span.shared = state.server.block;
       this.finish(span, exchange, name, error, startUnixUs, endUnixUs);
       spans.push(span);
@@ -132,7 +138,7 @@ export class SqlSpans {
   private stateOf(connection: Connection): ConnectionState {
     const known = connection.spanState;
     if (known instanceof ConnectionState) return known;
-    const state = new ConnectionState(this.common.seedOf(connection));
+    const state = new ConnectionState(this.common.seedOf(connection), this.common.newPeers());
     connection.spanState = state;
     return state;
   }

@@ -134,6 +134,11 @@ function readAuthority(text: string): Authority | undefined {
 // reg-name and IPv4address share their alphabet; an IP-literal stands in brackets.
 const AUTHORITY = /^(?:\[([\da-f:.]+(?:%25[\w.~-]+)?)\]|([\w.~!$&'()*+,;=%-]+))(?::(\d{0,5}))?$/i;
 
+/** Whether a host is an IP address, without brackets: of version 4, or with the colons of version 6. */
+export function isAddress(host: string): boolean {
+  return host.includes(':') || /^\d+(?:\.\d+){3}$/.test(host);
+}
+
 export function defaultPort(scheme: string): number {
   return scheme === 'https' || scheme === 'wss' ? 443 : 80;
 }

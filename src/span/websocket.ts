@@ -40,6 +40,7 @@ export class WebSocketSpans {
     const wantClient = common.wantsHttp('client', connection);
     const wantServer = common.wantsHttp('server', connection);
     const wanted = (wantClient ? 1 : 0) + (wantServer ? 1 : 0);
+    if (wanted === 0) return;
     this.target.parse(handshake.method, handshake.target, this.redactor);
     const context = this.context.read(handshake.requestHeaders) ? this.context : undefined;
     const seed = common.seedOf(connection);
@@ -107,7 +108,10 @@ export class WebSocketSpans {
     const http =
       forwarded?.proto || target.scheme || handshake.scheme || (connection.tls === undefined ? 'http' : 'https');
     const authority = forwarded?.host || target.authority || handshake.requestHeaders.get('host')?.[0];
-    return currentSide(undefined, authority, webSocketScheme(http), { connection, version: '' }, role);
+    const { common } = this;
+    const peer = common.peerOf(connection, role === 'client' ? 'client' : 'server', common.newPeers());
+    const seen = { connection, version: '' };
+    return currentSide(undefined, authority, webSocketScheme(http), seen, role, peer, common.peers);
   }
 
   /** What CLIENT and SERVER spans have alike. */

@@ -1,9 +1,11 @@
 import { PROCESS_EXEC, type ProcessRecord, type SocketRecord } from '../capture/records.ts';
 import { defaultLimits, type Limits } from '../config/limits.ts';
-import type { Resource, ResourceResolver } from '../span/resource.ts';
+import { type Knowledge, type Resource, type ResourceResolver, type Watched, watchedFully } from '../span/resource.ts';
+import { type CgroupIdentity, unknownCgroup } from './cgroup-path.ts';
 import type { Host } from './host.ts';
+import type { ContainerIdentity, PodDirectory } from './pods.ts';
 import { factsWithoutProc, type ProcessFacts, readProcess } from './proc.ts';
-import { resourceOfProcess } from './resource.ts';
+import { PodResources, resourceOfProcess } from './resource.ts';
 
 export interface WorkloadsOptions {
   readonly host: Host;
@@ -14,6 +16,17 @@ export interface WorkloadsOptions {
   readonly limits?: Pick<Limits, 'workloadProcesses' | 'workloadSockets'>;
   /** Milliseconds, of any origin. */
   readonly now?: () => number;
+  readonly kubernetes?: KubernetesOptions | undefined;
+}
+
+export interface KubernetesOptions {
+  readonly pods: PodDirectory;
+  /** How long it is worth waiting for what the directory does not know of a container. */
+  readonly waitMs: number;
+  /** The cgroup with this id, for processes that are gone before they could be asked. */
+  readonly cgroupById: (id: number) => CgroupIdentity | undefined;
+  /** Sockets made in the cgroup with this id from now on are of no interest, or are so again. */
+  readonly ignoreCgroup: (id: number, ignored: boolean) => void;
 }
 
 /** What was looked up and what had to be forgotten. */
@@ -29,12 +42,19 @@ export interface WorkloadCounts {
 
 /** One process between its start, or its last exec, and the next one. */
 interface Workload {
-  readonly facts: ProcessFacts;
-  readonly resource: Resource;
+  facts: ProcessFacts;
+  resource: Resource;
+  /** In Kubernetes: who its container is, as the directory of pods said at this revision; and until when that is waited for. */
+  identity: ContainerIdentity | undefined;
+  revision: number;
+  readonly waitUntilMs: number;
 }
 
 /** Start times of one process: the kernel's is in nanoseconds, that of /proc in ticks of 10 ms. */
 const START_TOLERANCE_NS = 20_000_000;
+
+/** The root of the cgroup v2 hierarchy, where processes are that are in none of it: with version 1 all of them. */
+const ROOT_CGROUP = 1;
 
 /** A read costs about 0.1 ms; a machine that compiles starts a thousand programs a second, of which hardly one opens a socket. */
 const EXEC_READS_PER_SECOND = 200;
@@ -58,6 +78,11 @@ export class Workloads implements ResourceResolver {
   readonly #procRoot: string;
   readonly #limits: Pick<Limits, 'workloadProcesses' | 'workloadSockets'>;
   readonly #now: () => number;
+  readonly #kubernetes: KubernetesOptions | undefined;
+  readonly #podResources: PodResources;
+  /** Ids of cgroups that are ignored, with a process that was in them. */
+  readonly #ignored = new Map<number, Workload>();
+  #ignoredRevision = 0;
   /** By process id, in the order of the last record. */
   readonly #processes = new Map<number, Workload>();
   /** Executables of processes that were not read at their exec, in case they are gone at their first socket. */
@@ -66,6 +91,10 @@ export class Workloads implements ResourceResolver {
   #reads: number = EXEC_READS_PER_SECOND;
   #readsMs: number;
 
+  get knowsPods(): boolean {
+    return this.#kubernetes !== undefined;
+  }
+
   constructor(options: WorkloadsOptions) {
     this.#host = options.host;
     this.#agentVersion = options.agentVersion;
@@ -73,6 +102,8 @@ export class Workloads implements ResourceResolver {
     this.#limits = options.limits ?? defaultLimits;
     this.#now = options.now ?? (() => performance.now());
     this.#readsMs = this.#now();
+    this.#kubernetes = options.kubernetes;
+    this.#podResources = new PodResources(options.host, options.agentVersion);
   }
 
   /** A process has executed a program or makes its first socket. */
@@ -99,6 +130,7 @@ export class Workloads implements ResourceResolver {
       return;
     }
     const workload = this.#workloadOf(record.pid, record.processStartNs, record.comm);
+    if (this.#kubernetes !== undefined) this.#place(workload, record.cgroupId, this.#kubernetes);
     if (!this.#sockets.has(record.cookie)) {
       this.counts.socketsEvicted += makeRoom(this.#sockets, this.#limits.workloadSockets);
     }
@@ -110,7 +142,35 @@ export class Workloads implements ResourceResolver {
   }
 
   resourceOf(cookie: number): Resource | undefined {
-    return this.#sockets.get(cookie)?.resource;
+    const workload = this.#sockets.get(cookie);
+    if (workload !== undefined && this.#kubernetes !== undefined) this.#identify(workload, this.#kubernetes);
+    return workload?.resource;
+  }
+
+  knowledgeOf(cookie: number): Knowledge {
+    const workload = this.#sockets.get(cookie);
+    return workload === undefined || this.#kubernetes === undefined
+      ? 'known'
+      : this.#knowledge(workload, this.#kubernetes);
+  }
+
+  watchedOf(cookie: number): Watched {
+    const workload = this.#sockets.get(cookie);
+    return workload === undefined || this.#kubernetes === undefined
+      ? watchedFully
+      : this.#watched(workload, this.#kubernetes);
+  }
+
+  /** What is watched may have changed: to be called now and then. */
+  tick(): void {
+    const kubernetes = this.#kubernetes;
+    if (kubernetes === undefined || kubernetes.pods.revision === this.#ignoredRevision) return;
+    this.#ignoredRevision = kubernetes.pods.revision;
+    for (const [cgroupId, workload] of this.#ignored) {
+      if (this.#isIgnored(workload, kubernetes)) continue;
+      this.#ignored.delete(cgroupId);
+      kubernetes.ignoreCgroup(cgroupId, false);
+    }
   }
 
   pidOf(cookie: number): number | undefined {
@@ -144,7 +204,61 @@ export class Workloads implements ResourceResolver {
       // Gone, or its id is another process's by now; or it has ended and nobody has waited for it, then its cgroup is all that is left.
       facts = isSame && facts !== undefined ? { ...known, cgroup: facts.cgroup } : known;
     }
-    return { facts, resource: resourceOfProcess(facts, this.#host, this.#agentVersion) };
+    return {
+      facts,
+      resource: resourceOfProcess(facts, this.#host, this.#agentVersion),
+      identity: undefined,
+      revision: 0,
+      waitUntilMs: this.#now() + (this.#kubernetes?.waitMs ?? 0),
+    };
+  }
+
+  /** Finds the pod of a process by its socket's cgroup where /proc could not say, and ignores the cgroup of one that is not watched. */
+  #place(workload: Workload, cgroupId: number, kubernetes: KubernetesOptions): void {
+    if (workload.facts.cgroup === unknownCgroup) {
+      const cgroup = kubernetes.cgroupById(cgroupId);
+      if (cgroup !== undefined) {
+        workload.facts = { ...workload.facts, cgroup };
+        workload.resource = resourceOfProcess(workload.facts, this.#host, this.#agentVersion);
+        workload.revision = 0;
+      }
+    }
+    if (cgroupId <= ROOT_CGROUP || this.#ignored.has(cgroupId) || !this.#isIgnored(workload, kubernetes)) return;
+    for (const oldest of this.#ignored.keys()) {
+      if (this.#ignored.size < this.#limits.workloadProcesses) break;
+      this.#ignored.delete(oldest);
+      kubernetes.ignoreCgroup(oldest, false);
+    }
+    this.#ignored.set(cgroupId, workload);
+    kubernetes.ignoreCgroup(cgroupId, true);
+  }
+
+  /** Asks who its container is, when there may be another answer than last time. */
+  #identify(workload: Workload, { pods }: KubernetesOptions): void {
+    if (workload.revision === pods.revision) return;
+    workload.revision = pods.revision;
+    const path = workload.facts.cgroup.pod;
+    const identity = path === undefined ? undefined : pods.find(path);
+    // A pod that is gone, and forgotten, is still what it was.
+    if (identity === undefined || identity === workload.identity) return;
+    workload.identity = identity;
+    workload.resource = this.#podResources.resourceOf(workload.facts, identity);
+  }
+
+  #knowledge(workload: Workload, kubernetes: KubernetesOptions): Knowledge {
+    this.#identify(workload, kubernetes);
+    if (workload.facts.cgroup.pod === undefined || workload.identity?.certain) return 'known';
+    return this.#now() < workload.waitUntilMs ? 'pending' : 'given_up';
+  }
+
+  #watched(workload: Workload, kubernetes: KubernetesOptions): Watched {
+    this.#identify(workload, kubernetes);
+    return workload.identity?.watched ?? kubernetes.pods.outsidePods;
+  }
+
+  #isIgnored(workload: Workload, kubernetes: KubernetesOptions): boolean {
+    const watched = this.#watched(workload, kubernetes);
+    return !watched.in && !watched.out && this.#knowledge(workload, kubernetes) === 'known';
   }
 
   #remember(pid: number, workload: Workload): void {

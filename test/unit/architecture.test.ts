@@ -21,6 +21,7 @@ const foundations: readonly string[] = [
   'sql/',
   'config/limits.ts',
   'config/http.ts',
+  'config/label-selector.ts',
   'telemetry/counters.ts',
   'telemetry/clock.ts',
 ];
@@ -36,7 +37,7 @@ const sides: Readonly<Record<string, readonly string[]>> = {
   telemetry: ['config/'],
   secrets: ['capture/', 'flow/', 'telemetry/'],
   pcapng: ['capture/', 'flow/', 'packet/', 'telemetry/'],
-  workload: ['capture/', 'span/resource.ts', 'telemetry/'],
+  workload: ['capture/', 'span/resource.ts', 'span/peer.ts', 'telemetry/'],
 };
 
 /** What a stage may use of the sides besides types: formats of files, and the door through which secrets come. */

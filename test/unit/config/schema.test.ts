@@ -48,7 +48,10 @@ test('the reference in README.md is the one that is printed; WIRESPAN_UPDATE=1 p
 });
 
 test('standard environment variables', () => {
-  assert.deepEqual(readEnvironment({}), { values: { outputs: [], otlp: {}, export: {}, log: {} }, warnings: [] });
+  assert.deepEqual(readEnvironment({}), {
+    values: { outputs: [], otlp: {}, export: {}, log: {}, kubernetes: {} },
+    warnings: [],
+  });
   assert.deepEqual(
     readEnvironment({
       OTEL_TRACES_EXPORTER: 'otlp, console',
@@ -56,6 +59,7 @@ test('standard environment variables', () => {
       OTEL_BSP_MAX_EXPORT_BATCH_SIZE: '',
       OTEL_BSP_SCHEDULE_DELAY: ' 250 ',
       OTEL_LOG_LEVEL: 'VERBOSE',
+      NODE_NAME: ' node-1 ',
     }),
     {
       values: {
@@ -63,6 +67,7 @@ test('standard environment variables', () => {
         otlp: {},
         export: { queue_spans: 100, batch_delay_ms: 250 },
         log: { level: 'debug' },
+        kubernetes: { node_name: 'node-1' },
       },
       warnings: [],
     },
@@ -72,7 +77,7 @@ test('standard environment variables', () => {
     OTEL_BSP_MAX_QUEUE_SIZE: '-1',
     OTEL_LOG_LEVEL: 'loud',
   });
-  assert.deepEqual(values, { outputs: [], otlp: {}, export: {}, log: {} });
+  assert.deepEqual(values, { outputs: [], otlp: {}, export: {}, log: {}, kubernetes: {} });
   assert.deepEqual(warnings.map((warning) => warning.split(':')[0]).sort(), [
     'OTEL_BSP_MAX_QUEUE_SIZE',
     'OTEL_LOG_LEVEL',

@@ -1,0 +1,30 @@
+/** What the agent asks of a Kubernetes cluster, where there is one: a part of its composition root. */
+import { findCgroupRoot } from './capture/cgroup.ts';
+import type { LiveCapture } from './capture/live.ts';
+import type { Config } from './config/schema.ts';
+import type { Log } from './telemetry/log.ts';
+import { CgroupDirectories } from './workload/cgroups.ts';
+import { clusterPlace } from './workload/cluster-place.ts';
+import type { Cluster } from './workload/kubernetes/cluster.ts';
+import type { KubernetesOptions } from './workload/workloads.ts';
+
+/** @returns `undefined` where there is no cluster to ask; @throws Error for people where there should be one */
+export async function openCluster({ kubernetes, limits }: Config, log: Log): Promise<Cluster | undefined> {
+  const { nodeName, kubeconfig, why } = clusterPlace(kubernetes, process.env);
+  if (why !== undefined) log.debug('no Kubernetes cluster is asked', { why });
+  if (nodeName === undefined) return undefined;
+  // What it needs is large, and of no use elsewhere.
+  const { Cluster } = await import('./workload/kubernetes/cluster.ts');
+  return Cluster.open({ options: kubernetes, nodeName, kubeconfig, limits, log });
+}
+
+/** For the owners of sockets: the pods of this node, and the means to ignore those that are not watched. */
+export function followPods(cluster: Cluster, { kubernetes }: Config, capture: LiveCapture): KubernetesOptions {
+  const cgroups = new CgroupDirectories(findCgroupRoot());
+  return {
+    pods: cluster.pods,
+    waitMs: kubernetes.waitMs,
+    cgroupById: (id) => cgroups.byId(id),
+    ignoreCgroup: (id, ignored) => capture.ignoreCgroup(id, ignored),
+  };
+}
