@@ -19,12 +19,13 @@ import { identifyMapped, type NativeProbes, openProbes } from './secrets/native-
 import { ProbeManager } from './secrets/probes.ts';
 import { SelfTelemetry } from './self.ts';
 import { count, newCounters, type ReasonCounts } from './telemetry/counters.ts';
-import { toStats, writeStats } from './telemetry/stats.ts';
+import { checkStatsTarget, toStats, writeStats } from './telemetry/stats.ts';
 import { readHost } from './workload/host.ts';
 import type { Cluster } from './workload/kubernetes/cluster.ts';
 import { Workloads } from './workload/workloads.ts';
 
 const TICK_MS = 100;
+const LOSS_CHECK_MS = 10_000;
 /** When nothing is seen the console says so, less and less often. */
 const FIRST_HINT_S = 1;
 const HINT_FACTOR = 10;
@@ -48,14 +49,17 @@ interface Parts extends Assembly {
 export async function runAgent(options: AgentOptions): Promise<number> {
   const stop = new StopRequest();
   protectMemory();
+  checkStatsTarget(options.statsTarget);
   const parts = await withRights(() => build(options, () => stop.request()));
   const timer = await begin(parts);
   parts.self?.health.running();
   announce(parts, options);
   const hints = startHints(parts, options);
+  const losses = watchLosses(parts);
   await stop.requested;
   clearInterval(timer);
   clearInterval(hints);
+  clearInterval(losses);
   await end(parts, options);
   return 0;
 }
@@ -148,8 +152,8 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
 
 /** Probes first, then packets: a connection whose first packet is seen shall not lack its secret. */
 async function begin(parts: Parts): Promise<NodeJS.Timeout> {
-  const { capture, clock, cluster, counters, keylog, pipeline, probes, self, workloads } = parts;
-  keylog?.poll();
+  const { capture, clock, cluster, counters, keylog, log, pipeline, probes, self, workloads } = parts;
+  if (keylog?.poll() === false) log.warn('the key log cannot be read yet; it is waited for', { file: keylog.path });
   await probes.start();
   capture.start((chunk, length) => {
     // A program writes its key log before it sends what the keys protect.
@@ -180,6 +184,22 @@ function announce(parts: Parts, options: AgentOptions): void {
 function watched(options: AgentOptions): string {
   const { cgroup } = options.config.capture;
   return cgroup === undefined ? 'every process of this machine' : `the processes below ${cgroup}`;
+}
+
+/** What is lost is told while it happens, not only at the end. */
+function watchLosses({ capture, log }: Parts): NodeJS.Timeout {
+  let told = 0;
+  const timer = setInterval(() => {
+    const lost = total(capture.lost());
+    if (lost > told) {
+      log.warn('packets are being lost between kernel and agent; a larger capture.ring_mib may help', {
+        packets: lost - told,
+        seconds: LOSS_CHECK_MS / 1000,
+      });
+    }
+    told = lost;
+  }, LOSS_CHECK_MS);
+  return timer.unref();
 }
 
 /** Whoever looks at an empty console is told, on standard error, whether that is right. */
@@ -245,7 +265,7 @@ async function within(timeoutMs: number, work: Promise<void>): Promise<void> {
 }
 
 function addCounts(to: ReasonCounts, from: ReasonCounts): void {
-  for (const [reason, n] of Object.entries(from)) to[reason] = (to[reason] ?? 0) + n;
+  for (const [reason, n] of Object.entries(from)) if (n > 0) count(to, reason, n);
 }
 
 function total(counts: ReasonCounts): number {

@@ -6,22 +6,24 @@ import { protectMemory } from './capture/native.ts';
 import type { CaptureSink, PacketRecord } from './capture/records.ts';
 import { walkChunk } from './capture/walk.ts';
 import type { ReplayOptions } from './cli/options.ts';
+import { whyNot } from './config/system-error.ts';
 import type { Output } from './export/output.ts';
 import { openPcapng, type PcapngFile } from './pcapng/file.ts';
 import type { Pipeline } from './pipeline.ts';
 import { identityClock } from './telemetry/clock.ts';
-import { count, newCounters } from './telemetry/counters.ts';
-import { toStats, writeStats } from './telemetry/stats.ts';
+import { count, type Deliveries, newCounters } from './telemetry/counters.ts';
+import { checkStatsTarget, toStats, writeStats } from './telemetry/stats.ts';
 
 const TICK_INTERVAL_US = 100_000;
 const KEEP_ALIVE_MS = 60_000;
 /** A capture file may bring all its secrets at once, and its key log does: they are no burden beside the file itself. */
 const REPLAY_SECRETS = 1_000_000;
 
-/** @returns the exit code: 0, or 1 when a file could not be read to its end or what came of it not be written */
+/** @returns the exit code: 0, or 1 when a file could not be read to its end, or what came of it not be written or delivered */
 export async function runReplay(options: ReplayOptions): Promise<number> {
   const { config } = options;
   protectMemory();
+  checkStatsTarget(options.statsTarget);
   const log = createLog(options);
   const counters = newCounters();
   let stopped = false;
@@ -46,7 +48,7 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
     spans: { resources: { resourceOf: () => undefined }, clock: identityClock, unknownNames: 'address' },
     pipeline: { pcapng: pcapng?.sink },
   });
-  if (options.keylogFile !== undefined) secrets.addKeyLogText(readFileSync(options.keylogFile));
+  if (options.keylogFile !== undefined) secrets.addKeyLogText(readKeyLog(options.keylogFile));
   process.on('SIGINT', stop).on('SIGTERM', stop);
 
   // While a backend is waited for, nothing else may be under way.
@@ -70,10 +72,25 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
   pipeline.finish('shutdown', sink.lastUs);
   await pcapng?.finish(0);
   await shutdownOutputs(outputs, config.export.flushDeadlineMs);
+  if ([counters.spans, ...Object.values(counters.otherOutputs)].some(isShort)) failed = true;
   if (options.statsTarget !== undefined) await writeStats(options.statsTarget, toStats(counters));
   log.flush();
   clearInterval(alive);
   return failed ? 1 : 0;
+}
+
+/** Spans did not arrive, though somebody waited for them. */
+function isShort({ dropped }: Deliveries): boolean {
+  return Object.entries(dropped).some(([reason, n]) => reason !== 'reader_gone' && n > 0);
+}
+
+/** @throws Error for people */
+function readKeyLog(file: string): Buffer {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    throw new Error(`--keylog: cannot read ${file}: ${whyNot(error, 'read')}`);
+  }
 }
 
 /** Time advances with the packets. */

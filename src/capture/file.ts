@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
+import { whyNot } from '../config/system-error.ts';
 import { BLOCK_SECTION_HEADER, SECRETS_TLS_KEY_LOG } from '../pcapng/blocks.ts';
 import { ipStart, TRUNCATED_LINK_HEADER, UNKNOWN_LINK_TYPE } from '../pcapng/link.ts';
 import { isPcap, PcapReader } from '../pcapng/pcap.ts';
@@ -65,7 +66,7 @@ function describe(error: unknown, offset: number): string {
   if (error instanceof CaptureFormatError) return error.message;
   if (!(error instanceof Error)) return String(error);
   const code = 'code' in error ? String(error.code) : '';
-  return code.startsWith('Z_') ? `after byte ${offset}: damaged gzip data (${error.message})` : error.message;
+  return code.startsWith('Z_') ? `after byte ${offset}: damaged gzip data (${error.message})` : whyNot(error, 'read');
 }
 
 /**

@@ -136,6 +136,8 @@ function parseStrictly<const Options extends ParseArgsOptionsConfig>(
 function describeParseError(error: NodeJS.ErrnoException, command: CommandName, words: readonly string[]): string {
   // Node's own message goes on to explain `--`; its first sentence is what concerns the user.
   const message = error.message.split(/\.\s|\n/)[0] ?? error.message;
+  const valueless = /^Option '(?:-\w, )?(--[\w-]+)[^']*' argument /.exec(message)?.[1];
+  if (valueless !== undefined) return `${valueless} expects a value`;
   if (error.code !== 'ERR_PARSE_ARGS_UNKNOWN_OPTION') return lowerFirst(message);
   const options = optionsOf[command];
   const { tokens } = parseArgs({ args: [...words], options, strict: false, tokens: true });

@@ -1,7 +1,7 @@
 import type { CommandName } from './arguments.ts';
 
-const general = `wirespan turns the HTTP requests and SQL statements of every process on this machine, encrypted or not,
-into OpenTelemetry spans.
+const general = `wirespan turns the HTTP requests, gRPC calls and SQL statements of every process on this machine, encrypted or
+not, into OpenTelemetry spans.
 
 Usage: wirespan COMMAND [OPTIONS]
 
@@ -19,8 +19,15 @@ Example:
 Exit status: 0 done, 1 failed, 2 wrong usage or configuration.
 `;
 
-const pipelineOptions = `  -o, --output WHERE       where spans go; may be given several times:
-                             otlp              to an OTLP endpoint, by gRPC
+/**
+ * @param perspectives which ends become spans by default
+ * @param own options of this command alone
+ */
+const options = (
+  perspectives: string,
+  own = '',
+): string => `  -o, --output WHERE       where spans go; may be given several times:
+                             otlp              to an OTLP endpoint, by gRPC or HTTP
                              console           one line per exchange on standard output
                              otlp-json[=FILE]  one OTLP/JSON request per line, on standard output or to FILE
                              none              nowhere; the statistics still count them
@@ -30,15 +37,19 @@ const pipelineOptions = `  -o, --output WHERE       where spans go; may be given
       --keylog FILE        take TLS secrets from an NSS key log (SSLKEYLOGFILE), too
       --stats FILE         at exit, write the statistics as a JSON object to FILE, or to standard output for -
       --perspective WHICH  client, server or both: which ends of an exchange become spans
-                           default: those on this machine, of SQL the client alone if it is one of them;
-                           replay: of HTTP the server, of SQL the client
+                           default: ${perspectives}
       --pcapng FILE        write the packets with their TLS secrets to FILE, for tshark and Wireshark
-      --log-level LEVEL    error, warn, info or debug
+${own}      --log-level LEVEL    error, warn, info or debug
       --log-format FORMAT  text or json
   -h, --help               print this text`;
 
+const agentOptions = `      --cgroup PATH        watch this subtree of the cgroup v2 hierarchy instead of its root
+      --listen HOST:PORT   answer /healthz, /readyz and /metrics there; :PORT on every address
+`;
+
 const environment = `Environment: the standard OTEL_EXPORTER_OTLP_* variables (endpoint, headers, compression, certificates, timeout), and
-OTEL_TRACES_EXPORTER, OTEL_BSP_SCHEDULE_DELAY, OTEL_BSP_MAX_QUEUE_SIZE, OTEL_BSP_MAX_EXPORT_BATCH_SIZE, OTEL_LOG_LEVEL.`;
+OTEL_TRACES_EXPORTER, OTEL_TRACES_SAMPLER, OTEL_BSP_SCHEDULE_DELAY, OTEL_BSP_MAX_QUEUE_SIZE, OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
+OTEL_LOG_LEVEL.`;
 
 const texts: Readonly<Record<CommandName, string>> = {
   agent: `Watches this machine, live: the traffic of every process becomes spans. Needs root, or the capabilities that
@@ -48,9 +59,7 @@ An interrupt (Ctrl-C) or SIGTERM ends it: what is under way is exported first; a
 Usage: wirespan agent [OPTIONS]
 
 Options:
-${pipelineOptions}
-      --cgroup PATH        watch this subtree of the cgroup v2 hierarchy instead of its root
-      --listen HOST:PORT   answer /healthz, /readyz and /metrics there; :PORT on every address
+${options('those on this machine, of SQL the client alone if it is one of them', agentOptions)}
 
 ${environment}
 
@@ -65,7 +74,7 @@ file itself (Decryption Secrets Blocks) and from --keylog.
 Usage: wirespan replay [OPTIONS] FILE...
 
 Options:
-${pipelineOptions}
+${options('of HTTP the server, of SQL the client')}
 
 ${environment}
 

@@ -6,6 +6,7 @@ import { describeType, nodeAt } from './describe.ts';
 import { assertLimits } from './limits.ts';
 import { type Config, type ConfigFile, configSchema, toConfig } from './schema.ts';
 import { suggest } from './suggest.ts';
+import { whyNot } from './system-error.ts';
 
 const MAX_FILE_BYTES = 1024 * 1024;
 const MAX_PROBLEMS = 20;
@@ -92,7 +93,7 @@ function readConfigFile(file: string): string {
   try {
     descriptor = openSync(file, 'r');
   } catch (error) {
-    throw new ConfigError([`${file}: cannot be read: ${readableCode(error)}`]);
+    throw new ConfigError([`${file}: cannot be read: ${whyNot(error, 'read')}`]);
   }
   try {
     const bytes = readFileSync(descriptor);
@@ -101,22 +102,9 @@ function readConfigFile(file: string): string {
   } catch (error) {
     if (error instanceof ConfigError) throw error;
     if (error instanceof TypeError) throw new ConfigError([`${file}: is not UTF-8 text`]);
-    throw new ConfigError([`${file}: cannot be read: ${readableCode(error)}`]);
+    throw new ConfigError([`${file}: cannot be read: ${whyNot(error, 'read')}`]);
   } finally {
     closeSync(descriptor);
-  }
-}
-
-function readableCode(error: unknown): string {
-  switch ((error as NodeJS.ErrnoException).code) {
-    case 'ENOENT':
-      return 'there is no such file';
-    case 'EACCES':
-      return 'permission denied';
-    case 'EISDIR':
-      return 'it is a directory';
-    default:
-      return (error as Error).message;
   }
 }
 

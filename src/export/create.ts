@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
+import { whyNot } from '../config/system-error.ts';
 import type { Counters, Deliveries } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
 import { ConsoleOutput, consoleStyle } from './console.ts';
@@ -139,7 +140,6 @@ function lineWriter(
   try {
     return new LineWriter({ name, path, deliveries, log, onBroken });
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-    throw new Error(`otlp-json: cannot open ${path ?? 'standard output'}: ${code}`);
+    throw new Error(`otlp-json: cannot write ${path ?? 'standard output'}: ${whyNot(error, 'write')}`);
   }
 }

@@ -1,5 +1,6 @@
 import { closeSync, constants, fstatSync, openSync, write } from 'node:fs';
 import { isatty } from 'node:tty';
+import { whyNot } from '../config/system-error.ts';
 import { count, type Deliveries } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { OutputState } from './output.ts';
@@ -186,8 +187,10 @@ export class LineWriter {
       this.whyBroken = 'reader_gone';
       this.options.log.info('the reader of the output has gone', { output: where });
     } else {
-      const reason = error.code ?? error.message;
-      this.options.log.error('the output cannot be written any more', { output: where, reason });
+      this.options.log.error('the output cannot be written any more', {
+        output: where,
+        reason: whyNot(error, 'write'),
+      });
     }
     this.fail(this.whyBroken);
     this.options.onBroken?.(this.whyBroken);

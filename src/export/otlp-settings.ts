@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { Config } from '../config/schema.ts';
+import { whyNot } from '../config/system-error.ts';
 
 /** Where one backend is and how it is spoken to: complete, and plain data, so that it can be handed to a thread. */
 export interface OtlpSettings {
@@ -81,7 +82,7 @@ function readPem(option: string, path: string | undefined, content: string): Buf
   try {
     bytes = readFileSync(path);
   } catch (error) {
-    throw new Error(`${option} ${path} cannot be read: ${(error as NodeJS.ErrnoException).code ?? 'unknown error'}`);
+    throw new Error(`${option} ${path} cannot be read: ${whyNot(error, 'read')}`);
   }
   if (!bytes.includes(`${content}-----`))
     throw new Error(`${option} ${path} holds no ${content.toLowerCase()} in PEM form`);

@@ -1,6 +1,7 @@
 /** The file behind --pcapng: the sink's bytes on disk, without ever holding up the pipeline. */
 import { createWriteStream, openSync, type WriteStream } from 'node:fs';
 import type { Limits } from '../config/limits.ts';
+import { whyNot } from '../config/system-error.ts';
 import type { Clock } from '../telemetry/clock.ts';
 import type { ReasonCounts } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -78,7 +79,7 @@ export class PcapngFile {
     this.sink.turnOff();
     this.#options.log.error('the pcapng file cannot be written any more; spans go on without it', {
       file: this.#path,
-      error: error.message,
+      error: whyNot(error, 'write'),
     });
   }
 }
@@ -92,6 +93,6 @@ export function openPcapng(path: string | undefined, options: PcapngFileOptions)
   try {
     return new PcapngFile(path, options);
   } catch (error) {
-    throw new Error(`--pcapng: cannot write ${path}: ${(error as Error).message}`);
+    throw new Error(`--pcapng: cannot write ${path}: ${whyNot(error, 'write')}`);
   }
 }

@@ -9,7 +9,7 @@ const CHUNK_BYTES = 64 * 1024;
 const MAX_LINE_BYTES = 4096;
 
 export class KeyLogFile {
-  readonly #path: string;
+  readonly path: string;
   readonly #onLine: (line: string) => void;
   readonly #chunk = Buffer.alloc(CHUNK_BYTES);
   #fd = -1;
@@ -19,7 +19,7 @@ export class KeyLogFile {
 
   /** @param onLine takes one line without its line feed */
   constructor(path: string, onLine: (line: string) => void) {
-    this.#path = path;
+    this.path = path;
     this.#onLine = onLine;
   }
 
@@ -53,14 +53,14 @@ export class KeyLogFile {
   }
 
   #open(): boolean {
-    const current = statSync(this.#path, { throwIfNoEntry: false });
+    const current = statSync(this.path, { throwIfNoEntry: false });
     if (this.#fd >= 0) {
       const replaced = current !== undefined && current.ino !== this.#inode;
       if (!replaced && fstatSync(this.#fd).size >= this.#position) return true;
       this.#close();
     }
     if (current === undefined) return false;
-    this.#fd = openSync(this.#path, 'r');
+    this.#fd = openSync(this.path, 'r');
     this.#inode = fstatSync(this.#fd).ino;
     this.#position = 0;
     this.#rest = '';

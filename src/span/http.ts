@@ -293,8 +293,9 @@ function errorType(exchange: HttpExchange, kind: SpanKind): string {
 /** An OTLP export of another process, by HTTP or gRPC: telemetry about telemetry. */
 function isOtlpExport(exchange: HttpExchange, path: string): boolean {
   if (exchange.method !== 'POST') return false;
-  if (!/\/v1(?:development)?\/(?:traces|metrics|logs|profiles)$|^\/opentelemetry\.proto\.collector\./.test(path))
-    return false;
+  // No other service has this name: of an HTTP/2 connection that is older than the agent the content type is not known.
+  if (path.startsWith('/opentelemetry.proto.collector.')) return true;
+  if (!/\/v1(?:development)?\/(?:traces|metrics|logs|profiles)$/.test(path)) return false;
   const type = exchange.requestHeaders.get('content-type')?.[0] ?? '';
-  return /^application\/(?:x-protobuf|json|grpc(?:\+proto)?)\s*(?:;|$)/i.test(type);
+  return /^application\/(?:x-protobuf|json)\s*(?:;|$)/i.test(type);
 }

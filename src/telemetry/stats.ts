@@ -1,4 +1,5 @@
-import { writeFileSync } from 'node:fs';
+import { closeSync, openSync, writeFileSync } from 'node:fs';
+import { whyNot } from '../config/system-error.ts';
 import type { Counters, ReasonCounts } from './counters.ts';
 
 /** What the process itself has used. */
@@ -60,13 +61,23 @@ export function toStats(
 }
 
 /**
+ * To be called when the work begins: whoever gave a path that cannot be written learns it before all that is counted is lost.
+ *
+ * @throws Error for people
+ */
+export function checkStatsTarget(target: string | undefined): void {
+  if (target === undefined || target === '-') return;
+  withReason(target, () => closeSync(openSync(target, 'a')));
+}
+
+/**
  * @param target a file's path, or `-` for standard output
- * @throws Error of the file system, when it cannot be written
+ * @throws Error for people, when it cannot be written
  */
 export async function writeStats(target: string, stats: StatsJson): Promise<void> {
   const line = `${JSON.stringify(stats)}\n`;
   if (target !== '-') {
-    writeFileSync(target, line);
+    withReason(target, () => writeFileSync(target, line));
     return;
   }
   await new Promise<void>((resolve, reject) => {
@@ -75,6 +86,14 @@ export async function writeStats(target: string, stats: StatsJson): Promise<void
     process.stdout.on('error', failed);
     process.stdout.write(line, (error) => (error == null ? resolve() : failed(error)));
   });
+}
+
+function withReason(target: string, write: () => void): void {
+  try {
+    write();
+  } catch (error) {
+    throw new Error(`--stats: cannot write ${target}: ${whyNot(error, 'write')}`);
+  }
 }
 
 function sum(counts: ReasonCounts): number {

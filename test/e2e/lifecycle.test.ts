@@ -16,6 +16,7 @@ import { type Result, run, runAnyway, start } from '../support/process.ts';
 import { type Server, startNodeServer } from '../support/servers.ts';
 import { startSink } from '../support/sink.ts';
 import { parseSpans } from '../support/spans.ts';
+import { waitedForCpuMs } from '../support/waiting.ts';
 
 const FLUSH_DEADLINE_MS = 1000;
 /**
@@ -228,7 +229,7 @@ suite('outputs', () => {
     await agent.running.waitFor('stderr', /the pcapng file cannot be written any more/);
     await ask(cgroup, server, 5);
     const { stats, stderr } = await agent.stop();
-    assert.equal(stderr.match(/ENOSPC/g)?.length, 2, stderr);
+    assert.equal(stderr.match(/the disk is full/g)?.length, 2, stderr);
     assert.equal(stats.spans.made, 2 * (5 + 400 + 5));
     assertBalanced(stats);
     assert.deepEqual(Object.keys(stats.spans.dropped), ['write_failed']);
@@ -324,11 +325,11 @@ suite('the start', () => {
     const command = [process.execPath, join(root, 'native', 'setup', 'start.mjs')];
     // The first start may build.
     await run(command[0]!, [command[1]!, '--version'], { timeoutMs: 300_000 });
-    // The best of some: the machine may be busy with something else.
+    // The best of some, and without the time in line for a processor: the machine may be busy with something else.
     const times: number[] = [];
     while (times.length < 5 && !times.some((ms) => ms < 2000 * timeScale)) {
       const agent = await startAgent(cleanup, { command, args: ['--output', 'none'], json: false });
-      times.push(agent.readyMs);
+      times.push(agent.readyMs - waitedForCpuMs(agent.running.pid));
       await agent.stop();
     }
     assert.ok(Math.min(...times) < 2000 * timeScale, `ready after ${times.map(Math.round).join(', ')} ms`);

@@ -132,5 +132,5 @@ test('a file that cannot be read ends the start, with its name', async (t) => {
   });
   const result = await run.running.exited;
   assert.equal(result.exitCode, 1);
-  assert.equal(result.stderr, 'wirespan: otlp: ca_file /nowhere/ca.pem cannot be read: ENOENT\n');
+  assert.equal(result.stderr, 'wirespan: otlp: ca_file /nowhere/ca.pem cannot be read: there is no such file\n');
 });

@@ -8,6 +8,7 @@ import { root, timeScale } from '../support/paths.ts';
 import { type Running, run, start } from '../support/process.ts';
 import { startNodeServer } from '../support/servers.ts';
 import { parseSpans } from '../support/spans.ts';
+import { waitedForCpuMs } from '../support/waiting.ts';
 
 /** The command below `npm` takes nothing from the npm that runs the tests. */
 const env = Object.fromEntries(
@@ -56,13 +57,13 @@ suite('npm start', () => {
 
   test('a second start is ready within two seconds, npm included', async (t) => {
     const cleanup = cleanupAfter(t);
-    // The best of some: the machine may be busy with something else.
+    // The best of some, and without the time in line for a processor: the machine may be busy with something else.
     const times: number[] = [];
     while (times.length < 6 && !times.some((ms) => ms < READY_MS * timeScale)) {
       const begun = performance.now();
       const npm: Running = start(cleanup, 'npm', ['start', '--silent', '--', '--output', 'none'], options);
       await npm.waitFor('stderr', /^ready/m);
-      times.push(performance.now() - begun);
+      times.push(performance.now() - begun - waitedForCpuMs(npm.pid));
       assert.equal((await npm.stop('SIGINT')).exitCode, 0);
     }
     assert.ok(Math.min(...times) < READY_MS * timeScale, `ready after ${times.map(Math.round).join(', ')} ms`);

@@ -22,6 +22,7 @@ const foundations: readonly string[] = [
   'config/limits.ts',
   'config/http.ts',
   'config/label-selector.ts',
+  'config/system-error.ts',
   'telemetry/counters.ts',
   'telemetry/clock.ts',
 ];

@@ -57,7 +57,9 @@ const wrong: readonly (readonly [string, string | undefined, RegExp])[] = [
   ['agent --zzzzzz', 'agent', /^unknown option "--zzzzzz"; expected one of --help, --output, /],
   ['replay --cgroup /x f', 'replay', /^--cgroup is an option of agent, not of replay$/],
   ['agent --json', 'agent', /^--json is an option of doctor, not of agent$/],
-  ['agent --stats', 'agent', /^option '--stats <value>' argument missing$/],
+  ['agent --stats', 'agent', /^--stats expects a value$/],
+  ['agent -o', 'agent', /^--output expects a value$/],
+  ['agent --keylog --stats x', 'agent', /^--keylog expects a value$/],
   ['agent --stats=', 'agent', /^--stats expects a value, found an empty one$/],
   [
     'agent --output csv',

@@ -18,7 +18,7 @@ function run(...words: string[]) {
 function runNode(flags: readonly string[], ...words: string[]) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [...flags, main, ...words], {
     encoding: 'utf8',
-    timeout: 30_000,
+    timeout: 60_000,
   });
   return { status, stdout, stderr };
 }
@@ -59,6 +59,33 @@ test('a failure: the reason, no stack, 1', () => {
   assert.equal(status, 1, stderr);
   assert.match(stderr, /missing\.pcap/);
   assert.doesNotMatch(stderr, /\n\s+at /);
+});
+
+test('a file that cannot be opened is told at once, and why', () => {
+  const missing = join(directory, 'none', 'x');
+  for (const [words, message] of [
+    [['--stats', missing], `--stats: cannot write ${missing}: there is no such folder`],
+    [['--pcapng', missing], `--pcapng: cannot write ${missing}: there is no such folder`],
+    [['--output', `otlp-json=${missing}`], `otlp-json: cannot write ${missing}: there is no such folder`],
+    [['--keylog', missing], `--keylog: cannot read ${missing}: there is no such file`],
+  ] as const) {
+    assert.deepEqual(run('replay', ...words, '-'), { status: 1, stdout: '', stderr: `wirespan: ${message}\n` });
+  }
+});
+
+test('a replay whose spans nobody takes has failed', () => {
+  const capture = fileURLToPath(new URL('../../captures/data/http-protocol-nodup.pcap', import.meta.url));
+  const file = join(directory, 'hurry.yaml');
+  writeFileSync(file, 'export: { flush_deadline_ms: 100 }\n');
+  const env = { ...process.env, OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' };
+  const options = { encoding: 'utf8', timeout: 60_000, env } as const;
+  const { status, stderr } = spawnSync(
+    process.execPath,
+    [main, 'replay', '--output', 'otlp', '--config', file, capture],
+    options,
+  );
+  assert.equal(status, 1, stderr);
+  assert.match(stderr, /spans=40\b/);
 });
 
 test('help loads neither a dependency nor the addon', () => {

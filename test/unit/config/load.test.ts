@@ -173,7 +173,7 @@ test('files that cannot be read', () => {
     const large = join(directory, 'large.yaml');
     writeFileSync(large, '#'.repeat(1024 * 1024 + 1));
     assert.throws(() => loadConfig(join(directory, 'none.yaml')), /none\.yaml: cannot be read: there is no such file/);
-    assert.throws(() => loadConfig(directory), /cannot be read: it is a directory/);
+    assert.throws(() => loadConfig(directory), /cannot be read: it is a folder, not a file/);
     assert.throws(() => loadConfig(latin1), /is not UTF-8 text/);
     assert.throws(() => loadConfig(large), /is larger than 1048576 bytes/);
   } finally {

@@ -55,12 +55,12 @@ test('one that cannot be made is a failure that may pass', async () => {
   let tries = 0;
   const exporter = new RenewedExporter(settings, () => {
     tries++;
-    return Promise.reject(new Error('ca_file /x cannot be read: ENOENT'));
+    return Promise.reject(new Error('ca_file /x cannot be read: there is no such file'));
   });
   for (let i = 1; i < 3; i++) {
     const outcome = await new Promise<ExportOutcome>((resolve) => exporter.exportBatch(batch, resolve));
     assert.ok(!outcome.delivered && outcome.failure.retryable);
-    assert.equal(outcome.reason, 'ca_file /x cannot be read: ENOENT');
+    assert.equal(outcome.reason, 'ca_file /x cannot be read: there is no such file');
     assert.equal(tries, i);
   }
   await exporter.shutdown();

@@ -105,7 +105,7 @@ describe('readCaptureFile: pcap', () => {
     for (const [bytes, message] of cases) assert.match((await read(bytes)).error!.message, message);
     await assert.rejects(
       readCaptureFile('/nonexistent.pcap', assert.fail, { onSecrets: noSecrets }),
-      /^Error: \/nonexistent.pcap: ENOENT/,
+      /^Error: \/nonexistent.pcap: there is no such file/,
     );
   });
 

@@ -54,6 +54,9 @@ describe('spans of HTTP/2', () => {
     const made = builder({ perspective: 'both', counters });
     assert.equal(made.build(exchange({ version: '2', method: 'POST', target, requestHeaders })).length, 0);
     assert.deepEqual(counters.spans.leftOut, { otlp_export: 2 });
+    // Of a connection that is older than the agent only what is not in its tables is known.
+    assert.equal(made.build(exchange({ version: '2', method: 'POST', target, requestHeaders: new Map() })).length, 0);
+    assert.deepEqual(counters.spans.leftOut, { otlp_export: 4 });
     const other = { version: '2', method: 'POST', target: '/shop.Orders/Export', requestHeaders };
     assert.equal(made.build(exchange(other)).length, 2);
   });

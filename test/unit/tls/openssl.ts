@@ -61,7 +61,7 @@ class Process {
   }
 
   async until(condition: () => boolean, what: string): Promise<void> {
-    const deadline = Date.now() + 10_000;
+    const deadline = Date.now() + 60_000;
     while (!condition()) {
       if (Date.now() > deadline || (this.child.exitCode !== null && !condition())) {
         throw new Error(`openssl: no ${what} in:\n${this.output}`);
