@@ -1,6 +1,5 @@
 #!/usr/bin/env -S node --max-semi-space-size=8
 import { readFileSync } from 'node:fs';
-import { setFlagsFromString } from 'node:v8';
 import { type Invocation, type PipelineArguments, parseArguments, UsageError } from './cli/arguments.ts';
 import { helpText } from './cli/help.ts';
 import type { CommonOptions } from './cli/options.ts';
@@ -56,13 +55,11 @@ async function run(invocation: Invocation): Promise<number> {
     case 'version':
       return print(`wirespan ${packageVersion()}\n`);
     case 'agent': {
-      tuneCollector();
       const options = await commonOptions(invocation.options);
       const { runAgent } = await import('./agent.ts');
       return await runAgent(options);
     }
     case 'replay': {
-      tuneCollector();
       const options = await commonOptions(invocation.options);
       const { runReplay } = await import('./replay.ts');
       return await runReplay({ ...options, files: invocation.files });
@@ -83,14 +80,6 @@ async function commonOptions(options: PipelineArguments): Promise<CommonOptions>
     pcapngFile: options.pcapng,
     perspective: options.perspective,
   };
-}
-
-/**
- * Every export request is copied by gRPC. V8 answers a few dozen megabytes of such buffers by marking its whole heap, several times a
- * second under load; counted against the heap's own limit they are collected with the rest. Measured: a tenth of replay's processor time.
- */
-function tuneCollector(): void {
-  setFlagsFromString('--external-memory-accounted-in-global-limit');
 }
 
 function help(asked: boolean, text: string): number {

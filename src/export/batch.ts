@@ -2,7 +2,7 @@ import type { ReadableSpan } from '@opentelemetry/sdk-trace-node';
 
 /** Spans of one request: encoded already, or as objects for the SDK's own encoder. */
 export interface Batch {
-  payload: Buffer | ReadableSpan[];
+  readonly payload: Buffer | ReadableSpan[];
   readonly spans: number;
   readonly byteLength: number;
 }

@@ -114,7 +114,7 @@ async function otlp(
     const options = { name, deliveries, log, scope, limits, spool };
     log.debug('spans go to', { output: name, endpoint: shownEndpoint(settings.url), protocol: settings.protocol });
     if (environment.WIRESPAN_OTLP_ENCODER !== 'sdk') {
-      const exporter = new WorkerTraceExporter(settings, limits.inFlight, spool !== undefined);
+      const exporter = new WorkerTraceExporter(settings, limits.inFlight);
       return new OtlpOutput({ ...options, exporter });
     }
     // OpenTelemetry's own encoder, several times slower: to tell whether ours is to blame for something. Rare, so loaded when asked for.

@@ -1,25 +1,30 @@
 import { type ExportResult, ExportResultCode } from '@opentelemetry/core';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc';
-import { CompressionAlgorithm, type IOtlpExportDelegate } from '@opentelemetry/otlp-exporter-base';
+import {
+  CompressionAlgorithm,
+  createOtlpNetworkExportDelegate,
+  type IOtlpExportDelegate,
+} from '@opentelemetry/otlp-exporter-base';
 import {
   convertLegacyOtlpGrpcOptions,
   createEmptyMetadata,
   createInsecureCredentials,
-  createOtlpGrpcExportDelegate,
+  createOtlpGrpcExporterMetrics,
   createSslCredentials,
   type OTLPGRPCExporterConfigNode,
 } from '@opentelemetry/otlp-grpc-exporter-base';
 import { type IExportTraceServiceResponse, ProtobufTraceSerializer } from '@opentelemetry/otlp-transformer';
 import { type Batch, type BatchExporter, type ExportOutcome, MAX_REASON_LENGTH } from './batch.ts';
 import { classify } from './grpc-status.ts';
+import { GrpcTransport } from './grpc-transport.ts';
 import { type OtlpSettings, readTlsFiles, usesTls } from './otlp-settings.ts';
 
 /** More than we ever send at once: the exporter's own limit must not be what stops us. */
 const CONCURRENCY_LIMIT = 64;
 
 /**
- * OpenTelemetry's gRPC exporter, which takes encoded batches as well: they go the same way as spans do, only past its serializer. It does
- * not retry.
+ * OpenTelemetry's gRPC exporter, which takes encoded batches as well: they go the same way as spans do, only past its serializer and
+ * its copies. It does not retry.
  */
 export class GrpcTraceExporter extends OTLPTraceExporter implements BatchExporter {
   private readonly delegate: IOtlpExportDelegate<Batch>;
@@ -29,14 +34,13 @@ export class GrpcTraceExporter extends OTLPTraceExporter implements BatchExporte
   constructor(settings: OtlpSettings) {
     const config = exporterConfig(settings);
     super(config);
-    this.delegate = createOtlpGrpcExportDelegate(
-      convertLegacyOtlpGrpcOptions(config, 'TRACES'),
+    const options = convertLegacyOtlpGrpcOptions(config, 'TRACES');
+    const items = { name: 'span' as const, countItems: (batch: Batch) => batch.spans };
+    this.delegate = createOtlpNetworkExportDelegate(
+      options,
       this.serializer,
-      'otlp_grpc_span_exporter',
-      { name: 'span', countItems: (batch: Batch) => batch.spans },
-      undefined,
-      'TraceExportService',
-      '/opentelemetry.proto.collector.trace.v1.TraceService/Export',
+      createOtlpGrpcExporterMetrics('otlp_grpc_span_exporter', items, options.url, undefined),
+      new GrpcTransport(options),
     );
   }
 

@@ -11,6 +11,7 @@ import type { AttributeValue, Resource } from '../span/resource.ts';
 import { PARENT_SPAN_ID, SPAN_ID, type Span, TRACE_ID } from '../span/span.ts';
 import type { Batch } from './batch.ts';
 import { ProtobufWriter, varintLength } from './protobuf-writer.ts';
+import { SpanTemplate } from './span-template.ts';
 
 /** Field numbers with their wire types, as tag bytes. */
 const TAG = {
@@ -58,9 +59,15 @@ const INITIAL_GROUP_BYTES = 8 * 1024;
 /** Everything of a span that is not a string or an attribute, with room. */
 const FIXED_BYTES = 128;
 
-/** Payloads that are kept to be filled again: as many as are usually under way, of the sizes that hurt. */
-const MAX_POOLED = 8;
-const MIN_POOLED_BYTES = 64 * 1024;
+/** gRPC puts as many bytes before a message: they are kept free before each payload. */
+export const PREFIX_BYTES = 5;
+
+/**
+ * Payloads that are kept to be filled again: as many as usually wait and are under way, of the sizes that hurt. They lie in shared
+ * memory: the export thread reads them without a copy, and they are no garbage to either of the two.
+ */
+const MAX_SHARED = 16;
+const MIN_SHARED_BYTES = 64 * 1024;
 const ROUND_BYTES = 256 * 1024;
 
 export interface EncoderScope {
@@ -91,7 +98,11 @@ export class OtlpEncoder {
   private readonly keys: KeyCache[] = [];
   private readonly scope: Uint8Array;
   private readonly scratch = new ProtobufWriter(1024);
+  /** Behind each attribute of the span that is written, from its first byte. */
+  private readonly ends: number[] = [];
   private readonly pool: Buffer[] = [];
+  /** Payloads in shared memory, those of the pool among them. */
+  private shared = 0;
   private spanCount = 0;
   private byteCount = 0;
 
@@ -129,7 +140,7 @@ export class OtlpEncoder {
     // A group costs its head once, and three lengths.
     const added = writer.position - start + (group.spans === 0 ? group.head.length + this.scope.length + 18 : 0);
     if (this.byteCount + added > maxBytes) {
-      writer.position = start;
+      writer.back(start);
       return false;
     }
     group.spans++;
@@ -153,7 +164,8 @@ export class OtlpEncoder {
       parts.push({ group, scopeSpans, resourceSpans });
       total += 1 + varintLength(resourceSpans) + resourceSpans;
     }
-    const writer = new ProtobufWriter(0, this.bufferFor(total));
+    const writer = new ProtobufWriter(0, this.bufferFor(PREFIX_BYTES + total));
+    writer.position = PREFIX_BYTES;
     for (const { group, scopeSpans, resourceSpans } of parts) {
       writer.byte(TAG.requestResourceSpans);
       writer.varint(resourceSpans);
@@ -165,7 +177,7 @@ export class OtlpEncoder {
       group.writer.reset();
       group.spans = 0;
     }
-    const payload = writer.buffer.subarray(0, writer.position);
+    const payload = writer.buffer.subarray(PREFIX_BYTES, writer.position);
     const batch = { payload, spans: this.spanCount, byteLength: payload.length };
     this.spanCount = 0;
     this.byteCount = 0;
@@ -175,18 +187,25 @@ export class OtlpEncoder {
   }
 
   /**
-   * Gives back the payload of a batch that nobody reads any more. Large buffers that come and go make the garbage collector run
-   * over everything: half of the exporter's cost without this.
+   * Gives back the payload of a batch.
+   *
+   * @param unread nobody reads it any more, so it may be filled again
    */
-  recycle(payload: Buffer): void {
-    const { buffer, byteLength } = payload;
-    if (byteLength >= MIN_POOLED_BYTES && this.pool.length < MAX_POOLED) this.pool.push(Buffer.from(buffer));
+  recycle(payload: Buffer, unread: boolean): void {
+    if (!(payload.buffer instanceof SharedArrayBuffer)) return;
+    if (unread) this.pool.push(Buffer.from(payload.buffer));
+    else this.shared--;
   }
 
   private bufferFor(bytes: number): Buffer {
     const at = this.pool.findIndex((buffer) => buffer.length >= bytes);
     if (at >= 0) return this.pool.splice(at, 1)[0]!;
-    return Buffer.allocUnsafeSlow(bytes < MIN_POOLED_BYTES ? bytes : Math.ceil(bytes / ROUND_BYTES) * ROUND_BYTES);
+    if (bytes < MIN_SHARED_BYTES) return Buffer.allocUnsafeSlow(bytes);
+    // The collector does not count shared memory, so what is given up must be little: only what turned out too small.
+    if (this.pool.pop() !== undefined) this.shared--;
+    if (this.shared === MAX_SHARED) return Buffer.allocUnsafeSlow(bytes);
+    this.shared++;
+    return Buffer.from(new SharedArrayBuffer(Math.ceil(bytes / ROUND_BYTES) * ROUND_BYTES));
   }
 
   private groupOf(resource: Resource): Group {
@@ -221,6 +240,13 @@ export class OtlpEncoder {
   }
 
   private writeSpan(writer: ProtobufWriter, span: Span): void {
+    const flags = span.flags | FLAG_HAS_IS_REMOTE | (span.parentIsRemote && span.hasParent ? FLAG_IS_REMOTE : 0);
+    const { shared } = span;
+    let template = shared?.template as SpanTemplate | undefined;
+    if (template?.usable && template.repeat(writer, span, flags)) return;
+    // The second span with this block: there may be more.
+    if (shared?.encoded !== undefined) template = shared.template = template ?? new SpanTemplate();
+    const start = writer.position;
     writer.reserve(FIXED_BYTES);
     writer.byte(TAG.scopeSpansSpans);
     const lengthAt = writer.skipLength();
@@ -243,14 +269,18 @@ export class OtlpEncoder {
     }
     writer.byte(TAG.spanFlags);
     writer.byte(TAG.spanFlagsSecond);
-    writer.fixed32(span.flags | FLAG_HAS_IS_REMOTE | (span.parentIsRemote && span.hasParent ? FLAG_IS_REMOTE : 0));
+    writer.fixed32(flags);
     if (span.traceState !== '') writer.string(TAG.spanTraceState, span.traceState);
     writer.string(TAG.spanName, span.name);
-    if (span.shared !== undefined) writer.raw(span.shared.encoded ?? this.encodeBlock(span.shared));
+    if (shared !== undefined) writer.raw(shared.encoded ?? this.encodeBlock(shared));
     if (span.sharedToo !== undefined) writer.raw(span.sharedToo.encoded ?? this.encodeBlock(span.sharedToo));
     const { keys, values } = span;
-    for (let i = 0; i < span.count; i++) this.writeAttribute(writer, keys[i]!, values[i]!);
-    writer.finishLength(lengthAt);
+    const { ends } = this;
+    for (let i = 0; i < span.count; i++) {
+      this.writeAttribute(writer, keys[i]!, values[i]!);
+      ends[i] = writer.position - start;
+    }
+    if (writer.finishLength(lengthAt) && template?.usable) template.record(writer, span, flags, start, ends);
   }
 
   private encodeBlock(block: AttributeBlock): Uint8Array {

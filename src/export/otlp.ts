@@ -4,7 +4,7 @@ import { count, type Deliveries } from '../telemetry/counters.ts';
 import type { Log, LogFields } from '../telemetry/log.ts';
 import { adviceFor } from './advice.ts';
 import { Backoff, defaultRetryPolicy, type RetryPolicy } from './backoff.ts';
-import type { Batch, BatchExporter, NotDelivered } from './batch.ts';
+import type { BatchExporter, NotDelivered } from './batch.ts';
 import { BatchQueue, type QueuedBatch } from './batch-queue.ts';
 import { type EncoderScope, OtlpEncoder } from './otlp-encoder.ts';
 import type { Output, OutputState } from './output.ts';
@@ -230,6 +230,7 @@ export class OtlpOutput implements Output {
       const oldest = this.queue.shift();
       if (oldest === undefined) return;
       if (this.spool?.store(oldest, () => this.recycle(oldest)) === true) continue;
+      this.recycle(oldest);
       this.drop('queue_full', oldest.spans);
       this.log.warn('the export queue is full; the oldest spans were dropped', this.fields({ spans: oldest.spans }));
     }
@@ -315,7 +316,7 @@ export class OtlpOutput implements Output {
       const said = { message: message.slice(0, MAX_MESSAGE_LENGTH) };
       this.log.warn('the backend accepted spans with a warning', this.fields(said));
     }
-    this.finish(batch);
+    this.finish(batch, true);
   }
 
   private rejected(spans: number, message: string): void {
@@ -344,7 +345,7 @@ export class OtlpOutput implements Output {
     if (!retryable || isHopeless) {
       this.drop('export_failed', batch.spans);
       this.log.error('spans could not be exported', this.fields({ spans: batch.spans, status, reason, advice }));
-      this.finish(batch);
+      this.finish(batch, false);
     } else if (batch.record !== undefined) this.fromSpool.unshift(batch);
     else this.queue.putBack(batch);
     if (retryable) this.backoff.failed(sentMs, nowMs, retryDelayMs);
@@ -352,14 +353,14 @@ export class OtlpOutput implements Output {
   }
 
   /** Nothing more will be done with it. */
-  private finish(batch: QueuedBatch): void {
+  private finish(batch: QueuedBatch, delivered: boolean): void {
     if (batch.record !== undefined) this.spool?.acknowledge(batch.record);
-    this.recycle(batch);
+    this.recycle(batch, delivered);
   }
 
-  /** The call has ended, so nobody reads the bytes any more. */
-  private recycle(batch: Batch): void {
-    if (Buffer.isBuffer(batch.payload) && this.batcher instanceof OtlpEncoder) this.batcher.recycle(batch.payload);
+  /** @param unread nobody reads the bytes any more; of a request that failed some may still be on their way */
+  private recycle({ payload, firstSentMs }: QueuedBatch, unread = firstSentMs === 0): void {
+    if (Buffer.isBuffer(payload) && this.batcher instanceof OtlpEncoder) this.batcher.recycle(payload, unread);
   }
 
   private openSpool(place: SpoolPlace): Spool {

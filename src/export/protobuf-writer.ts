@@ -6,11 +6,16 @@ const SHORT_STRING = 64;
 const SHORT_COPY = 48;
 /** A length that is not known yet gets two bytes, which hold up to this; spans seldom need more. */
 const TWO_BYTE_LENGTH = 1 << 14;
+export const LENGTH_BYTES = 2;
 const KEEP_BYTES = 64 * 1024;
+
+let nextEpoch = 0;
 
 export class ProtobufWriter {
   buffer: Buffer;
   position = 0;
+  /** As long as it stays the same, what was written stays where it is; unique in the process. */
+  epoch = nextEpoch++;
   private most = 0;
 
   /** @param buffer to write into, as long as there is room in it */
@@ -26,10 +31,16 @@ export class ProtobufWriter {
   /** Begins again. A buffer that was far larger than what it held lately is given back. */
   reset(): void {
     this.most = Math.max(this.position, this.most >>> 1);
-    this.position = 0;
+    this.back(0);
     if (this.buffer.length > KEEP_BYTES && this.buffer.length > 4 * this.most) {
       this.buffer = Buffer.allocUnsafeSlow(Math.max(this.most, 16));
     }
+  }
+
+  /** Undoes what was written from `position` on. */
+  back(position: number): void {
+    this.position = position;
+    this.epoch = nextEpoch++;
   }
 
   /** A copy of what was written from `start` on. */
@@ -77,15 +88,47 @@ export class ProtobufWriter {
   /** Microseconds since the epoch (below 2^53) as fixed64 nanoseconds, exactly: the product needs more than 53 bits. */
   unixNanos(us: number): void {
     this.reserve(8);
+    this.unixNanosAt(this.position, us);
+    this.position += 8;
+  }
+
+  /** The same over what was written; so are the next ones. */
+  unixNanosAt(at: number, us: number): void {
     const whole = Math.floor(us);
     const nanos = Math.round((us - whole) * 1000);
     // whole * 1000 = upper * 2^16 + lower, all of them exact.
     const upper = Math.floor(whole / 65536) * 1000;
     const lower = (whole % 65536) * 1000 + nanos;
     const low = (upper % 65536) * 65536 + lower;
-    put32(this.buffer, this.position, low % 4294967296);
-    put32(this.buffer, this.position + 4, Math.floor(upper / 65536) + Math.floor(low / 4294967296));
-    this.position += 8;
+    put32(this.buffer, at, low % 4294967296);
+    put32(this.buffer, at + 4, Math.floor(upper / 65536) + Math.floor(low / 4294967296));
+  }
+
+  bytesAt(at: number, bytes: Buffer, from: number, length: number): void {
+    const { buffer } = this;
+    for (let i = 0; i < length; i++) buffer[at + i] = bytes[from + i]!;
+  }
+
+  doubleAt(at: number, value: number): void {
+    DOUBLE[0] = value;
+    put32(this.buffer, at, WORDS[0]!);
+    put32(this.buffer, at + 4, WORDS[1]!);
+  }
+
+  varintAt(at: number, value: number): void {
+    putVarint(this.buffer, at, value);
+  }
+
+  /** @returns false, with garbage written, when the text is not ASCII */
+  asciiAt(at: number, text: string): boolean {
+    return putAscii(this.buffer, at, text) >= 0;
+  }
+
+  /** Writes `length` bytes from `at` on once more. */
+  repeat(at: number, length: number): void {
+    this.reserve(length);
+    this.buffer.copyWithin(this.position, at, at + length);
+    this.position += length;
   }
 
   raw(bytes: Uint8Array): void {
@@ -170,34 +213,37 @@ export class ProtobufWriter {
     buffer[at++] = 0x12;
     buffer[at++] = 9;
     buffer[at++] = 0x21;
-    DOUBLE[0] = value;
-    put32(buffer, at, WORDS[0]!);
-    put32(buffer, at + 4, WORDS[1]!);
+    this.doubleAt(at, value);
     this.position = at + 8;
   }
 
   /** Leaves room for a length that `finishLength` fills in. */
   skipLength(): number {
-    this.reserve(2);
+    this.reserve(LENGTH_BYTES);
     const at = this.position;
-    this.position += 2;
+    this.position += LENGTH_BYTES;
     return at;
   }
 
-  /** Writes the length of everything since `skipLength` where it left room. */
-  finishLength(at: number): void {
+  /**
+   * Writes the length of everything since `skipLength` where it left room.
+   *
+   * @returns false when there was not the right room, and everything was moved
+   */
+  finishLength(at: number): boolean {
     const { buffer } = this;
-    const length = this.position - at - 2;
+    const length = this.position - at - LENGTH_BYTES;
     if (length >= 128 && length < TWO_BYTE_LENGTH) {
       buffer[at] = (length & 0x7f) | 0x80;
       buffer[at + 1] = length >>> 7;
-      return;
+      return true;
     }
     const needed = varintLength(length);
     this.reserve(needed);
-    this.buffer.copyWithin(at + needed, at + 2, this.position);
+    this.buffer.copyWithin(at + needed, at + LENGTH_BYTES, this.position);
     putVarint(this.buffer, at, length);
-    this.position += needed - 2;
+    this.position += needed - LENGTH_BYTES;
+    return false;
   }
 
   /** @returns false, with garbage written, when the text is not ASCII though it was not said to be UTF-8 */

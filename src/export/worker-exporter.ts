@@ -2,30 +2,17 @@ import { Worker } from 'node:worker_threads';
 import type { Batch, BatchExporter, ExportOutcome } from './batch.ts';
 import type { OtlpSettings } from './otlp-settings.ts';
 
-/** To the worker. */
+/** To the worker. The memory that the payload is a part of is shared, or copied with it. */
 export interface WorkerRequest {
   readonly id: number;
-  readonly payload: Uint8Array<ArrayBuffer>;
+  readonly payload: Uint8Array;
   readonly spans: number;
 }
 
 /** From the worker. */
 export interface WorkerResponse {
   readonly id: number;
-  readonly payload?: Uint8Array<ArrayBuffer>;
   readonly outcome: ExportOutcome;
-}
-
-/** What the worker is started with. */
-export interface WorkerSettings {
-  readonly settings: OtlpSettings;
-  /** A payload's memory goes along, and comes back with the outcome; else it is copied. */
-  readonly returnsPayload: boolean;
-}
-
-interface Pending {
-  readonly batch: Batch;
-  readonly done: (outcome: ExportOutcome) => void;
 }
 
 /** The worker's heap holds gRPC and what is under way. Without a limit V8 lets the copies that gRPC makes pile up: 40 MB more. */
@@ -42,20 +29,17 @@ const RESTART_DELAY_MS = 1000;
  * of the event loop. Beside the pipeline, whose turns are long under load, that held export to a few megabytes a second.
  */
 export class WorkerTraceExporter implements BatchExporter {
-  readonly #settings: WorkerSettings;
+  readonly #settings: OtlpSettings;
   readonly #oldGenerationMb: number;
-  readonly #pending = new Map<number, Pending>();
+  readonly #pending = new Map<number, (outcome: ExportOutcome) => void>();
   #worker: Worker | undefined;
   #nextId = 1;
   #brokenAtMs = Number.NEGATIVE_INFINITY;
   #why = '';
 
-  /**
-   * @param inFlight batches under way at most
-   * @param keepsPayloads a batch's payload stays where it is, so that nothing is lost with the thread, or when it does not answer in time
-   */
-  constructor(settings: OtlpSettings, inFlight: number, keepsPayloads = false) {
-    this.#settings = { settings, returnsPayload: !keepsPayloads };
+  /** @param inFlight batches under way at most */
+  constructor(settings: OtlpSettings, inFlight: number) {
+    this.#settings = settings;
     this.#oldGenerationMb = OLD_GENERATION_MB + BATCH_MB * inFlight;
     this.#worker = this.#start();
   }
@@ -69,10 +53,9 @@ export class WorkerTraceExporter implements BatchExporter {
     }
     this.#worker ??= this.#start();
     const id = this.#nextId++;
-    this.#pending.set(id, { batch, done });
-    const payload = this.#settings.returnsPayload ? viewOf(batch.payload) : new Uint8Array(batch.payload);
-    const request: WorkerRequest = { id, payload, spans: batch.spans };
-    this.#worker.postMessage(request, [payload.buffer]);
+    this.#pending.set(id, done);
+    const request: WorkerRequest = { id, payload: batch.payload, spans: batch.spans };
+    this.#worker.postMessage(request);
   }
 
   async shutdown(): Promise<void> {
@@ -100,17 +83,12 @@ export class WorkerTraceExporter implements BatchExporter {
   }
 
   #answered(response: WorkerResponse): void {
-    const pending = this.#pending.get(response.id);
-    if (pending === undefined) return;
+    const done = this.#pending.get(response.id);
     this.#pending.delete(response.id);
-    if (response.payload !== undefined) {
-      const { buffer, byteOffset, length } = response.payload;
-      pending.batch.payload = Buffer.from(buffer, byteOffset, length);
-    }
-    pending.done(response.outcome);
+    done?.(response.outcome);
   }
 
-  /** What was under way is lost with the thread, if its memory lay there. The next batch gets a new thread, after a while. */
+  /** What was under way may have arrived, or not: it is sent again. The next batch gets a new thread, after a while. */
   #broken(worker: Worker, reason: string): void {
     if (this.#worker !== worker) return;
     this.#worker = undefined;
@@ -118,14 +96,10 @@ export class WorkerTraceExporter implements BatchExporter {
     this.#why = reason;
     const lost = [...this.#pending.values()];
     this.#pending.clear();
-    for (const { done } of lost) done(failed(reason, !this.#settings.returnsPayload));
+    for (const done of lost) done(failed(reason, true));
   }
 }
 
 function failed(reason: string, retryable: boolean): ExportOutcome {
   return { delivered: false, failure: { status: 'error', retryable, retryDelayMs: undefined }, reason };
-}
-
-function viewOf({ buffer, byteOffset, length }: Buffer): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(buffer as ArrayBuffer, byteOffset, length);
 }

@@ -29,6 +29,8 @@ export class AttributeBlock {
   readonly values: readonly AttributeValue[];
   /** The bytes that the OTLP encoder made of this block; nobody else's. */
   encoded: Uint8Array | undefined = undefined;
+  /** What that encoder knows of the last span with this block. */
+  template: object | undefined = undefined;
 
   constructor(keys: readonly AttributeKey[], values: readonly AttributeValue[]) {
     this.keys = keys;

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import { JsonTraceSerializer, ProtobufTraceSerializer } from '@opentelemetry/otlp-transformer';
 import fc from 'fast-check';
-import { OtlpEncoder } from '../../../src/export/otlp-encoder.ts';
+import { OtlpEncoder, PREFIX_BYTES } from '../../../src/export/otlp-encoder.ts';
 import { encodeSpan } from '../../../src/export/otlp-json.ts';
 import { ReadableSpans } from '../../../src/export/readable-span.ts';
 import { AttributeBlock, AttributeKey } from '../../../src/span/attributes.ts';
@@ -172,6 +172,118 @@ describe('OTLP encoder', () => {
         assert.deepEqual(sorted(encode([made, made])), sorted(official([made, made])));
       }),
     );
+  });
+
+  it('means the same for spans of one connection, however much or little one differs from the one before', () => {
+    const keys = {
+      method: new AttributeKey('method', { repeats: true }),
+      size: new AttributeKey('size'),
+      seconds: new AttributeKey('seconds', { isDouble: true }),
+      path: new AttributeKey('path'),
+      words: new AttributeKey('words'),
+      more: new AttributeKey('more'),
+    };
+    /** One of `values`, mostly the first. */
+    const mostly = <T>(...values: T[]): fc.Arbitrary<T> =>
+      fc.oneof(
+        { weight: 12, arbitrary: fc.constant(values[0]!) },
+        { weight: 1, arbitrary: fc.constantFrom(...values) },
+      );
+    const own: fc.Arbitrary<readonly (readonly [AttributeKey, AttributeValue])[]> = fc.tuple(
+      fc.tuple(fc.constant(keys.method), mostly('GET', 'PUT')),
+      fc.tuple(fc.constant(keys.size), fc.constantFrom(5, 6, 5, 6, 7, 300, 301, 2 ** 40, -1, 0.5, 127, 128)),
+      fc.tuple(fc.constant(keys.seconds), fc.double({ noNaN: true, noInteger: true })),
+      fc.tuple(fc.constant(keys.path), fc.constantFrom('/a', '/b', '/a', '/b', '/cc', '/\u00e9', '/\u00ea', '')),
+      fc.tuple(mostly(keys.words, keys.more), mostly<AttributeValue>('x', 'y', true, false)),
+    );
+    const block = (name: string) => new AttributeBlock([new AttributeKey(`b.${name}`)], ['v'.repeat(150)]);
+    const resources: Resource[] = ['a', 'b'].map((name) => ({ name, attributes: { 'service.name': name } }));
+    const byResource = (bytes: Buffer) => {
+      const name = (group: { resource?: { attributes: { value: { stringValue?: string } }[] } }): string =>
+        group.resource?.attributes[0]?.value.stringValue ?? '';
+      return decodeRequest(bytes).resourceSpans.sort((a, b) => (name(a) < name(b) ? -1 : 1));
+    };
+    const one = fc.record({
+      own,
+      block: mostly(0, 1),
+      statement: mostly(0, 1, 2),
+      resource: mostly(0, 1),
+      ids: fc.uint8Array({ minLength: 32, maxLength: 32 }),
+      hasParent: mostly(true, false),
+      remote: fc.boolean(),
+      name: mostly('GET', 'GET /{id}'),
+      status: mostly(SpanStatusCode.UNSET, SpanStatusCode.ERROR),
+      startUs: fc.double({ min: 0, max: 2 ** 50, noNaN: true }),
+      us: fc.double({ min: 0, max: 1e6, noNaN: true }),
+      traceState: mostly('', 'a=b'),
+      kind: mostly(SpanKind.SERVER, SpanKind.CLIENT),
+      attributes: mostly(5, 4),
+      take: mostly(false, true),
+      tight: mostly(false, true),
+    });
+    fc.assert(
+      fc.property(fc.array(one, { minLength: 2, maxLength: 40 }), (all) => {
+        const encoder = new OtlpEncoder(SCOPE);
+        const blocks = ['one', 'two'].map(block);
+        const statements = [undefined, block('three'), undefined];
+        const decoded: unknown[] = [];
+        const expected: unknown[] = [];
+        let open: Span[] = [];
+        const close = (): void => {
+          const { payload } = encoder.take();
+          decoded.push(byResource(payload));
+          expected.push(byResource(official(open)));
+          encoder.recycle(payload, true);
+          open = [];
+        };
+        for (const each of all) {
+          const made = new Span();
+          Buffer.from(each.ids).copy(made.ids);
+          made.ids[0] = made.ids[16] = made.ids[24] = 1;
+          made.hasParent = each.hasParent;
+          made.parentIsRemote = each.remote;
+          made.name = each.name;
+          made.kind = each.kind;
+          made.status = each.status;
+          made.startUnixUs = each.startUs;
+          made.endUnixUs = each.startUs + each.us;
+          made.traceState = each.traceState;
+          made.resource = resources[each.resource]!;
+          made.shared = blocks[each.block];
+          made.sharedToo = statements[each.statement];
+          for (const [key, value] of each.own.slice(0, each.attributes)) made.set(key, value);
+          // What does not fit leaves nothing behind that the next one could repeat.
+          if (each.tight) assert.equal(encoder.add(made, encoder.bytes + 1), false);
+          assert.ok(encoder.add(made, NO_LIMIT));
+          open.push(made);
+          if (each.take) close();
+        }
+        if (open.length > 0) close();
+        assert.deepEqual(decoded, expected);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('fills payloads again that nobody reads, and no others', () => {
+    const encoder = new OtlpEncoder(SCOPE);
+    const large = () => span([['k', 'v'.repeat(100_000)]], false);
+    const memory = (): [ArrayBufferLike, Buffer] => {
+      encoder.add(large(), NO_LIMIT);
+      const { payload } = encoder.take();
+      assert.ok(payload.byteOffset >= PREFIX_BYTES);
+      return [payload.buffer, payload];
+    };
+    const [first, unread] = memory();
+    const [second, read] = memory();
+    assert.ok(first instanceof SharedArrayBuffer && second instanceof SharedArrayBuffer && first !== second);
+    encoder.recycle(unread, true);
+    encoder.recycle(read, false);
+    assert.equal(memory()[0], first);
+    const more = Array.from({ length: 20 }, () => memory()[0]);
+    assert.equal(new Set(more).size, 20);
+    // Their number is bounded; what comes beyond is the collector's.
+    assert.equal(more.filter((each) => each instanceof SharedArrayBuffer).length, 15);
   });
 
   it('writes doubles as doubles even when they are whole', () => {
