@@ -54,11 +54,9 @@ export interface LoadResult {
   errors: number;
 }
 
-/** One run of wrk against `url` on two threads. `close` asks for a new connection for every request. */
-export async function wrk(url: string, seconds: number, connections: number, close = false): Promise<LoadResult> {
-  const args = ['-t2', `-c${connections}`, `-d${seconds}s`, '--timeout', '5s'];
-  if (close) args.push('-H', 'Connection: close');
-  const child = spawn('wrk', [...args, url], { stdio: ['ignore', 'pipe', 'inherit'] });
+/** Runs a load generator. @returns what it said, and the processor time that it used */
+async function measured(command: string, args: readonly string[]): Promise<{ text: string; cpuSeconds: number }> {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   let cpu = 0;
   const poll = setInterval(() => {
     cpu = Math.max(cpu, cpuSeconds(child.pid!));
@@ -67,9 +65,18 @@ export async function wrk(url: string, seconds: number, connections: number, clo
   child.stdout.on('data', (data) => (text += data));
   const code = await new Promise((resolve) => child.on('close', resolve));
   clearInterval(poll);
+  if (code !== 0) throw new Error(`${command} failed (${code}): ${text}`);
+  return { text, cpuSeconds: cpu };
+}
+
+/** One run of wrk against `url` on two threads. `close` asks for a new connection for every request. */
+export async function wrk(url: string, seconds: number, connections: number, close = false): Promise<LoadResult> {
+  const args = ['-t2', `-c${connections}`, `-d${seconds}s`, '--timeout', '5s'];
+  if (close) args.push('-H', 'Connection: close');
+  const { text, cpuSeconds: cpu } = await measured('wrk', [...args, url]);
   const requests = Number(/(\d+) requests in/.exec(text)?.[1] ?? Number.NaN);
   const requestsPerSecond = Number(/Requests\/sec:\s+([\d.]+)/.exec(text)?.[1] ?? Number.NaN);
-  if (code !== 0 || !Number.isFinite(requests)) throw new Error(`wrk failed (${code}): ${text}`);
+  if (!Number.isFinite(requests)) throw new Error(`wrk failed: ${text}`);
   const socketErrors = [...text.matchAll(/(connect|read|write|timeout) (\d+)/g)].reduce(
     (sum, m) => sum + Number(m[2]),
     0,
@@ -96,6 +103,40 @@ export async function h2load(
   const succeeded = Number(/(\d+) succeeded/.exec(stdout)?.[1] ?? Number.NaN);
   if (succeeded !== requests) throw new Error(`h2load: ${succeeded} of ${requests} requests succeeded:\n${stdout}`);
   return succeeded;
+}
+
+export interface Http2Load {
+  connections: number;
+  /** Requests that are open at once on each connection. */
+  streams: number;
+}
+
+/**
+ * A fixed number of HTTP/2 requests by h2load on two threads.
+ * @param rate requests per second in all; 0: as fast as they go
+ * @param prefix runs before it on its command line, such as that of a cgroup
+ */
+export async function h2loadHttp2(
+  url: string,
+  requests: number,
+  { connections, streams }: Http2Load,
+  rate = 0,
+  prefix: readonly string[] = [],
+): Promise<LoadResult> {
+  const args = ['-t2', `-n${requests}`, `-c${connections}`, `-m${streams}`];
+  if (rate > 0) args.push(`--rps=${Math.round(rate / connections)}`);
+  const [command, ...words] = [...prefix, 'h2load', ...args, url];
+  const { text, cpuSeconds: cpu } = await measured(command!, words);
+  const succeeded = Number(/(\d+) succeeded/.exec(text)?.[1] ?? Number.NaN);
+  const requestsPerSecond = Number(/finished in .*, ([\d.]+) req\/s/.exec(text)?.[1] ?? Number.NaN);
+  if (!Number.isFinite(requestsPerSecond)) throw new Error(`h2load failed: ${text}`);
+  return {
+    requests,
+    seconds: requests / requestsPerSecond,
+    requestsPerSecond,
+    cpuSeconds: cpu,
+    errors: requests - succeeded,
+  };
 }
 
 export function median(values: readonly number[]): number {

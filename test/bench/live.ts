@@ -77,7 +77,7 @@ async function settle(agent: Agent, sink: Sink, cpuBefore: number): Promise<Agen
   return { cpuSeconds: used, stats, received: spans };
 }
 
-interface Pairing {
+export interface Pairing {
   name: string;
   without: number[];
   with: number[];
@@ -87,7 +87,7 @@ interface Pairing {
   lostShare: number[];
 }
 
-async function alternate(
+export async function alternate(
   name: string,
   options: LiveOptions,
   nginx: Nginx,
@@ -151,7 +151,7 @@ async function halfRate(nginx: Nginx, sink: Sink, saturated: number, seconds: nu
 }
 
 /** One profiled run: where the agent's processor time goes. The kernel's share comes from bpf_stats, which costs time itself. */
-async function stages(nginx: Nginx, sink: Sink, seconds: number) {
+export async function stages(sink: Sink, run: () => Promise<LoadResult>) {
   const cleanup = new Cleanup();
   try {
     const folder = await cleanup.temporaryFolder();
@@ -163,7 +163,7 @@ async function stages(nginx: Nginx, sink: Sink, seconds: number) {
     const kernel = await import('./bpf-stats.ts');
     const stats = await kernel.enable(cleanup);
     const before = await stats();
-    const load = await wrk(`https://127.0.0.1:${nginx.tls13Port}/200`, seconds, KEEP_ALIVE_CONNECTIONS);
+    const load = await run();
     const after = await stats();
     const threads = threadSeconds(agent.running.pid);
     const figures = await settle(agent, sink, 0);
@@ -201,7 +201,7 @@ export async function liveBench(options: LiveOptions) {
       wrk(url, options.seconds, NEW_CONNECTIONS, true),
     );
     const half = await halfRate(nginx, sink, median(keepAlive.without), options.seconds);
-    const profile = await stages(nginx, sink, options.seconds);
+    const profile = await stages(sink, () => wrk(url, options.seconds, KEEP_ALIVE_CONNECTIONS));
     return { keepAlive, newConnections, half, profile };
   } finally {
     await cleanup.run();
@@ -225,6 +225,10 @@ export function printLive(result: Awaited<ReturnType<typeof liveBench>>): void {
   console.log(
     `half the saturated rate: ${half.rate.toFixed(0)} requests/s, ${half.spansReceived} of ${half.spansExpected} spans, ${half.packetsLost} packets lost`,
   );
+  printStages(profile);
+}
+
+export function printStages(profile: Awaited<ReturnType<typeof stages>>): void {
   console.log(
     `kernel programs: ${profile.kernelProgramsMicroseconds.toFixed(2)} us and ${profile.kernelProgramRunsPerRequest.toFixed(2)} runs per request`,
   );

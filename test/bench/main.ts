@@ -1,7 +1,8 @@
-/** `npm run bench -- [live] [replay] [sql] [sql-replay] [--rounds N] [--seconds N] [--exchanges N] [--json]` */
+/** `npm run bench -- [live] [replay] [http2] [http2-replay] [sql] [sql-replay] [--rounds N] [--seconds N] [--exchanges N] [--json]` */
 import { parseArgs } from 'node:util';
+import { http2Bench, printHttp2 } from './http2.ts';
 import { liveBench, printLive } from './live.ts';
-import { printReplay, replayBench, sqlReplayBench } from './replay.ts';
+import { http2ReplayBench, printReplay, replayBench, sqlReplayBench } from './replay.ts';
 import { printSql, sqlBench } from './sql.ts';
 
 const { values, positionals } = parseArgs({
@@ -14,7 +15,7 @@ const { values, positionals } = parseArgs({
   },
 });
 
-const all = ['live', 'replay', 'sql', 'sql-replay'];
+const all = ['live', 'replay', 'http2', 'http2-replay', 'sql', 'sql-replay'];
 const wanted = positionals.length === 0 ? all : positionals;
 const unknown = wanted.filter((name) => !all.includes(name));
 if (unknown.length > 0) {
@@ -31,6 +32,16 @@ if (wanted.includes('live')) {
 if (wanted.includes('replay')) {
   const replay = await replayBench({ rounds, exchanges: Number(values.exchanges) });
   result.replay = replay;
+  if (!values.json) printReplay(replay);
+}
+if (wanted.includes('http2')) {
+  const http2 = await http2Bench({ rounds, seconds: Number(values.seconds) });
+  result.http2 = http2;
+  if (!values.json) printHttp2(http2);
+}
+if (wanted.includes('http2-replay')) {
+  const replay = await http2ReplayBench({ rounds, exchanges: Number(values.exchanges) });
+  result.http2Replay = replay;
   if (!values.json) printReplay(replay);
 }
 if (wanted.includes('sql')) {

@@ -11,7 +11,7 @@ import { Cleanup } from '../support/cleanup.ts';
 import { startNginx } from '../support/nginx.ts';
 import { run } from '../support/process.ts';
 import { type Sink, startSink } from '../support/sink.ts';
-import { h2load, median, sleep } from './lib.ts';
+import { h2load, h2loadHttp2, median, sleep } from './lib.ts';
 import { benchPostgres, pgbench } from './pgbench.ts';
 
 export interface ReplayOptions {
@@ -22,12 +22,14 @@ export interface ReplayOptions {
 /** Per second while recording: slow enough that not one packet is lost. */
 const RECORDING_RATE = 12_000;
 const RECORDING_STATEMENT_RATE = 12_000;
+const RECORDING_HTTP2_RATE = 40_000;
 const CONNECTIONS = 50;
+const HTTP2_LOAD = { connections: 10, streams: 100 };
 const DATABASE_CONNECTIONS = 8;
 
-/** One of the two kinds of captures. */
+/** One kind of captures. */
 interface Subject {
-  readonly name: 'HTTPS exchanges' | 'SQL statements';
+  readonly name: string;
   /** Its key in the `exchanges` of --stats. */
   readonly protocol: 'http' | 'postgresql';
   /** Makes the load. @returns what tshark is to be told to see it */
@@ -42,6 +44,18 @@ const https: Subject = {
     await started();
     await h2load(`https://127.0.0.1:${nginx.tls13Port}/200`, count, CONNECTIONS, RECORDING_RATE, prefix);
     return '-Y http.response -T fields -e http.response.code';
+  },
+};
+
+const http2: Subject = {
+  name: 'HTTP/2 exchanges',
+  protocol: 'http',
+  async load(cleanup, prefix, count, started) {
+    const nginx = await startNginx(cleanup, { workers: 2, log: false, prefix, http2: true });
+    await started();
+    const url = `https://127.0.0.1:${nginx.tls13Port}/200`;
+    await h2loadHttp2(url, count, HTTP2_LOAD, RECORDING_HTTP2_RATE, prefix);
+    return `-Y 'http2.headers.status' -T fields -e http2.headers.status`;
   },
 };
 
@@ -139,6 +153,10 @@ async function compare(subject: Subject, options: ReplayOptions) {
 
 export function replayBench(options: ReplayOptions) {
   return compare(https, options);
+}
+
+export function http2ReplayBench(options: ReplayOptions) {
+  return compare(http2, options);
 }
 
 export function sqlReplayBench(options: ReplayOptions) {
