@@ -85,7 +85,9 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
   const { config } = options;
   const { limits } = config;
   const log = createLog(options);
-  const self = await SelfTelemetry.open(config.telemetry);
+  const host = readHost();
+  const version = packageVersion();
+  const self = await SelfTelemetry.open({ config: config.telemetry, host, version, tickMs: TICK_MS });
   const counters = newCounters();
   const clock = new KernelClock();
   const cluster = await openCluster(config, log);
@@ -97,10 +99,9 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
     excludedPorts: config.capture.excludePorts,
     pollMs: config.capture.pollMs,
   });
-  const host = readHost();
   const workloads = new Workloads({
     host: { ...host, name: cluster?.nodeName ?? host.name },
-    agentVersion: packageVersion(),
+    agentVersion: version,
     limits,
     kubernetes: cluster && followPods(cluster, config, capture),
   });
@@ -146,7 +147,8 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
     keylogFile === undefined
       ? undefined
       : new KeyLogFile(keylogFile, (line) => assembly.secrets.addKeyLogLine(line, clock.nowUs()));
-  self?.observe({ capture, counters, informers: () => cluster?.health() ?? [] });
+  const { outputs } = assembly;
+  self?.observe({ capture, nativeProbes, probes, counters, outputs, workloads, cluster, waits });
   return { ...assembly, clock, capture, nativeProbes, probes, pcapng, keylog, self, workloads, cluster, waits };
 }
 
@@ -165,6 +167,7 @@ async function begin(parts: Parts): Promise<NodeJS.Timeout> {
   self?.health.attached();
   for (const socket of capture.scanSockets()) pipeline.socket(socket);
   return setInterval(() => {
+    self?.tick();
     keylog?.poll();
     cluster?.tick();
     workloads.tick();
@@ -226,6 +229,7 @@ async function end(parts: Parts, options: AgentOptions): Promise<void> {
   await capture.stop();
   addCounts(counters.packets.lost, capture.lost());
   addCounts(counters.packets.lost, nativeProbes.info().lost);
+  self?.lossesAreCounted();
   keylog?.close();
   pipeline.finish('shutdown', clock.nowUs());
   await cluster?.stop();

@@ -1,34 +1,66 @@
 /** What the agent tells of itself while it runs: the composition root of its own telemetry. */
+import { randomUUID } from 'node:crypto';
 import { networkInterfaces } from 'node:os';
 import type { LiveCapture } from './capture/live.ts';
 import { type ListenAddress, parseListenAddress } from './config/listen.ts';
 import type { Config } from './config/schema.ts';
-import type { Counters } from './telemetry/counters.ts';
-import { Endpoint, type Route } from './telemetry/endpoint.ts';
+import type { Output } from './export/output.ts';
+import type { Attributes, MetricGroup } from './metric/metric.ts';
+import { CONTENT_TYPES, formatFor, toText } from './metric/open-metrics.ts';
+import type { NativeProbes } from './secrets/native-probes.ts';
+import type { ProbeManager } from './secrets/probes.ts';
+import type { Counters, ReasonCounts } from './telemetry/counters.ts';
+import { type Answer, Endpoint, type Route } from './telemetry/endpoint.ts';
 import { Health, type InformerState, OBSERVE_MS } from './telemetry/health.ts';
+import { LoopDelay } from './telemetry/loop-delay.ts';
+import { type ObservedOutput, type ObservedRing, ownMetrics } from './telemetry/own-metrics.ts';
+import { parseResourceAttributes } from './workload/environment.ts';
+import type { Host } from './workload/host.ts';
+import type { Cluster } from './workload/kubernetes/cluster.ts';
+import type { Workloads } from './workload/workloads.ts';
 
 /** The parts of the agent that are told of. */
 export interface Observed {
   readonly capture: LiveCapture;
+  readonly nativeProbes: NativeProbes;
+  readonly probes: ProbeManager;
   readonly counters: Counters;
-  /** Of the cluster, where there is one. */
-  readonly informers: () => readonly InformerState[];
+  readonly outputs: readonly Output[];
+  readonly workloads: Workloads;
+  /** Where there is one. */
+  readonly cluster: Cluster | undefined;
+  /** Exchanges that waited for the cluster's answers. */
+  readonly waits: ReasonCounts;
+}
+
+export interface SelfOptions {
+  readonly config: Config['telemetry'];
+  readonly host: Host;
+  readonly version: string;
+  /** How often tick() is called. */
+  readonly tickMs: number;
 }
 
 export class SelfTelemetry {
   readonly health: Health;
   readonly #address: ListenAddress;
+  #resource: Attributes;
+  readonly #startUnixUs = Date.now() * 1000;
+  readonly #loopDelay: LoopDelay;
   readonly #ignored = new Set<string>();
+  #lossesAreCounted = false;
   #observed: Observed | undefined;
   #endpoint: Endpoint | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  private constructor(address: ListenAddress) {
+  private constructor(address: ListenAddress, options: SelfOptions) {
     this.#address = address;
+    this.#resource = resourceOf(options);
+    this.#loopDelay = new LoopDelay(options.tickMs);
     this.health = new Health({
       readerProgress: () => this.#observed?.capture.rings()?.packets,
-      informers: () => this.#observed?.informers() ?? [],
-      outputs: () => (this.#observed === undefined ? [] : [this.#observed.counters.spans]),
+      informers: () => this.#informers(),
+      outputs: () => this.#outputs().map(({ durations: _, ...state }) => state),
     });
   }
 
@@ -37,13 +69,15 @@ export class SelfTelemetry {
    * @returns undefined when nobody wants to know
    * @throws Error for people
    */
-  static async open(config: Config['telemetry']): Promise<SelfTelemetry | undefined> {
-    const address = config.listen === undefined ? undefined : parseListenAddress(config.listen);
+  static async open(options: SelfOptions): Promise<SelfTelemetry | undefined> {
+    const { listen } = options.config;
+    const address = listen === undefined ? undefined : parseListenAddress(listen);
     if (address === undefined) return undefined;
-    const self = new SelfTelemetry(address);
+    const self = new SelfTelemetry(address, options);
     const routes = new Map<string, Route>([
       ['/healthz', () => self.health.alive()],
       ['/readyz', () => self.health.ready()],
+      ['/metrics', (accept) => self.#metrics(accept)],
     ]);
     try {
       self.#endpoint = await Endpoint.open(address, routes, (local) => self.#ignore(local));
@@ -57,9 +91,26 @@ export class SelfTelemetry {
   /** To be called once the programs are loaded: the agent never traces itself. */
   observe(parts: Observed): void {
     this.#observed = parts;
+    const { cluster } = parts;
+    if (cluster !== undefined) this.#resource = { 'k8s.node.name': cluster.nodeName, ...this.#resource };
     for (const addresses of Object.values(networkInterfaces())) {
       for (const { address } of addresses ?? []) this.#ignore(address);
     }
+  }
+
+  /** From now on the counters say what the kernel could not hand over. */
+  lossesAreCounted(): void {
+    this.#lossesAreCounted = true;
+  }
+
+  /** A timer of the agent's has fired. */
+  tick(): void {
+    this.#loopDelay.tick(performance.now());
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    this.#endpoint?.close();
   }
 
   /** An address that comes later is known from its first connection on. */
@@ -70,8 +121,56 @@ export class SelfTelemetry {
     this.#observed.capture.ignoreListener(address, this.#address.port);
   }
 
-  close(): void {
-    clearInterval(this.#timer);
-    this.#endpoint?.close();
+  #metrics(accept: string): Answer {
+    const format = formatFor(accept);
+    return { status: 200, contentType: CONTENT_TYPES[format], body: toText(this.#collect(), this.#resource, format) };
   }
+
+  #collect(): MetricGroup[] {
+    const parts = this.#observed;
+    if (parts === undefined) return [];
+    const { capture, cluster, counters, nativeProbes, probes, waits, workloads } = parts;
+    const rings: Record<string, ObservedRing> = { ...capture.rings() };
+    const own = ownMetrics(
+      counters,
+      {
+        lost: this.#lossesAreCounted ? [] : [capture.lost(), nativeProbes.info().lost],
+        rings,
+        outputs: this.#outputs(),
+        informers: this.#informers(),
+        probedFiles: probes.list().filter(({ probed }) => probed).length,
+        tables: {
+          probes: probes.counts,
+          workloads: { ...workloads.counts },
+          ...(cluster && { kubernetes: cluster.counts, waits }),
+        },
+        loopDelay: this.#loopDelay,
+        startUnixUs: this.#startUnixUs,
+      },
+      this.#resource,
+    );
+    return [own];
+  }
+
+  #informers(): readonly InformerState[] {
+    return this.#observed?.cluster?.health() ?? [];
+  }
+
+  #outputs(): ObservedOutput[] {
+    return (this.#observed?.outputs ?? []).flatMap((output) => output.state() ?? []);
+  }
+}
+
+/** The agent as a resource: what OTEL_RESOURCE_ATTRIBUTES says goes before what was found out. */
+function resourceOf({ host, version }: SelfOptions): Attributes {
+  const { OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES } = process.env;
+  return {
+    'service.name': 'wirespan',
+    'service.version': version,
+    'service.instance.id': randomUUID(),
+    'host.name': host.name,
+    ...(host.id !== undefined && { 'host.id': host.id }),
+    ...parseResourceAttributes(OTEL_RESOURCE_ATTRIBUTES ?? ''),
+    ...(OTEL_SERVICE_NAME?.trim() && { 'service.name': OTEL_SERVICE_NAME.trim() }),
+  };
 }

@@ -34,6 +34,7 @@ export const LIVE = [
   { package: 'binutils', command: 'readelf' },
   { package: 'gnutls-bin', command: 'gnutls-serv' },
   { package: 'util-linux', command: 'setpriv' },
+  { package: 'prometheus', command: 'promtool' },
   { package: 'postgresql', oneOf: () => versioned('/usr/lib/postgresql', 'bin/postgres') },
   { package: 'postgresql-client', command: 'psql' },
   { package: 'mariadb-server', command: 'mariadbd' },

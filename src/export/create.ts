@@ -111,7 +111,8 @@ async function otlp(
       spoolFolder === undefined
         ? undefined
         : { folder: join(spoolFolder, name.replace(':', '-')), maxBytes: spoolMib * MIB };
-    const options = { name, deliveries, log, scope, limits, spool };
+    const type = settings.protocol === 'grpc' ? 'otlp_grpc_span_exporter' : 'otlp_http_span_exporter';
+    const options = { name, type, deliveries, log, scope, limits, spool };
     log.debug('spans go to', { output: name, endpoint: shownEndpoint(settings.url), protocol: settings.protocol });
     if (environment.WIRESPAN_OTLP_ENCODER !== 'sdk') {
       const exporter = new WorkerTraceExporter(settings, limits.inFlight);

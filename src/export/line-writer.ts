@@ -109,13 +109,16 @@ export class LineWriter {
     for (const line of this.lines) queueSpans += line.spans;
     return {
       name: this.options.name,
+      type: 'line_writer',
       queueSpans,
       queueBytes: this.waitingBytes,
       queueSpansLimit: undefined,
       queueBytesLimit: this.maxBytes,
       inFlight: this.current.length > 0 ? 1 : 0,
+      inFlightSpans: 0,
       retries: 0,
       lastExportMs: undefined,
+      durations: new Map(),
       spoolSpans: 0,
       spoolBytes: 0,
       exported: this.options.deliveries.exported,

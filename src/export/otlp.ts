@@ -1,4 +1,6 @@
 import type { Exchange } from '../exchange/exchange.ts';
+import { REQUEST_BOUNDS } from '../metric/bounds.ts';
+import { Histogram } from '../metric/histogram.ts';
 import type { Span } from '../span/span.ts';
 import { count, type Deliveries } from '../telemetry/counters.ts';
 import type { Log, LogFields } from '../telemetry/log.ts';
@@ -40,6 +42,8 @@ export interface SpoolPlace {
 export interface OtlpOptions {
   /** As in the statistics. */
   readonly name: string;
+  /** otel.component.type */
+  readonly type?: string;
   /** Where spans are counted. */
   readonly deliveries: Deliveries;
   readonly log: Log;
@@ -84,6 +88,7 @@ const SPOOL_CLOSE_MS = 3000;
  */
 export class OtlpOutput implements Output {
   private readonly name: string;
+  private readonly type: string;
   private readonly deliveries: Deliveries;
   private readonly log: Log;
   private readonly limits: OtlpLimits;
@@ -102,6 +107,7 @@ export class OtlpOutput implements Output {
   private retryTimer: NodeJS.Timeout | undefined;
   private retries = 0;
   private lastExportMs: number | undefined;
+  private readonly durations = new Map<string, Histogram>();
   private deliveredMs = 0;
   private lastTrouble = '';
   private readonly waiting: (() => void)[] = [];
@@ -116,6 +122,7 @@ export class OtlpOutput implements Output {
   /** @throws Error that says why the spool cannot be used */
   constructor(options: OtlpOptions) {
     this.name = options.name;
+    this.type = options.type ?? 'otlp_grpc_span_exporter';
     this.deliveries = options.deliveries;
     this.log = options.log;
     this.limits = options.limits ?? defaultOtlpLimits;
@@ -160,13 +167,16 @@ export class OtlpOutput implements Output {
   state(): OutputState {
     return {
       name: this.name,
+      type: this.type,
       queueSpans: this.queue.spans + this.batcher.spans,
       queueBytes: this.queue.bytes + this.batcher.bytes,
       queueSpansLimit: this.limits.queueSpans,
       queueBytesLimit: this.maxQueueBytes,
       inFlight: this.underWay.size,
+      inFlightSpans: [...this.underWay].reduce((spans, batch) => spans + batch.spans, 0),
       retries: this.retries,
       lastExportMs: this.lastExportMs,
+      durations: this.durations,
       spoolSpans: this.spool?.spans ?? 0,
       spoolBytes: this.spool?.bytes ?? 0,
       exported: this.deliveries.exported,
@@ -316,7 +326,7 @@ export class OtlpOutput implements Output {
       const said = { message: message.slice(0, MAX_MESSAGE_LENGTH) };
       this.log.warn('the backend accepted spans with a warning', this.fields(said));
     }
-    this.finish(batch, true);
+    this.finish(batch, rejected > 0 ? 'rejected' : '', true);
   }
 
   private rejected(spans: number, message: string): void {
@@ -345,15 +355,21 @@ export class OtlpOutput implements Output {
     if (!retryable || isHopeless) {
       this.drop('export_failed', batch.spans);
       this.log.error('spans could not be exported', this.fields({ spans: batch.spans, status, reason, advice }));
-      this.finish(batch, false);
+      this.finish(batch, status, false);
     } else if (batch.record !== undefined) this.fromSpool.unshift(batch);
     else this.queue.putBack(batch);
     if (retryable) this.backoff.failed(sentMs, nowMs, retryDelayMs);
     this.makeRoom();
   }
 
-  /** Nothing more will be done with it. */
-  private finish(batch: QueuedBatch, delivered: boolean): void {
+  /** Nothing more will be done with it. @param errorType what was wrong; empty when all of it was accepted */
+  private finish(batch: QueuedBatch, errorType: string, delivered: boolean): void {
+    let durations = this.durations.get(errorType);
+    if (durations === undefined) {
+      durations = new Histogram(REQUEST_BOUNDS, false);
+      this.durations.set(errorType, durations);
+    }
+    durations.record((performance.now() - batch.firstSentMs) / 1000);
     if (batch.record !== undefined) this.spool?.acknowledge(batch.record);
     this.recycle(batch, delivered);
   }

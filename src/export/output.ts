@@ -1,4 +1,5 @@
 import type { Exchange } from '../exchange/exchange.ts';
+import type { Histogram } from '../metric/histogram.ts';
 import type { Span } from '../span/span.ts';
 import type { ReasonCounts } from '../telemetry/counters.ts';
 
@@ -28,18 +29,23 @@ export interface Output {
 export interface OutputState {
   /** As in the statistics: `otlp`, `otlp:NAME`, `console`, `otlp-json=FILE`. */
   readonly name: string;
+  /** otel.component.type */
+  readonly type: string;
   /** Spans that wait, and their bytes as they will be sent; those under way are not among them. */
   readonly queueSpans: number;
   readonly queueBytes: number;
   /** More than this does not wait. Undefined: no such bound. */
   readonly queueSpansLimit: number | undefined;
   readonly queueBytesLimit: number;
-  /** Requests under way. */
+  /** Requests under way, and their spans. */
   readonly inFlight: number;
+  readonly inFlightSpans: number;
   /** Requests that were sent again. */
   readonly retries: number;
   /** How long the last request took that the backend accepted. */
   readonly lastExportMs: number | undefined;
+  /** Seconds from when a batch was first sent until nothing more is done with it, by error.type; empty for what was delivered. */
+  readonly durations: ReadonlyMap<string, Histogram>;
   /** On disk. */
   readonly spoolSpans: number;
   readonly spoolBytes: number;

@@ -7,6 +7,7 @@ import { startAgent, wirespan } from '../support/agent.ts';
 import { newCgroup } from '../support/cgroup.ts';
 import { cleanupAfter } from '../support/cleanup.ts';
 import { assertKernelClean } from '../support/kernel.ts';
+import { checkWithPromtool, scrape, sumOf } from '../support/metrics.ts';
 import { freePort, until } from '../support/net.ts';
 import { joinedNamespace } from '../support/netns.ts';
 import { run } from '../support/process.ts';
@@ -52,6 +53,15 @@ suite('telemetry.listen', () => {
     );
     const [curl, ...args] = [...cgroup.prefix, 'curl', '-sk', '-o', '/dev/null', `${server.url}/bytes/1`];
     await run(curl!, args);
+    const url = `http://127.0.0.1:${port}`;
+    await until(async () => {
+      const seen = await scrape(url);
+      return sumOf(seen, 'otel_sdk_span_started_total', { otel_span_sampling_result: 'RECORD_AND_SAMPLE' }) === 2
+        ? true
+        : undefined;
+    }, 'two spans in the metrics');
+    await checkWithPromtool(url);
+    const samples = await scrape(url);
     const stopping = agent.stop('SIGTERM');
     // Alive to the last, and ready no more.
     const [, last] = await until(async () => {
@@ -60,7 +70,20 @@ suite('telemetry.listen', () => {
     }, 'readiness to end');
     assert.deepEqual(last.checks.find(({ name }) => name === 'agent')?.reason, 'it is being stopped');
     assert.equal((await ask('/healthz'))[0], 200);
-    assert.equal((await stopping).stats.spans.made, 2);
+    const { stats } = await stopping;
+    assert.equal(stats.spans.made, 2);
+    const told = ['wirespan_packets', 'wirespan_connections', 'wirespan_tls_connections', 'wirespan_exchanges'];
+    assert.deepEqual(
+      told.map((name) => sumOf(samples, `${name}_total`)),
+      [stats.packets.captured, stats.connections.tcp, stats.connections.tls, stats.exchanges.http],
+    );
+    const output = { otel_component_name: 'otlp', otel_component_type: 'otlp_grpc_span_exporter' };
+    const held = ['otel_sdk_processor_span_queue_size', 'otel_sdk_exporter_span_inflight'];
+    assert.equal(
+      held.map((name) => sumOf(samples, name, output)).reduce((sum, n) => sum + n, 0),
+      2,
+    );
+    assert.equal(sumOf(samples, 'otel_sdk_exporter_span_exported_total', output), 0);
     await assert.rejects(fetch(`http://127.0.0.1:${port}/healthz`));
   });
 

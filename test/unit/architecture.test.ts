@@ -19,6 +19,7 @@ const stages: readonly string[] = ['capture', 'packet', 'flow', 'tls', 'protocol
 const foundations: readonly string[] = [
   'bytes/',
   'sql/',
+  'metric/',
   'config/limits.ts',
   'config/http.ts',
   'config/label-selector.ts',
@@ -34,6 +35,7 @@ const contracts: readonly string[] = ['exchange/exchange.ts', 'protocol/layer.ts
 const sides: Readonly<Record<string, readonly string[]>> = {
   bytes: [],
   sql: [],
+  metric: [],
   config: [],
   telemetry: ['config/'],
   secrets: ['capture/', 'flow/', 'telemetry/'],
@@ -48,7 +50,7 @@ const stageSides: Readonly<Record<string, string>> = { capture: 'pcapng', tls: '
 const compositionRoots: readonly string[] = ['cli', 'doctor'];
 
 /** Stages that are bytes and time in, events out. */
-const sansIo: readonly string[] = ['packet', 'flow', 'tls', 'protocol', 'exchange', 'span', 'bytes', 'sql'];
+const sansIo: readonly string[] = ['packet', 'flow', 'tls', 'protocol', 'exchange', 'span', 'bytes', 'sql', 'metric'];
 
 /** The one door of the TLS stage to the addon's ciphers. */
 const nativeDoors = /^(?:capture|tls|secrets)\//;
