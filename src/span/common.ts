@@ -8,6 +8,7 @@ import { type Counters, count } from '../telemetry/counters.ts';
 import type { WireContext } from './context.ts';
 import { connectionSeed, writeTraceId } from './ids.ts';
 import type { ConnectionPeers, Peer, PeerDirectory } from './peer.ts';
+import { Relays } from './relays.ts';
 import type { Resource, ResourceResolver, Watched } from './resource.ts';
 import { type Sampling, sampleAll } from './sampling.ts';
 import type { Side } from './side.ts';
@@ -65,6 +66,7 @@ export class Common {
   private readonly sampling: Sampling;
   private readonly unknown: UnknownResources;
   private readonly salt: Buffer;
+  private readonly relays = new Relays();
 
   constructor(options: CommonOptions) {
     this.counters = options.counters;
@@ -154,8 +156,9 @@ export class Common {
     return this.perspective !== 'server';
   }
 
+  /** Once for each connection: what it says may be another thing later. */
   seedOf(connection: Connection): Int32Array {
-    return connectionSeed(connection, this.salt);
+    return connectionSeed(connection, this.salt, this.relays.hasGiven(connection));
   }
 
   /** What the HTTP and gRPC spans of a connection share: made with its first one. */

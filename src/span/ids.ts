@@ -6,7 +6,8 @@
  *   plain          SHA-256("wirespan tcp 1" || initial sequence number of the client || that of the server), both big-endian
  *   start not seen SHA-256("wirespan any 1" || salt || both endpoints || start time): not the same elsewhere, but one seed for both
  *                  local ends. The salt is random in an agent and empty in replay, whose output is reproducible.
- * client_random and the sequence numbers pass through address translation unchanged, so both ends see the same.
+ * client_random and the sequence numbers pass through address translation unchanged, so both ends see the same. A connection whose
+ * client_random another one has already (relays.ts) is named as if it were plain.
  *
  * An exchange is named by the offset of its first byte in the client's application stream, split in two 32-bit halves (low, high).
  * With m = the 32-bit finalizer of MurmurHash3, a bijection, word i of the eight words is
@@ -29,10 +30,11 @@ const SERVER_WORD = 6;
 
 /**
  * @param salt keeps the ids of connections whose start was not seen apart from those of other agents
+ * @param relayed its client_random is that of another connection, too
  * @returns eight 32-bit words
  */
-export function connectionSeed(connection: Connection, salt: Buffer): Int32Array {
-  const clientRandom = connection.tls?.clientRandom;
+export function connectionSeed(connection: Connection, salt: Buffer, relayed = false): Int32Array {
+  const clientRandom = relayed ? undefined : connection.tls?.clientRandom;
   const digest = clientRandom ?? hash('sha256', nameOf(connection, salt), 'buffer');
   const seed = new Int32Array(8);
   for (let i = 0; i < 8; i++) seed[i] = digest.readInt32BE(4 * i);

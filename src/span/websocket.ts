@@ -43,7 +43,7 @@ export class WebSocketSpans {
     if (wanted === 0) return;
     this.target.parse(handshake.method, handshake.target, this.redactor);
     const context = this.context.read(handshake.requestHeaders) ? this.context : undefined;
-    const seed = common.seedOf(connection);
+    const { seed } = common.sidesOf(connection);
 
     // Asked as it was for the handshake: both are sampled, or none.
     const first = wantClient ? this.clientSpan : this.serverSpan;

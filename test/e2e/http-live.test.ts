@@ -15,11 +15,13 @@ import {
   servers,
   targetOf,
 } from '../support/http.ts';
+import { inside, startAgentOf } from '../support/inside.ts';
 import { assertKernelClean } from '../support/kernel.ts';
+import { waitForPort } from '../support/net.ts';
 import { joinedNamespace } from '../support/netns.ts';
 import { type Nginx, startNginx } from '../support/nginx.ts';
 import { run } from '../support/process.ts';
-import { type Server, startNodeServer, startPythonServer } from '../support/servers.ts';
+import { type Server, startNodeServer, startPythonServer, startTcpRelay } from '../support/servers.ts';
 import type { FlatSpan } from '../support/spans.ts';
 
 async function withAgent(cleanup: Cleanup, work: (agent: Agent) => Promise<void>): Promise<void> {
@@ -34,8 +36,12 @@ suite('HTTP/1.1 by curl', () => {
 
   test('nginx, plain and TLS 1.2 and 1.3: the spans are the access log', async (t) => {
     const cleanup = cleanupAfter(t);
-    const nginx: Nginx = await startNginx(cleanup, { workers: 2, files: { big: 5_000_000 } });
-    const agent = await startAgent(cleanup);
+    // Of its own, so that what the agent counts is exact whatever else runs on this machine.
+    const cgroup = await newCgroup(cleanup);
+    const nginx: Nginx = await startNginx(cleanup, { workers: 2, files: { big: 5_000_000 }, prefix: cgroup.prefix });
+    for (const port of portsOf(nginx)) await waitForPort(port);
+    const agent = await startAgentOf(cleanup, cgroup);
+    const curl = (args: readonly string[]) => inside(cgroup).run('curl', args);
     const ports = [
       ['http', nginx.plainPort, ''],
       ['https', nginx.tls12Port, 'TLSv1.2'],
@@ -45,16 +51,14 @@ suite('HTTP/1.1 by curl', () => {
       const base = `${scheme}://127.0.0.1:${port}`;
       const targets = ['/hello', '/orders/17?item=3', '/missing', '/broken', '/empty', '/moved', '/files/big'];
       // One process, one connection: seven requests kept alive; then two more connections.
-      await run('curl', ['-sk', ...targets.flatMap((target) => ['-o', '/dev/null', `${base}${target}`])]);
-      await run('curl', ['-sk', '-o', '/dev/null', '-X', 'POST', '--data', 'a=b', `${base}/hello`]);
-      await run('curl', ['-skI', `${base}/hello`]);
+      await curl(['-sk', ...targets.flatMap((target) => ['-o', '/dev/null', `${base}${target}`])]);
+      await curl(['-sk', '-o', '/dev/null', '-X', 'POST', '--data', 'a=b', `${base}/hello`]);
+      await curl(['-skI', `${base}/hello`]);
     }
     const log = await nginx.accessLog(27);
     assert.equal(log.length, 27);
-    const ours = ofPorts(...portsOf(nginx));
-    await agent.waitForSpans(2 * log.length, ours);
-    const { spans: all, stats } = await agent.stop();
-    const spans = all.filter(ours);
+    await agent.waitForSpans(2 * log.length);
+    const { spans, stats } = await agent.stop();
     assertSameAsLog(spans, log);
     assertPairs(spans);
     for (const server of servers(spans)) {
@@ -75,9 +79,10 @@ suite('HTTP/1.1 by curl', () => {
       );
       assert.ok(Math.abs(server.endUs / 1e6 - entry!.msec) < 1, 'the wall time of the log');
     }
-    assert.deepEqual(stats.connections.undecryptable, {});
-    assert.equal(stats.packets.lost, 0);
-    assert.equal(stats.spans.made, stats.spans.exported);
+    const { tcp, tls, decrypted, undecryptable } = stats.connections;
+    assert.deepEqual([tcp, tls, decrypted, undecryptable], [9, 6, 6, {}]);
+    assert.deepEqual([stats.exchanges, stats.incomplete, stats.parseErrors], [{ http: 27 }, {}, {}]);
+    assert.deepEqual([stats.spans.made, stats.spans.exported, stats.packets.lost], [54, 54, 0]);
   });
 
   for (const [name, startServer] of [
@@ -169,6 +174,41 @@ suite('HTTP/1.1 by curl', () => {
     assert.deepEqual([stats.exchanges, stats.incomplete, stats.parseErrors], [{ http: 2 * count }, {}, {}]);
     assert.deepEqual([stats.spans.made, stats.spans.exported, stats.packets.lost], [4 * count, 4 * count, 0]);
   });
+});
+
+suite('a relay on this machine that does not end TLS', () => {
+  after(assertKernelClean);
+
+  for (const tls of [true, false]) {
+    test(`${tls ? 'TLS' : 'plain'}: both connections have both of their spans, and no span has the id of another`, async (t) => {
+      const cleanup = cleanupAfter(t);
+      const cgroup = await newCgroup(cleanup);
+      const server = await startNodeServer(cleanup, { tls, prefix: cgroup.prefix });
+      const relay = await startTcpRelay(cleanup, server, { prefix: cgroup.prefix });
+      const agent = await startAgent(cleanup, { args: ['--cgroup', cgroup.path] });
+      const urls = [1, 2, 3].flatMap((n) => [
+        '-o',
+        '/dev/null',
+        `${server.url.replace(/\d+$/, '')}${relay.port}/bytes/${n}`,
+      ]);
+      const [command, ...rest] = [...cgroup.prefix, 'curl', '-sk', ...urls];
+      await run(command!, rest);
+      await agent.waitForSpans(12);
+      const { spans, stats } = await agent.stop();
+      assert.deepEqual([spans.length, new Set(spans.map(({ spanId }) => spanId)).size], [12, 12]);
+      assertPairs(spans);
+      assert.deepEqual(
+        servers(spans)
+          .map(
+            (span) =>
+              `${clientOf(span, spans).resource['service.name']} ${span.resource['service.name']} ${targetOf(span)}`,
+          )
+          .sort(),
+        [1, 2, 3].flatMap((n) => [`curl tcp-relay /bytes/${n}`, `tcp-relay node-server /bytes/${n}`]).sort(),
+      );
+      assert.deepEqual([stats.exchanges, stats.connections.undecryptable], [{ http: 6 }, {}]);
+    });
+  }
 });
 
 /** What is asked of every server; the paths of nginx are its own. */

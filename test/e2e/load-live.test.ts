@@ -11,9 +11,9 @@ import { clientScript, curlLoad, nodeLoad, pythonLoad } from '../support/clients
 import { assertPairs, assertSameAsLog, assertSameLines, ofPorts, portsOf, targetHas } from '../support/http.ts';
 import { inside, startAgentOf } from '../support/inside.ts';
 import { assertKernelClean } from '../support/kernel.ts';
-import { waitForPort } from '../support/net.ts';
+import { until, waitForPort } from '../support/net.ts';
 import { startNginx } from '../support/nginx.ts';
-import { Running, start } from '../support/process.ts';
+import { start } from '../support/process.ts';
 import { startNodeServer, startPythonServer } from '../support/servers.ts';
 import type { FlatSpan } from '../support/spans.ts';
 
@@ -145,23 +145,24 @@ suite('load', () => {
   test('1,000 connections open at once', async (t) => {
     const cleanup = cleanupAfter(t);
     const count = 1_000;
-    const nginx = await startNginx(cleanup, { workers: 2, http: 'keepalive_timeout 600s;' });
-    const agent = await startAgent(cleanup);
-    const base = `https://127.0.0.1:${nginx.tls13Port}`;
-    const client = new Running(process.execPath, [clientScript('idle.mjs'), base, String(count)], { stdin: 'open' });
-    cleanup.add(() => client.stop());
+    const cgroup = await newCgroup(cleanup);
+    const nginx = await startNginx(cleanup, { workers: 2, http: 'keepalive_timeout 600s;', prefix: cgroup.prefix });
+    await waitForPort(nginx.tls13Port);
+    const agent = await startAgentOf(cleanup, cgroup);
+    const words = [clientScript('idle.mjs'), `https://127.0.0.1:${nginx.tls13Port}`, String(count)];
+    const client = inside(cgroup).start(cleanup, process.execPath, words, { stdin: 'open' });
     await client.waitFor('stdout', new RegExp(`^open ${count}$`, 'm'));
-    await agent.waitForSpans(2 * count, ofPorts(nginx.tls13Port));
+    await agent.waitForSpans(2 * count);
     client.child.stdin?.write('go\n');
     await client.waitFor('stdout', /^done$/m);
     const log = await nginx.accessLog(2 * count);
     assert.equal(log.length, 2 * count);
-    await agent.waitForSpans(2 * log.length, ofPorts(nginx.tls13Port));
+    await agent.waitForSpans(2 * log.length);
     const { spans, stats } = await agent.stop();
-    const ours = spans.filter(ofPorts(nginx.tls13Port));
-    assertSameAsLog(ours, log);
-    assertPairs(ours);
-    assert.equal(stats.packets.lost, 0);
+    assertSameAsLog(spans, log);
+    assertPairs(spans);
+    const { tls, decrypted, undecryptable } = stats.connections;
+    assert.deepEqual([tls, decrypted, undecryptable, stats.packets.lost], [count, count, {}, 0]);
   });
 
   test('a client that is killed while it waits, and a server that is killed while it works', async (t) => {
@@ -196,33 +197,36 @@ suite('load', () => {
 
   test('the agent comes and goes in the middle of traffic', async (t) => {
     const cleanup = cleanupAfter(t);
-    const nginx = await startNginx(cleanup, { workers: 2 });
+    const cgroup = await newCgroup(cleanup);
+    const there = inside(cgroup);
+    const nginx = await startNginx(cleanup, { workers: 2, prefix: cgroup.prefix });
+    for (const port of portsOf(nginx)) await waitForPort(port);
     const kept = 8;
     // These connections are as old as the server, and busy all the time.
     const old = ['-c', String(kept), '-t', '2', '-d', '600s', `https://127.0.0.1:${nginx.tls13Port}/200`];
-    const background = start(cleanup, 'wrk', old);
+    const background = there.start(cleanup, 'wrk', old);
     // And these are made all the time, so that some are under way whenever the agent comes or goes.
     const url = `https://127.0.0.1:${nginx.tls12Port}/hello`;
-    const churn = start(cleanup, 'sh', [
+    const churn = there.start(cleanup, 'sh', [
       '-c',
       `while curl -sk -o /dev/null "${url}" -o /dev/null "${url}"; do :; done`,
     ]);
     await nginx.accessLog(100);
     for (const [round, signal] of (['SIGINT', 'SIGTERM'] as const).entries()) {
-      const agent = await startAgent(cleanup);
+      const agent = await startAgentOf(cleanup, cgroup);
       // Begun after the ready line: all of it is seen, whatever else goes on.
       const count = 300;
       const bases = [`https://127.0.0.1:${nginx.tls13Port}`, `http://127.0.0.1:${nginx.plainPort}`];
-      await nodeLoad({ bases, count, concurrency: 8, newConnectionEvery: 3, prefix: `round${round}` });
+      await nodeLoad({ bases, count, concurrency: 8, newConnectionEvery: 3, prefix: `round${round}` }, cgroup.prefix);
       const isNew = (span: FlatSpan) => targetHas(span, `/round${round}-`);
       await agent.waitForSpans(2 * count, isNew);
       const { spans, stats, stderr } = await agent.stop(signal);
       const fresh = spans.filter(isNew);
-      const log = await nginx.accessLog();
-      assertSameAsLog(
-        fresh,
-        log.filter((entry) => entry.request_uri.includes(`/round${round}-`)),
-      );
+      const log = await until(async () => {
+        const lines = (await nginx.accessLog()).filter((entry) => entry.request_uri.includes(`/round${round}-`));
+        return lines.length >= count ? lines : undefined;
+      }, 'the log of the round');
+      assertSameAsLog(fresh, log);
       assertPairs(fresh);
       assert.equal(fresh.length, 2 * count);
       // Nothing of wrk's connections can be read, and that is said, of each of them.

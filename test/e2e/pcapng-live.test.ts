@@ -2,10 +2,14 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { replay, startAgent } from '../support/agent.ts';
+import { replay } from '../support/agent.ts';
+import { newCgroup } from '../support/cgroup.ts';
 import { cleanupAfter } from '../support/cleanup.ts';
 import { curlLoad, nodeLoad } from '../support/clients.ts';
+import { portsOf } from '../support/http.ts';
+import { startAgentOf } from '../support/inside.ts';
 import { assertKernelClean } from '../support/kernel.ts';
+import { waitForPort } from '../support/net.ts';
 import { startNginx } from '../support/nginx.ts';
 import type { FlatSpan } from '../support/spans.ts';
 import { type HttpMessage, tsharkHttp } from '../support/tshark.ts';
@@ -31,21 +35,19 @@ function exchangesOf(messages: readonly HttpMessage[]): string[] {
 
 test('tshark decrypts what was written and finds the exchanges of the spans; so does a replay', async (t) => {
   const cleanup = cleanupAfter(t);
-  const nginx = await startNginx(cleanup, { workers: 2 });
+  const cgroup = await newCgroup(cleanup);
+  const { prefix } = cgroup;
+  const nginx = await startNginx(cleanup, { workers: 2, prefix });
+  for (const port of portsOf(nginx)) await waitForPort(port);
   const file = join(await cleanup.temporaryFolder(), 'live.pcapng');
-  const agent = await startAgent(cleanup, { args: ['--pcapng', file] });
+  const agent = await startAgentOf(cleanup, cgroup, ['--pcapng', file]);
   const plain = `http://127.0.0.1:${nginx.plainPort}`;
   const tls12 = `https://127.0.0.1:${nginx.tls12Port}`;
   const tls13 = `https://127.0.0.1:${nginx.tls13Port}`;
-  await nodeLoad({
-    bases: [plain, tls12, tls13],
-    count: REQUESTS - 100,
-    concurrency: 8,
-    newConnectionEvery: 4,
-    prefix: 'n',
-  });
-  await curlLoad(tls13, 50, 'c13');
-  await curlLoad(tls12, 50, 'c12');
+  const mixed = { bases: [plain, tls12, tls13], concurrency: 8, newConnectionEvery: 4 };
+  await nodeLoad({ ...mixed, count: REQUESTS - 100, prefix: 'n' }, prefix);
+  await curlLoad(tls13, 50, 'c13', prefix);
+  await curlLoad(tls12, 50, 'c12', prefix);
 
   const ports = new Set<unknown>([nginx.plainPort, nginx.tls12Port, nginx.tls13Port]);
   const ours = (span: FlatSpan) => ports.has(span.attributes['server.port']);

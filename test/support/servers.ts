@@ -33,12 +33,24 @@ export interface Server {
   log(): Answered[];
 }
 
-async function startServer(cleanup: Cleanup, command: readonly string[], options: ServerOptions): Promise<Server> {
+async function startServer(
+  cleanup: Cleanup,
+  command: readonly string[],
+  options: ServerOptions,
+  more: readonly string[] = [],
+): Promise<Server> {
   const host = options.host ?? '127.0.0.1';
   const tls = options.tls ?? true;
   const certificate = tls ? (options.certificate ?? (await selfSigned(cleanup))) : undefined;
   const files = certificate ? [certificate.certFile, certificate.keyFile] : [];
-  const [program, ...args] = [...(options.prefix ?? []), ...command, host, String(options.port ?? 0), ...files];
+  const [program, ...args] = [
+    ...(options.prefix ?? []),
+    ...command,
+    host,
+    String(options.port ?? 0),
+    ...more,
+    ...files,
+  ];
   const running = start(cleanup, program!, args, options.env ? { env: options.env } : {});
   const port = Number((await running.waitFor('stdout', /^listening (\d+)\n/))[1]);
   return {
@@ -118,6 +130,12 @@ export async function startWebSocketServer(
 ): Promise<Server & { talked(): Talked[] }> {
   const server = await startServer(cleanup, [process.execPath, script('websocket-server.mjs')], options);
   return { ...server, talked: () => server.log() as unknown as Talked[] };
+}
+
+/** A relay that hands the bytes of its connections on to a server of this machine, as they are: TLS goes through it. */
+export function startTcpRelay(cleanup: Cleanup, to: Server, options: ServerOptions = {}): Promise<Server> {
+  const words = [process.execPath, script('tcp-relay.mjs')];
+  return startServer(cleanup, words, { ...options, tls: false }, [String(to.port)]);
 }
 
 /** A server on Python's http.server, with the same /bytes/N, /status/N, /echo and /slow/MS. */

@@ -1,5 +1,6 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { type EndReason, FROM_SERVER } from '../../flow/connection.ts';
+import { count } from '../../telemetry/counters.ts';
 import { incompleteReason } from '../endings.ts';
 import { BodyReader } from './body.ts';
 import type { Dialogue } from './dialogue.ts';
@@ -171,6 +172,8 @@ export class ResponseReader {
     if (this.dialogue.ledger.at(0) === exchange) this.dialogue.ledger.finish(exchange, exchange.damage, timeUs);
     // Whatever the client sent behind the request that switched protocols was no request of this one.
     this.dialogue.ledger.discard();
+    const { counters } = this.dialogue.context;
+    count(counters.connections.opaque, exchange.statusCode === 101 ? 'http_upgrade' : 'http_connect');
     this.dialogue.leave();
   }
 

@@ -26,7 +26,7 @@ import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
  *     C gap N           N lost bytes;  C end REASON;  close REASON;  tick TIME
  *     @TIME C bytes     at this time; else a step's time is its number from 1
  *     --- METHOD TARGET VERSION -> STATUS in=N out=N at=OFFSET times=START,REQUEST END,RESPONSE START,END field=v,w | field=v incomplete=REASON
- *     exchanges N / parseErrors N / incomplete REASON N    the counters at the end
+ *     exchanges N / parseErrors N / incomplete REASON N / opaque REASON    the counters at the end
  */
 export interface Case {
   readonly name: string;
@@ -58,7 +58,7 @@ export function readCases(file: string): Case[] {
         if (line === '') continue;
         if (line.startsWith('!')) flags.add(line.slice(1));
         else if (line.startsWith('--- ')) expected.push(unescaped(line.slice(4)).toString('latin1').trimEnd());
-        else if (/^(exchanges|parseErrors|incomplete) /.test(line)) counters.push(line);
+        else if (/^(exchanges|parseErrors|incomplete|opaque) /.test(line)) counters.push(line);
         else steps.push(parseStep(line, steps.length + 1));
       }
       return { name: name!, flags, steps, expected, counters };

@@ -90,8 +90,10 @@ function checkCounters(c: Case, bench: Bench): void {
     const [name, ...rest] = line.split(' ');
     if (name === 'exchanges') assert.equal(exchanges.http ?? 0, Number(rest[0]), line);
     else if (name === 'parseErrors') assert.equal(parseErrors.http ?? 0, Number(rest[0]), line);
-    else assert.equal(incomplete[rest[0]!] ?? 0, Number(rest[1]), line);
+    else if (name === 'incomplete') assert.equal(incomplete[rest[0]!] ?? 0, Number(rest[1]), line);
   }
+  const opaque = c.counters.filter((line) => line.startsWith('opaque ')).map((line) => line.slice('opaque '.length));
+  assert.deepEqual(Object.keys(bench.counters.connections.opaque), opaque);
   if (!c.counters.some((line) => line.startsWith('parseErrors'))) assert.equal(parseErrors.http ?? 0, 0);
   const whole = c.expected.every((line) => !line.includes('incomplete='));
   if (whole && !c.counters.some((line) => line.startsWith('incomplete'))) assert.deepEqual(incomplete, {});

@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { Relays } from '../../../src/span/relays.ts';
+import { builder, connection, exchange, tls } from './fixtures.ts';
+
+const elsewhere = { socket: 0 };
+
+describe('a TLS session that passes through this machine twice', () => {
+  it('has spans of its own for each connection: no id is given twice', () => {
+    const spans = builder();
+    const hops = [1, 2].map((id) => connection({ id, tls: tls(), initialSequence: [id * 1000, id * 2000] }));
+    const made = [0, 100].flatMap((streamOffset) =>
+      hops.flatMap((hop) => spans.build(exchange({ connection: hop, streamOffset })).map((span) => span.clone())),
+    );
+    assert.equal(made.length, 8);
+    assert.equal(new Set(made.map(({ spanId }) => spanId)).size, 8);
+    // Both ends of a connection are in one trace; that of the other is another one.
+    assert.deepEqual(
+      made.map((span) => span.parentSpanId),
+      [0, 2, 4, 6].flatMap((at) => ['', made[at]!.spanId]),
+    );
+    assert.equal(new Set(made.map(({ traceId }) => traceId)).size, 4);
+  });
+
+  it('is one session all the same where addresses are translated: each connection has one end', () => {
+    const relays = new Relays();
+    assert.equal(relays.hasGiven(connection({ id: 1, tls: tls(), server: elsewhere })), false);
+    assert.equal(relays.hasGiven(connection({ id: 2, tls: tls(), client: elsewhere })), false);
+    // Asked again.
+    assert.equal(relays.hasGiven(connection({ id: 1, tls: tls(), server: elsewhere })), false);
+    assert.equal(relays.hasGiven(connection({ id: 3, tls: tls(), client: elsewhere })), true);
+  });
+
+  it('is told in files, too, which know no sockets', () => {
+    const relays = new Relays();
+    const ends = { client: elsewhere, server: elsewhere };
+    assert.equal(relays.hasGiven(connection({ id: 1, tls: tls(), ...ends })), false);
+    assert.equal(relays.hasGiven(connection({ id: 2, tls: tls(), ...ends })), true);
+    assert.equal(relays.hasGiven(connection({ id: 3, tls: tls(2), ...ends })), false);
+    assert.equal(relays.hasGiven(connection({ id: 4, ...ends })), false);
+  });
+
+  it('is remembered for a bounded number of sessions', () => {
+    const relays = new Relays();
+    for (let id = 1; id <= 100_000; id++) {
+      const random = Buffer.alloc(32);
+      random.writeUInt32BE(id);
+      assert.equal(relays.hasGiven(connection({ id, tls: { ...tls(), clientRandom: random } })), false);
+    }
+    const { sessions } = relays as unknown as { sessions: Map<string, object> };
+    assert.equal(sessions.size, 4096);
+  });
+});
