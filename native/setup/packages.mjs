@@ -35,7 +35,6 @@ export const LIVE = [
   { package: 'gnutls-bin', command: 'gnutls-serv' },
   { package: 'util-linux', command: 'setpriv' },
   { package: 'prometheus', command: 'promtool' },
-  { package: 'runc', command: 'runc' },
   { package: 'postgresql', oneOf: () => versioned('/usr/lib/postgresql', 'bin/postgres') },
   { package: 'postgresql-client', command: 'psql' },
   { package: 'mariadb-server', command: 'mariadbd' },
@@ -44,6 +43,8 @@ export const LIVE = [
   { package: 'python3-pip', command: 'pip3' },
   { package: 'default-jdk-headless', command: 'javac' },
   { package: 'maven', command: 'mvn' },
+  // Brings promtool.
+  { package: 'prometheus', command: 'prometheus' },
 ];
 
 /** For the tests on other kernels. @type {Need[]} */
