@@ -81,6 +81,31 @@ suite('agent-to-gateway.yaml', () => {
       assert.equal(own.of(name).length, 1, name);
   });
 
+  test('what it gives up and what it refuses is counted, under the names that the alerts look for', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const sink = await startSink(cleanup);
+    const PERMISSION_DENIED = 7;
+    await sink.refuse(PERMISSION_DENIED, 1);
+    const collector = await startCollector(cleanup, 'agent-to-gateway.yaml', {
+      env: { JAEGER_ENDPOINT: `127.0.0.1:${sink.port}`, QUEUE_BYTES: '1000000' },
+    });
+    const count = async (name: string, spans: number) => {
+      const samples = await until(async () => {
+        const now = await collector.ownMetrics();
+        return now.sum(name) >= spans ? now : undefined;
+      }, `${name} of ${spans}`);
+      assert.equal(samples.sum(name), spans, name);
+    };
+    assert.equal(await exportSpans(collector.endpoint, some(100)), 0);
+    await count('otelcol_exporter_send_failed_spans', 100);
+    // More at once than the queue holds: whoever sent it is told to come again, which this exporter does not.
+    const large = some(300).map((span) => ({ ...span, name: 'x'.repeat(4000) }));
+    assert.equal(await exportSpans(collector.endpoint, large), 1);
+    await count('otelcol_receiver_refused_spans', 300);
+    assert.equal((await collector.ownMetrics()).sum('otelcol_exporter_send_failed_spans'), 100);
+    assert.equal((await sink.totals()).spans, 0);
+  });
+
   test('statements count by database, and databases stand in the service graph', async (t) => {
     const cleanup = cleanupAfter(t);
     const sink = await startSink(cleanup);

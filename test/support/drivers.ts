@@ -49,7 +49,7 @@ async function contentHash(files: readonly string[]): Promise<string> {
 function nodeScript(name: string) {
   return async (task: DriverTask) => ({
     words: [process.execPath, join(FOLDER, `${name}.mjs`), JSON.stringify(task)],
-    env: { DRIVER_PACKAGES: await npmPackages('sql-drivers-node', FOLDER) },
+    env: await driverPackages(),
   });
 }
 
@@ -275,8 +275,12 @@ export async function pythonProgram(name: string): Promise<{ words: string[]; en
   return { words: ['python3', join(FOLDER, `${name}.py`)], env };
 }
 
-/** The same of a Node script. */
+/** The environment in which a Node script finds the drivers' packages. */
+export async function driverPackages(): Promise<{ DRIVER_PACKAGES: string }> {
+  return { DRIVER_PACKAGES: await npmPackages('sql-drivers-node', FOLDER) };
+}
+
+/** The same as pythonProgram of a Node script. */
 export async function nodeProgram(name: string): Promise<{ words: string[]; env: Record<string, string> }> {
-  const env = { DRIVER_PACKAGES: await npmPackages('sql-drivers-node', FOLDER) };
-  return { words: [process.execPath, join(FOLDER, `${name}.mjs`)], env };
+  return { words: [process.execPath, join(FOLDER, `${name}.mjs`)], env: await driverPackages() };
 }

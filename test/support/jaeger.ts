@@ -40,6 +40,8 @@ export interface Jaeger {
   services(): Promise<string[]>;
   /** The traces of a service, each with all its spans. */
   traces(service: string): Promise<JaegerSpan[][]>;
+  /** The spans of one trace; none when it is not there. */
+  trace(id: string): Promise<JaegerSpan[]>;
 }
 
 interface RawTag {
@@ -147,5 +149,10 @@ export async function startJaeger(cleanup: Cleanup): Promise<Jaeger> {
       );
       return (traces ?? []).map(flatten);
     },
+    trace: async (id) =>
+      ask<RawTrace[] | null>(`/api/traces/${id}`).then(
+        (traces) => (traces ?? []).flatMap(flatten),
+        () => [],
+      ),
   };
 }
