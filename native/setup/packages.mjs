@@ -35,6 +35,7 @@ export const LIVE = [
   { package: 'gnutls-bin', command: 'gnutls-serv' },
   { package: 'util-linux', command: 'setpriv' },
   { package: 'prometheus', command: 'promtool' },
+  { package: 'runc', command: 'runc' },
   { package: 'postgresql', oneOf: () => versioned('/usr/lib/postgresql', 'bin/postgres') },
   { package: 'postgresql-client', command: 'psql' },
   { package: 'mariadb-server', command: 'mariadbd' },

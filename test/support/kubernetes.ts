@@ -1,14 +1,12 @@
 /** A real Kubernetes API server with its etcd on loopback, RBAC on. No controllers, no scheduler, no kubelet: tests play their parts. */
 import { generateKeyPairSync } from 'node:crypto';
-import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { cached } from './cache.ts';
 import type { Cleanup } from './cleanup.ts';
 import { goBuild } from './go.ts';
 import { KubernetesApi, readFiles } from './kubernetes-api.ts';
-import { until } from './net.ts';
+import { freePorts, until } from './net.ts';
 import { root } from './paths.ts';
 import { Running, run } from './process.ts';
 
@@ -42,27 +40,8 @@ export async function kubernetesPrograms(): Promise<KubernetesPrograms> {
   return { apiServer: join(folder, 'kube-apiserver'), etcd: join(etcdFolder, 'etcd') };
 }
 
-/**
- * Ports below those that the kernel gives to clients: a server that is started again must find its own free. Nothing but this holds
- * them between the question and the server's start.
- */
-async function serverPorts(count: number): Promise<number[]> {
-  const found: number[] = [];
-  while (found.length < count) {
-    const port = 15_000 + Math.floor(Math.random() * 15_000);
-    const server = createServer().listen(port, '127.0.0.1');
-    const free = await once(server, 'listening').then(
-      () => true,
-      () => false,
-    );
-    if (free) await new Promise((done) => server.close(done));
-    if (free && !found.includes(port)) found.push(port);
-  }
-  return found;
-}
-
 /** Makes a certificate authority, the server's and the administrator's certificates, and the key that signs ServiceAccount tokens. */
-async function makeCertificates(folder: string): Promise<void> {
+async function makeCertificates(folder: string, address: string): Promise<void> {
   const openssl = (...args: string[]) => run('openssl', args, { cwd: folder });
   const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '7'];
   const sign = async (name: string, subject: string, extensions: readonly string[]) => {
@@ -73,7 +52,7 @@ async function makeCertificates(folder: string): Promise<void> {
   };
   await sign('ca', '/CN=wirespan-test', ['keyUsage=critical,keyCertSign,cRLSign']);
   const leaf = 'basicConstraints=critical,CA:FALSE';
-  const names = 'subjectAltName=IP:127.0.0.1,IP:10.96.0.1,DNS:localhost,DNS:kubernetes.default.svc';
+  const names = `subjectAltName=IP:${address},DNS:localhost,DNS:kubernetes.default.svc`;
   await sign('server', '/CN=kube-apiserver', [leaf, 'extendedKeyUsage=serverAuth', names]);
   await sign('admin', '/O=system:masters/CN=admin', [leaf, 'extendedKeyUsage=clientAuth']);
   // As SEC 1: the server finds the public half in no other form.
@@ -170,13 +149,16 @@ function kubeconfig(url: string, user: object): string {
   });
 }
 
-/** Starts both and returns when the API server is ready. It takes some 300 MB of memory. */
-export async function startCluster(cleanup: Cleanup): Promise<Cluster> {
+/**
+ * Starts both and returns when the API server is ready. It takes some 300 MB of memory.
+ * @param address at which the API server listens: where pods have a network of their own, one that they reach
+ */
+export async function startCluster(cleanup: Cleanup, address = '127.0.0.1'): Promise<Cluster> {
   const programs = await kubernetesPrograms();
   const folder = await cleanup.temporaryFolder();
-  const [port, etcdPort, etcdPeerPort] = await serverPorts(3);
-  await makeCertificates(folder);
-  const url = `https://127.0.0.1:${port}`;
+  const [port, etcdPort, etcdPeerPort] = await freePorts(3);
+  await makeCertificates(folder, address);
+  const url = `https://${address}:${port}`;
   const etcdUrl = `http://127.0.0.1:${etcdPort}`;
   const etcdPeerUrl = `http://127.0.0.1:${etcdPeerPort}`;
   const file = (name: string) => join(folder, name);
@@ -199,7 +181,7 @@ export async function startCluster(cleanup: Cleanup): Promise<Cluster> {
     cleanup,
     programs.apiServer,
     [
-      ...[`--etcd-servers=${etcdUrl}`, '--bind-address=127.0.0.1', '--advertise-address=127.0.0.1'],
+      ...[`--etcd-servers=${etcdUrl}`, `--bind-address=${address}`, '--advertise-address=127.0.0.1'],
       ...[`--secure-port=${port}`, `--tls-cert-file=${file('server.crt')}`],
       ...[`--tls-private-key-file=${file('server.key')}`, `--client-ca-file=${file('ca.crt')}`],
       ...['--authorization-mode=Node,RBAC', '--service-cluster-ip-range=10.96.0.0/16'],
@@ -226,7 +208,7 @@ export async function startCluster(cleanup: Cleanup): Promise<Cluster> {
   let made = 0;
   return {
     folder,
-    host: '127.0.0.1',
+    host: address,
     port: port!,
     caFile: file('ca.crt'),
     kubeconfig: file('admin.kubeconfig'),

@@ -14,7 +14,7 @@ interface Totals {
 }
 const totals: Totals = { requests: 0, spans: 0, bytes: 0, refused: 0 };
 /** Where the requests are appended to, undone of gRPC's framing and compression. */
-const dumpFile = process.argv[3];
+const dumpFile = process.argv[3] || undefined;
 /** The next so many requests are answered with this gRPC status instead. */
 let refusal = { status: 0, left: 0, delayMs: 0 };
 
@@ -106,7 +106,7 @@ process.on(
   },
 );
 process.on('disconnect', () => process.exit(0));
-server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
+server.listen(Number(process.argv[2] ?? 0), process.argv[4] ?? '127.0.0.1', () => {
   const address = server.address();
   process.send?.({ port: typeof address === 'object' && address ? address.port : 0 });
 });

@@ -29,10 +29,10 @@ export interface Sink {
  * Starts an OTLP/gRPC receiver in a process of its own, which counts what it gets. `port` 0: any.
  * @param dumpFile the bytes of the requests are appended to it, as sent
  */
-export async function startSink(cleanup: Cleanup, port = 0, dumpFile?: string): Promise<Sink> {
+export async function startSink(cleanup: Cleanup, port = 0, dumpFile?: string, host = '127.0.0.1'): Promise<Sink> {
   const child: ChildProcess = fork(
     fileURLToPath(new URL('sink-main.ts', import.meta.url)),
-    [String(port), ...(dumpFile === undefined ? [] : [dumpFile])],
+    [String(port), dumpFile ?? '', host],
     {
       execArgv: [],
       env: { ...process.env, NODE_TEST_CONTEXT: undefined },
@@ -61,7 +61,7 @@ export async function startSink(cleanup: Cleanup, port = 0, dumpFile?: string): 
   return {
     pid: child.pid!,
     port: hello.port,
-    endpoint: `http://127.0.0.1:${hello.port}`,
+    endpoint: `http://${host}:${hello.port}`,
     totals: () => ask({ ask: 'totals' }),
     reset: () => ask({ ask: 'reset' }),
     refuse: (status, times, delayMs = 0) => ask({ ask: 'refuse', status, times, delayMs }),
