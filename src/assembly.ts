@@ -9,7 +9,6 @@ import { Pipeline, type PipelineOptions } from './pipeline.ts';
 import { createProtocols, createSqlAnalysers } from './protocol/registry.ts';
 import { SecretStore } from './secrets/store.ts';
 import { keptHeaders, type Perspective, SpanBuilder, type SpanBuilderOptions } from './span/builder.ts';
-import { type Sampling, sampleAll } from './span/sampling.ts';
 import { type Counters, newCounters } from './telemetry/counters.ts';
 import { Log } from './telemetry/log.ts';
 
@@ -70,7 +69,10 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
       counters,
       http: config.http,
       sql: config.sql,
-      sampling: await sampling(log),
+      sampling: config.sampling,
+      filters: config.filters,
+      avoidInstrumented: config.services.avoidInstrumented,
+      limits,
     }),
   });
   return { log, counters, secrets, outputs, pipeline };
@@ -81,13 +83,6 @@ function placeOf(error: unknown): string {
   if (!(error instanceof Error)) return typeof error;
   const frames = (error.stack ?? '').split('\n').filter((line) => /^ +at /.test(line));
   return [error.name, ...frames.slice(0, 4).map((line) => line.trim())].join(' ');
-}
-
-/** What OTEL_TRACES_SAMPLER asks for. */
-async function sampling(log: Log): Promise<Sampling> {
-  if ((process.env.OTEL_TRACES_SAMPLER ?? '').trim() === '') return sampleAll;
-  const { samplingFromEnvironment } = await import('./span/samplers.ts');
-  return samplingFromEnvironment(process.env, (message) => log.warn(message));
 }
 
 /** Ends every output within the deadline, all at once. */

@@ -36,8 +36,9 @@ export function describeType(node: SchemaNode): string {
       return node.additionalProperties ? 'a mapping of names to texts' : 'a mapping of keys to values';
     case 'array':
       return `a list (each entry ${node.items === undefined ? 'a value' : describeType(node.items)})`;
-    case 'integer':
     case 'number':
+      return `a number ${describeRange(node)}`;
+    case 'integer':
       return `a whole number ${describeRange(node)}`;
     case 'string':
       return 'a text';

@@ -43,6 +43,7 @@ export function readEnvironment(environment: Environment): EnvironmentConfig {
       batch_spans: whole('OTEL_BSP_MAX_EXPORT_BATCH_SIZE', 100_000),
       batch_delay_ms: whole('OTEL_BSP_SCHEDULE_DELAY', 60_000),
     }),
+    sampling: readSampler(environment, warnings),
     log: defined({ level: readLogLevel(environment, warnings) }),
     // Not of that specification: what the downward API is told to set, by everybody's custom.
     kubernetes: defined({ node_name: environment.NODE_NAME?.trim() || undefined }),
@@ -58,6 +59,35 @@ function readExporters(environment: Environment, warnings: string[]): string[] {
     else warnings.push('OTEL_TRACES_EXPORTER: expected otlp, console or none; ignored');
   }
   return outputs;
+}
+
+/** "General SDK Configuration": OTEL_TRACES_SAMPLER and its argument, a probability of 1 when it is none. */
+function readSampler(environment: Environment, warnings: string[]): NonNullable<ConfigFile['sampling']> {
+  const name = environment.OTEL_TRACES_SAMPLER?.trim() ?? '';
+  if (name === '') return {};
+  const follow_parent = name.startsWith('parentbased_');
+  switch (follow_parent ? name.slice('parentbased_'.length) : name) {
+    case 'always_on':
+      return { follow_parent, ratio: 1 };
+    case 'always_off':
+      // Whoever asks for nothing wants no errors either.
+      return { follow_parent, ratio: 0, keep_errors: false };
+    case 'traceidratio':
+      return { follow_parent, ratio: readRatio(environment, warnings) };
+    default:
+      warnings.push(
+        'OTEL_TRACES_SAMPLER: expected always_on, always_off or traceidratio, with or without parentbased_ before it; ignored',
+      );
+      return {};
+  }
+}
+
+function readRatio(environment: Environment, warnings: string[]): number {
+  const text = environment.OTEL_TRACES_SAMPLER_ARG?.trim() ?? '';
+  const ratio = text === '' ? 1 : Number(text);
+  if (ratio >= 0 && ratio <= 1) return ratio;
+  warnings.push('OTEL_TRACES_SAMPLER_ARG: expected a number from 0 to 1; ignored');
+  return 1;
 }
 
 function readLogLevel(environment: Environment, warnings: string[]): LogLevel | undefined {

@@ -1,4 +1,4 @@
-/** Query parameters whose values are credentials (semantic conventions of url.full, and the same of other clouds). */
+/** Query parameters whose values are credentials: those of url.full's semantic conventions, the same of other clouds, and what is usual. */
 export const defaultRedactedQueryKeys: readonly string[] = [
   'X-Amz-Signature',
   'X-Amz-Credential',
@@ -7,6 +7,15 @@ export const defaultRedactedQueryKeys: readonly string[] = [
   'Signature',
   'sig',
   'X-Goog-Signature',
+  'access_token',
+  'refresh_token',
+  'id_token',
+  'token',
+  'client_secret',
+  'api_key',
+  'apikey',
+  'password',
+  'passwd',
 ];
 
 /** Header fields that are credentials, in lower case: never captured, whatever the configuration says. */

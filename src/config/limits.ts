@@ -88,6 +88,14 @@ export interface Limits {
   pcapngPendingBytes: number;
   /** Bytes of the packet file that wait for the disk. */
   pcapngQueueBytes: number;
+  /** Services whose rate is known at once; the oldest makes room. */
+  sampledServices: number;
+  /** Processes that are known to export telemetry of their own; the oldest makes room. */
+  instrumentedProcesses: number;
+  /** Services whose routes are learned, path segments of each, and different ones at one place of a path. */
+  learnedServices: number;
+  learnedSegments: number;
+  learnedSegmentsPerPlace: number;
   /** Processes whose identity is remembered; the one heard of least recently makes room. */
   workloadProcesses: number;
   /** Sockets whose owner is remembered; the oldest makes room. */
@@ -156,6 +164,11 @@ export const defaultLimits: Limits = {
   pcapngPendingUs: 6_000_000,
   pcapngPendingBytes: 64 * 1024 * 1024,
   pcapngQueueBytes: 64 * 1024 * 1024,
+  sampledServices: 4096,
+  instrumentedProcesses: 4096,
+  learnedServices: 256,
+  learnedSegments: 1024,
+  learnedSegmentsPerPlace: 100,
   workloadProcesses: 16_384,
   workloadSockets: 262_144,
   waitingExchanges: 16_384,
@@ -194,6 +207,7 @@ export function assertLimits(limits: Limits): void {
     [limits.tlsPendingUs <= limits.secretUs, 'tlsPendingUs <= secretUs'],
     [limits.tlsPendingUs <= limits.pcapngPendingUs, 'tlsPendingUs <= pcapngPendingUs'],
     [limits.httpResponseUs <= limits.idleUs, 'httpResponseUs <= idleUs'],
+    [limits.learnedSegmentsPerPlace < limits.learnedSegments, 'learnedSegmentsPerPlace < learnedSegments'],
     [limits.connections <= limits.workloadSockets, 'connections <= workloadSockets'],
   ];
   for (const [ok, relation] of holds) if (!ok) throw new Error(`limits: ${relation} does not hold`);

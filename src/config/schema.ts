@@ -6,6 +6,7 @@ import { defaultLimits, type Limits } from './limits.ts';
 import { parseListenAddress } from './listen.ts';
 import { otlpCopies, otlpShape } from './otlp.ts';
 import { isOutput, outputConflict, outputForms } from './outputs.ts';
+import { filtersShape, samplingShape, servicesShape } from './selection.ts';
 
 /**
  * The configuration file: its keys, their types, defaults and meaning. The one place; the reference in README.md is printed from
@@ -90,6 +91,11 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   probeReadsPerSecond: 'Looks at processes per second.',
   secrets: 'TLS secrets kept for connections that were not seen yet.',
   secretUs: 'How long such a secret is kept.',
+  sampledServices: 'Services whose rate is known, for `sampling.spans_per_second`.',
+  instrumentedProcesses: 'Processes that are known to export telemetry of their own.',
+  learnedServices: 'Services whose routes are learned.',
+  learnedSegments: 'Path segments that are remembered of one service.',
+  learnedSegmentsPerPlace: 'Different segments at one place of a path; with more the place is a parameter.',
   workloadProcesses: 'Processes whose identity is remembered.',
   workloadSockets: 'Sockets whose owner is remembered.',
   waitingExchanges: 'Exchanges that wait for the API server to tell of their containers.',
@@ -140,13 +146,26 @@ const httpShape = {
     .array(z.string().min(1))
     .max(MAX_LIST_ENTRIES)
     .default([...defaultRedactedQueryKeys])
-    .describe('Query parameters whose values are replaced by REDACTED. A list here replaces the default one.'),
+    .describe(
+      'Query parameters whose values are replaced by REDACTED; `*`: all. A list here replaces the default one.',
+    ),
+  redact_paths: z
+    .array(z.string().startsWith('/', 'expected a path that starts with /, such as /reset/{token}'))
+    .max(MAX_LIST_ENTRIES)
+    .default([])
+    .describe('Path patterns, such as `/reset/{token}`, that are shown instead of the paths that match them.'),
   routes: z
     .array(z.string().startsWith('/', 'expected a path that starts with /, such as /orders/{id}'))
     .max(MAX_LIST_ENTRIES)
     .default([])
     .describe(
       'Path patterns for http.route, such as `/orders/{id}`; the first that matches names the span. None: the method alone.',
+    ),
+  learn_routes: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Find routes of other paths from what is asked for: places with many different segments, and identifiers, become `{id}`.',
     ),
 };
 
@@ -255,6 +274,12 @@ export const configSchema = z.strictObject({
     .strictObject(kubernetesShape)
     .prefault({})
     .describe('Names of pods, workloads and Services from a Kubernetes cluster, and which pods are watched.'),
+  sampling: z
+    .strictObject(samplingShape)
+    .prefault({})
+    .describe('Which traces are kept. Everything else is counted in `spans.leftOut`.'),
+  filters: z.strictObject(filtersShape).prefault({}).describe('Which exchanges are of interest at all.'),
+  services: z.strictObject(servicesShape).prefault({}).describe('Applications that make spans of their own.'),
   otlp: z
     .strictObject(otlpShape)
     .prefault({})

@@ -1,4 +1,4 @@
-import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
+import { SpanStatusCode } from '@opentelemetry/api';
 import type { Exchange, GrpcExchange, HttpExchange, SqlExchange, WebSocketExchange } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
 import { type AttributeKey, KEY } from '../span/attributes.ts';
@@ -192,10 +192,10 @@ function whoAskedWhom({ client, server }: Connection, spans: readonly Span[]): s
   let from = client.address;
   let to = `${server.address.includes(':') ? `[${server.address}]` : server.address}:${server.port}`;
   for (const span of spans) {
-    if (span.kind === SpanKind.CLIENT) {
+    if (span.end === 'client') {
       from = span.resource.name;
       if (span.peerName !== '') to = span.peerName;
-    } else if (span.kind === SpanKind.SERVER) to = span.resource.name;
+    } else to = span.resource.name;
   }
   return `${from} -> ${to}`;
 }

@@ -121,6 +121,8 @@ export const KEY = {
   /** Why it was closed (RFC 6455 section 7.4), and by whom: `client`, `server`. */
   webSocketCloseCode: new AttributeKey('wirespan.websocket.close.code', repeats),
   webSocketClosedBy: new AttributeKey('wirespan.websocket.close.initiator', repeats),
+  /** `client` or `server`: what this span would be, had the application not made one of its own of the same exchange. */
+  spanKind: new AttributeKey('wirespan.span.kind', repeats),
   /** Why the exchange is not whole, an IncompleteReason. */
   incomplete: new AttributeKey('wirespan.exchange.incomplete', repeats),
 } as const;

@@ -1,8 +1,12 @@
+import { defaultLimits } from '../config/limits.ts';
 import type { Exchange } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
+import type { Counters } from '../telemetry/counters.ts';
 import { Common, type CommonOptions } from './common.ts';
 import { GrpcSpans } from './grpc.ts';
 import { type HttpSpanOptions, HttpSpans } from './http.ts';
+import { RouteLearner, type RouteLearnerLimits } from './route-learner.ts';
+import { Router } from './routes.ts';
 import type { Span } from './span.ts';
 import { defaultSqlSpanOptions, type SqlSpanOptions, SqlSpans } from './sql.ts';
 import { WebSocketSpans } from './websocket.ts';
@@ -12,6 +16,7 @@ export { defaultHttpSpanOptions, type HttpSpanOptions, keptHeaders, requiredHead
 export { defaultSqlSpanOptions, type SqlSpanOptions } from './sql.ts';
 
 export interface SpanBuilderOptions extends CommonOptions {
+  readonly limits?: CommonOptions['limits'] & RouteLearnerLimits;
   readonly http: HttpSpanOptions;
   readonly sql?: SqlSpanOptions;
 }
@@ -23,15 +28,20 @@ export class SpanBuilder {
   private readonly grpc: GrpcSpans;
   private readonly sql: SqlSpans;
   private readonly webSocket: WebSocketSpans;
+  private readonly counters: Counters;
   private readonly spans: Span[] = [];
 
   constructor(options: SpanBuilderOptions) {
     const common = new Common(options);
     this.common = common;
-    this.http = new HttpSpans(common, options.http);
+    const { routes, learnRoutes } = options.http;
+    const limits = options.limits ?? defaultLimits;
+    const router = new Router(routes, learnRoutes ? new RouteLearner(limits, options.counters.services) : undefined);
+    this.counters = options.counters;
+    this.http = new HttpSpans(common, options.http, router);
     this.grpc = new GrpcSpans(common, options.http);
     this.sql = new SqlSpans(common, options.sql ?? defaultSqlSpanOptions);
-    this.webSocket = new WebSocketSpans(common, options.http);
+    this.webSocket = new WebSocketSpans(common, options.http, router);
   }
 
   /** No span is ever made of this connection: neither of its ends is watched. */
@@ -47,22 +57,29 @@ export class SpanBuilder {
   build(exchange: Exchange): readonly Span[] {
     const { spans } = this;
     spans.length = 0;
+    this.add(exchange);
+    this.counters.spans.made += spans.length;
+    return spans;
+  }
+
+  private add(exchange: Exchange): void {
+    const { spans } = this;
     switch (exchange.protocol) {
       case 'http':
         this.http.build(exchange, spans);
-        return spans;
+        break;
       case 'grpc':
         this.grpc.build(exchange, spans);
-        return spans;
+        break;
       case 'postgresql':
       case 'mysql':
         this.sql.build(exchange, spans);
-        return spans;
+        break;
       case 'websocket':
         this.webSocket.build(exchange, spans);
-        return spans;
+        break;
       default:
-        return exchange satisfies never;
+        exchange satisfies never;
     }
   }
 }

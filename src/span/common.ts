@@ -1,18 +1,21 @@
 /** What the spans of all protocols have alike: whose they are, their ids, their parents, whether they are made. */
-import { ROOT_CONTEXT, type SpanKind } from '@opentelemetry/api';
-import type { SamplingDecision } from '@opentelemetry/sdk-trace-node';
+import { SpanKind } from '@opentelemetry/api';
+import { defaultLimits, type Limits } from '../config/limits.ts';
 import type { IncompleteReason } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
 import type { Clock } from '../telemetry/clock.ts';
 import { type Counters, count } from '../telemetry/counters.ts';
+import { KEY } from './attributes.ts';
 import type { WireContext } from './context.ts';
+import { type FilterOptions, Filters } from './filters.ts';
 import { connectionSeed, writeTraceId } from './ids.ts';
 import type { ConnectionPeers, Peer, PeerDirectory } from './peer.ts';
 import { Relays } from './relays.ts';
 import type { Resource, ResourceResolver, Watched } from './resource.ts';
-import { type Sampling, sampleAll } from './sampling.ts';
+import { Candidate, Decision, defaultSamplingOptions, type SamplingOptions } from './sampling.ts';
 import type { Side } from './side.ts';
-import { PARENT_SPAN_ID, SPAN_ID, type Span } from './span.ts';
+import { PARENT_SPAN_ID, SPAN_ID, Span } from './span.ts';
+import { type Signal, TelemetrySenders } from './telemetry-senders.ts';
 import { UnknownResources } from './unknown.ts';
 
 /** Of one connection: the seed of its ids, and what its spans have alike at each end. */
@@ -44,14 +47,37 @@ export interface CommonOptions {
   readonly peers?: PeerDirectory | undefined;
   readonly clock: Clock;
   readonly counters: Counters;
-  readonly sampling?: Sampling;
+  readonly sampling?: SamplingOptions;
+  readonly filters?: FilterOptions;
+  /** Make no spans of processes that were seen to export spans of their own. */
+  readonly avoidInstrumented?: boolean;
+  readonly limits?: Pick<Limits, 'sampledServices' | 'instrumentedProcesses'>;
   /** See ids.ts: random bytes in an agent, empty in replay. */
   readonly idSalt?: Buffer;
   /** How an end that no process is known of is called; default: by its address in replay perspectives, else unknown_service. */
   readonly unknownNames?: 'address' | 'unknown_service';
 }
 
-const RECORD_AND_SAMPLED: SamplingDecision.RECORD_AND_SAMPLED = 2;
+/** What a builder makes of an exchange, and judges it by: filled again for each. */
+export class Draft {
+  readonly candidate = new Candidate();
+  readonly clientSpan = new Span('client');
+  readonly serverSpan = new Span('server');
+}
+
+/** Which ends of an exchange: a sum of them. */
+export const NO_END = 0;
+export const CLIENT_END = 1;
+export const SERVER_END = 2;
+export type Ends = 0 | 1 | 2 | 3;
+
+export function endsOf(client: boolean, server: boolean): Ends {
+  return client ? (server ? 3 : CLIENT_END) : server ? SERVER_END : NO_END;
+}
+
+/** W3C Trace Context level 2: the trace is sampled; the last 56 bits of its id are random. */
+const SAMPLED = 1;
+const SAMPLED_AND_RANDOM = 3;
 
 export class Common {
   readonly counters: Counters;
@@ -63,7 +89,8 @@ export class Common {
   readonly peers: PeerDirectory | undefined;
   /** What processes of this machine are to those at the other end. */
   private readonly localPeers = new WeakMap<Resource, Peer>();
-  private readonly sampling: Sampling;
+  private readonly senders: TelemetrySenders;
+  private readonly decision: Decision | undefined;
   private readonly unknown: UnknownResources;
   private readonly salt: Buffer;
   private readonly relays = new Relays();
@@ -75,7 +102,16 @@ export class Common {
     this.resources = options.resources;
     this.pods = podsOf(options.resources);
     this.peers = options.peers;
-    this.sampling = options.sampling ?? sampleAll;
+    const { sampledServices, instrumentedProcesses } = options.limits ?? defaultLimits;
+    const { services } = options.counters;
+    this.senders = new TelemetrySenders(instrumentedProcesses, services);
+    this.decision = Decision.of({
+      sampling: options.sampling ?? defaultSamplingOptions,
+      filters: options.filters && Filters.of(options.filters),
+      avoided: options.avoidInstrumented ? this.senders : undefined,
+      maxServices: sampledServices,
+      onEviction: () => count(services, 'rate_forgotten'),
+    });
     const live = options.perspective === 'auto';
     this.salt = options.idSalt ?? (live ? randomSalt() : Buffer.alloc(0));
     this.unknown = new UnknownResources(options.unknownNames ?? (live ? 'unknown_service' : 'address'));
@@ -170,39 +206,80 @@ export class Common {
     return sides;
   }
 
-  /**
-   * Decides over the trace: its id, flags and state.
-   *
-   * @param traceOffset names the trace within the connection
-   * @param name what a sampler may know of it
-   * @param context what came on the wire
-   * @returns false when it is not sampled
-   */
-  identify(
-    span: Span,
-    kind: SpanKind,
-    seed: Int32Array,
-    traceOffset: number,
-    name: string,
-    context: WireContext | undefined,
-  ): boolean {
-    const { followParent, root } = this.sampling;
-    if (context?.hasTraceId) context.ids.copy(span.ids, 0, 0, SPAN_ID);
-    else writeTraceId(span.ids, seed, traceOffset);
-    span.flags = context?.hasTraceId ? context.flags | 1 : 1;
-    span.traceState = context?.traceState ?? '';
-    if (followParent && context?.sampled !== undefined) return context.sampled;
-    if (root === undefined) return true;
-    const result = root.shouldSample(ROOT_CONTEXT, span.traceId, name, kind, {}, []);
-    if (result.traceState !== undefined && span.traceState === '') span.traceState = result.traceState.serialize();
-    return result.decision === RECORD_AND_SAMPLED;
+  /** Exchanges have to be described as candidates before they are admitted. */
+  get decides(): boolean {
+    return this.decision !== undefined;
   }
 
-  /** Puts `to` into the trace of `from`. */
-  copyTrace(from: Span, to: Span): void {
-    from.ids.copy(to.ids, 0, 0, SPAN_ID);
-    to.flags = from.flags;
-    to.traceState = from.traceState;
+  /**
+   * Decides which of the wanted ends have a span, and counts those that have none. Their spans have then the trace's id, flags and state.
+   *
+   * @param traceOffset names the trace within the connection
+   * @param context what came on the wire
+   * @param draft its candidate is described when that `decides`
+   * @param counted false: what is left out is counted another time
+   */
+  admit(
+    { candidate, clientSpan, serverSpan }: Draft,
+    connection: Connection,
+    wanted: Ends,
+    seed: Int32Array,
+    traceOffset: number,
+    context: WireContext | undefined,
+    counted = true,
+  ): Ends {
+    if (wanted === NO_END) return NO_END;
+    const { decision } = this;
+    if (decision === undefined && context?.sampled === false) {
+      if (counted) this.leaveOut('unsampled', wanted);
+      return NO_END;
+    }
+    const first = (wanted & CLIENT_END) === 0 ? serverSpan : clientSpan;
+    if (context?.hasTraceId) context.ids.copy(first.ids, 0, 0, SPAN_ID);
+    else writeTraceId(first.ids, seed, traceOffset);
+    first.flags = context?.hasTraceId ? context.flags | SAMPLED : SAMPLED_AND_RANDOM;
+    first.traceState = context?.traceState ?? '';
+    if (wanted === (CLIENT_END | SERVER_END)) {
+      // Faster than copy() for so few bytes.
+      for (let i = 0; i < SPAN_ID; i++) serverSpan.ids[i] = first.ids[i]!;
+      serverSpan.flags = first.flags;
+      serverSpan.traceState = first.traceState;
+    }
+    if (decision === undefined) return wanted;
+    let admitted: Ends = NO_END;
+    for (const end of [CLIENT_END, SERVER_END] as const) {
+      if ((wanted & end) === 0) continue;
+      const resource = this.resourceOf(connection, end === CLIENT_END ? 'client' : 'server');
+      const reason = decision.decide(end === CLIENT_END ? clientSpan : serverSpan, resource, context, candidate);
+      if (reason === '') admitted = (admitted | end) as Ends;
+      else if (counted) count(this.counters.spans.leftOut, reason);
+    }
+    return admitted;
+  }
+
+  /** Makes no spans of an export of telemetry by another process, which is telemetry about telemetry; but remembers who makes spans. */
+  leaveOutExport(connection: Connection, signal: Signal, wanted: Ends, counted = true): void {
+    this.senders.saw(this.processOf(connection, 'client'), this.processOf(connection, 'server'), signal);
+    if (counted) this.leaveOut('otlp_export', wanted);
+  }
+
+  /** Counts the wanted spans under the reason that they are not made for. */
+  leaveOut(reason: string, wanted: Ends): void {
+    count(this.counters.spans.leftOut, reason, wanted === (CLIENT_END | SERVER_END) ? 2 : 1);
+  }
+
+  /**
+   * To be asked of each CLIENT and SERVER span, once it is filled: where the application's own span stands for the exchange, ours is of a
+   * kind that no metric of requests counts.
+   *
+   * @param proven the wire carries the id of the client's own span
+   */
+  stepBack(span: Span, proven: boolean): void {
+    if (!this.senders.any || !this.senders.sendsSpans(span.resource)) return;
+    // A client that puts no context on the wire has no span of its own, as far as anybody can tell.
+    if (span.kind === SpanKind.CLIENT && !proven) return;
+    span.set(KEY.spanKind, span.kind === SpanKind.CLIENT ? 'client' : 'server');
+    span.kind = SpanKind.INTERNAL;
   }
 
   setParent(span: Span, ids: Buffer, remote: boolean): void {

@@ -4,6 +4,10 @@
  */
 import { parseTraceParent, TraceState } from '@opentelemetry/core';
 import { PARENT_SPAN_ID, TRACE_ID } from './span.ts';
+import { readOtelEntry, type Threshold, withThreshold } from './threshold.ts';
+
+/** The last 56 bits of a trace id are random (W3C Trace Context level 2). */
+export const RANDOM_BITS = TRACE_ID + 9;
 
 type Headers = ReadonlyMap<string, readonly string[]>;
 
@@ -30,6 +34,10 @@ export class WireContext {
   sampled: boolean | undefined = undefined;
   flags = 0;
   traceState = '';
+  /** Of the decision that `sampled` tells; undefined: it is not known for how many spans one stands. */
+  threshold: Threshold | undefined = undefined;
+  /** The trace's 56 random bits as the context names them; undefined: they are those of its id. */
+  randomness: Threshold | undefined = undefined;
 
   /**
    * Reads the context of a request.
@@ -65,6 +73,8 @@ export class WireContext {
     this.sampled = undefined;
     this.flags = 0;
     this.traceState = '';
+    this.threshold = undefined;
+    this.randomness = undefined;
   }
 
   private readW3c(headers: Headers): boolean {
@@ -85,8 +95,21 @@ export class WireContext {
     this.hasSpanId = true;
     this.flags = parent.traceFlags;
     this.sampled = (parent.traceFlags & 1) !== 0;
-    if (tracestate !== '') this.traceState = new TraceState(tracestate).serialize();
+    if (tracestate !== '') this.setTraceState(new TraceState(tracestate));
     return true;
+  }
+
+  /** A threshold that cannot have led to the decision is taken out ("TraceState: Probability Sampling", "General requirements"). */
+  private setTraceState(state: TraceState): void {
+    this.traceState = state.serialize();
+    const entry = state.get('ot');
+    if (entry === undefined) return;
+    const { threshold, randomness } = readOtelEntry(entry);
+    this.randomness = randomness;
+    const high = randomness?.high ?? this.ids.readUIntBE(RANDOM_BITS, 3);
+    const low = randomness?.low ?? this.ids.readUInt32BE(RANDOM_BITS + 3);
+    if (threshold?.rejects(high, low) === !this.sampled) this.threshold = threshold;
+    else this.traceState = withThreshold(this.traceState, undefined);
   }
 
   /** {trace id}-{span id}[-{sampled}[-{parent}]], or the sampling state alone. https://github.com/openzipkin/b3-propagation */

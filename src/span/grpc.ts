@@ -1,14 +1,23 @@
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import type { GrpcExchange, HttpExchange } from '../exchange/exchange.ts';
 import { type StatusName, statusName } from '../protocol/grpc/status.ts';
-import { count } from '../telemetry/counters.ts';
 import { type AttributeKey, KEY } from './attributes.ts';
-import { type Common, type ConnectionSides, errorOfIncomplete } from './common.ts';
+import {
+  CLIENT_END,
+  type Common,
+  type ConnectionSides,
+  Draft,
+  endsOf,
+  errorOfIncomplete,
+  NO_END,
+  SERVER_END,
+} from './common.ts';
 import { WireContext } from './context.ts';
 import { type HttpSpanOptions, headerKeys, setHeaders } from './http.ts';
 import { writeClientSpanId, writeServerSpanId } from './ids.ts';
 import { currentSide } from './side.ts';
-import { PARENT_SPAN_ID, SPAN_ID, Span } from './span.ts';
+import { PARENT_SPAN_ID, SPAN_ID, type Span } from './span.ts';
+import { signalOf } from './telemetry-senders.ts';
 import { type Forwarded, parseForwarded } from './url.ts';
 
 /** Semantic conventions for gRPC: what is an error from where the server stands. For the client everything but OK is. */
@@ -24,7 +33,7 @@ const SERVER_ERRORS: ReadonlySet<StatusName> = new Set([
 const OTHER_METHOD = '_OTHER';
 /** `/package.Service/Method`, of gRPC-Web also below a prefix. Longer ones are nobody's methods. */
 const METHOD = /^(?:\/[^?#]*)?\/([!"$-.0->@-~]{1,255}\/[!"$-.0->@-~]{1,255})$/;
-const OTLP_EXPORT = /^opentelemetry\.proto\.collector\./;
+const OTLP_EXPORT = /^opentelemetry\.proto\.collector\.(\w+)\./;
 
 /** Makes the spans of gRPC calls (semantic conventions for RPC and gRPC, 1.45). Ids and parents are those of the request that carries the call. */
 export class GrpcSpans {
@@ -32,8 +41,9 @@ export class GrpcSpans {
   private readonly requestHeaders: readonly (readonly [string, AttributeKey])[];
   private readonly responseHeaders: readonly (readonly [string, AttributeKey])[];
   private readonly context = new WireContext();
-  private readonly clientSpan = new Span();
-  private readonly serverSpan = new Span();
+  private readonly draft = new Draft();
+  private readonly clientSpan = this.draft.clientSpan;
+  private readonly serverSpan = this.draft.serverSpan;
 
   /** @param options which fields become attributes */
   constructor(common: Common, options: Pick<HttpSpanOptions, 'captureRequestHeaders' | 'captureResponseHeaders'>) {
@@ -49,35 +59,41 @@ export class GrpcSpans {
     const counted = exchange.interimUs === 0;
     const wantClient = common.wantsHttp('client', connection, counted);
     const wantServer = common.wantsHttp('server', connection, counted);
-    const wanted = (wantClient ? 1 : 0) + (wantServer ? 1 : 0);
-    if (wanted === 0) return;
+    const wanted = endsOf(wantClient, wantServer);
+    if (wanted === NO_END) return;
     const method = methodOf(http.target);
-    if (OTLP_EXPORT.test(method)) {
-      if (counted) count(common.counters.spans.leftOut, 'otlp_export', wanted);
+    const signal = OTLP_EXPORT.exec(method)?.[1];
+    if (signal !== undefined) {
+      common.leaveOutExport(connection, signalOf(signal), wanted, counted);
       return;
     }
     const context = this.context.read(http.requestHeaders) ? this.context : undefined;
     const state = common.sidesOf(connection);
-    const first = wantClient ? this.clientSpan : this.serverSpan;
-    const kind = wantClient ? SpanKind.CLIENT : SpanKind.SERVER;
-    if (!common.identify(first, kind, state.seed, http.streamOffset, method, context)) {
-      if (counted) count(common.counters.spans.leftOut, 'unsampled', wanted);
-      return;
-    }
-    if (wantClient) {
+    if (common.decides) this.describe(exchange, method);
+    const ends = common.admit(this.draft, connection, wanted, state.seed, http.streamOffset, context, counted);
+    if ((ends & CLIENT_END) !== 0) {
       this.finishClient(this.clientSpan, state, exchange, context);
       this.finish(this.clientSpan, exchange, method);
-      if (exchange.interimUs > 0) makeInterim(this.clientSpan, state.seed, exchange);
+      common.stepBack(this.clientSpan, context?.hasSpanId === true);
+      if (!counted) makeInterim(this.clientSpan, state.seed, exchange);
       spans.push(this.clientSpan);
     }
-    if (wantServer) {
-      if (wantClient) common.copyTrace(this.clientSpan, this.serverSpan);
+    if ((ends & SERVER_END) !== 0) {
       this.finishServer(this.serverSpan, state, exchange, context);
       this.finish(this.serverSpan, exchange, method);
-      if (exchange.interimUs > 0) makeInterim(this.serverSpan, state.seed, exchange);
+      common.stepBack(this.serverSpan, context?.hasSpanId === true);
+      if (!counted) makeInterim(this.serverSpan, state.seed, exchange);
       spans.push(this.serverSpan);
     }
-    common.counters.spans.made += wanted;
+  }
+
+  private describe(exchange: GrpcExchange, method: string): void {
+    const { candidate } = this.draft;
+    const { http, interimUs } = exchange;
+    candidate.method = method;
+    candidate.path = http.target;
+    candidate.failed = errorType(http, SpanKind.CLIENT, statusOf(exchange, SpanKind.CLIENT)) !== '';
+    candidate.setTimes(http.startUs || http.responseStartUs, interimUs || http.endUs);
   }
 
   private finishClient(
@@ -112,7 +128,7 @@ export class GrpcSpans {
     writeServerSpanId(span.ids, state.seed, http.streamOffset);
     if (context?.hasSpanId) this.common.setParent(span, context.ids, true);
     // Where no CLIENT span is ever made, its id would be the parent of nobody's span.
-    else if (context?.hasTraceId || !this.common.makesHttpClients) span.hasParent = false;
+    else if (!this.common.makesHttpClients) span.hasParent = false;
     else {
       writeClientSpanId(span.ids, PARENT_SPAN_ID, state.seed, http.streamOffset);
       span.hasParent = true;
@@ -164,7 +180,7 @@ function makeInterim(span: Span, seed: Int32Array, { http }: GrpcExchange): void
   span.hasParent = true;
   span.parentIsRemote = false;
   // No request begins at the second byte of another.
-  if (span.kind === SpanKind.CLIENT) writeClientSpanId(span.ids, SPAN_ID, seed, http.streamOffset + 1);
+  if (span.end === 'client') writeClientSpanId(span.ids, SPAN_ID, seed, http.streamOffset + 1);
   else writeServerSpanId(span.ids, seed, http.streamOffset + 1);
   span.kind = SpanKind.INTERNAL;
   span.set(KEY.rpcInterim, true);

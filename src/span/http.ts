@@ -1,33 +1,47 @@
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import { defaultRedactedQueryKeys, forbiddenHeaders } from '../config/http.ts';
 import type { HttpExchange } from '../exchange/exchange.ts';
-import { count } from '../telemetry/counters.ts';
 import { AttributeKey, KEY } from './attributes.ts';
-import { type Common, type ConnectionSides, errorOfIncomplete } from './common.ts';
+import {
+  CLIENT_END,
+  type Common,
+  type ConnectionSides,
+  Draft,
+  endsOf,
+  errorOfIncomplete,
+  NO_END,
+  SERVER_END,
+} from './common.ts';
 import { CONTEXT_HEADERS, WireContext } from './context.ts';
 import { writeClientSpanId, writeServerSpanId } from './ids.ts';
+import type { Router } from './routes.ts';
 import { currentSide } from './side.ts';
-import { PARENT_SPAN_ID, SPAN_ID, Span } from './span.ts';
-import { type Forwarded, parseForwarded, QueryRedactor, Router, Target } from './url.ts';
+import { PARENT_SPAN_ID, SPAN_ID, type Span } from './span.ts';
+import { type Signal, signalOf } from './telemetry-senders.ts';
+import { type Forwarded, parseForwarded, Redactor, Target } from './url.ts';
 
 /** `http` of the configuration has this shape. */
 export interface HttpSpanOptions {
   /** Query parameters whose values are replaced in url.full and url.query. */
   readonly redactQueryKeys: readonly string[];
+  /** Patterns that are shown instead of the paths that match them. */
+  readonly redactPaths: readonly string[];
   /** Fields that become http.request.header.NAME; credentials never do, whatever stands here. */
   readonly captureRequestHeaders: readonly string[];
   readonly captureResponseHeaders: readonly string[];
   /** Patterns of http.route: `/orders/{id}`, `/orders/:id`, `/static/*`. */
   readonly routes: readonly string[];
-  /** Make a route of other paths by replacing what looks like an identifier. Default: no. */
-  readonly groupPaths?: boolean;
+  /** Learn the routes of other paths. */
+  readonly learnRoutes: boolean;
 }
 
 export const defaultHttpSpanOptions: HttpSpanOptions = {
   redactQueryKeys: defaultRedactedQueryKeys,
+  redactPaths: [],
   captureRequestHeaders: [],
   captureResponseHeaders: [],
   routes: [],
+  learnRoutes: false,
 };
 
 /** Lower-case names of the request fields that the builder reads. */
@@ -72,19 +86,20 @@ const KNOWN_METHODS: ReadonlySet<string> = new Set([
 /** Makes the spans of HTTP exchanges. */
 export class HttpSpans {
   private readonly common: Common;
-  private readonly redactor: QueryRedactor;
+  private readonly redactor: Redactor;
   private readonly router: Router;
   private readonly requestHeaders: readonly (readonly [string, AttributeKey])[];
   private readonly responseHeaders: readonly (readonly [string, AttributeKey])[];
   private readonly target = new Target();
   private readonly context = new WireContext();
-  private readonly clientSpan = new Span();
-  private readonly serverSpan = new Span();
+  private readonly draft = new Draft();
+  private readonly clientSpan = this.draft.clientSpan;
+  private readonly serverSpan = this.draft.serverSpan;
 
-  constructor(common: Common, options: HttpSpanOptions) {
+  constructor(common: Common, options: HttpSpanOptions, router: Router) {
     this.common = common;
-    this.redactor = new QueryRedactor(options.redactQueryKeys);
-    this.router = new Router(options.routes, options.groupPaths ?? false);
+    this.redactor = new Redactor(options.redactQueryKeys, options.redactPaths);
+    this.router = router;
     this.requestHeaders = headerKeys('http.request.header.', options.captureRequestHeaders);
     this.responseHeaders = headerKeys('http.response.header.', options.captureResponseHeaders);
   }
@@ -95,12 +110,13 @@ export class HttpSpans {
     const { common } = this;
     const wantClient = common.wantsHttp('client', connection);
     const wantServer = common.wantsHttp('server', connection);
-    const wanted = (wantClient ? 1 : 0) + (wantServer ? 1 : 0);
-    if (wanted === 0) return;
+    const wanted = endsOf(wantClient, wantServer);
+    if (wanted === NO_END) return;
 
     this.target.parse(exchange.method, exchange.target, this.redactor);
-    if (isOtlpExport(exchange, this.target.path)) {
-      count(common.counters.spans.leftOut, 'otlp_export', wanted);
+    const signal = exportedSignal(exchange, this.target.path);
+    if (signal !== undefined) {
+      common.leaveOutExport(connection, signal, wanted);
       return;
     }
 
@@ -111,12 +127,9 @@ export class HttpSpans {
     const forwarded = plain ? undefined : parseForwarded(requestHeaders);
 
     const state = common.sidesOf(connection);
-    const first = wantClient ? this.clientSpan : this.serverSpan;
-    const kind = wantClient ? SpanKind.CLIENT : SpanKind.SERVER;
-    if (!common.identify(first, kind, state.seed, exchange.streamOffset, exchange.method, context)) {
-      count(common.counters.spans.leftOut, 'unsampled', wanted);
-      return;
-    }
+    if (common.decides) this.describe(exchange);
+    const ends = common.admit(this.draft, connection, wanted, state.seed, exchange.streamOffset, context);
+    if (ends === NO_END) return;
 
     // An exchange that began before the capture has no first byte; its end, if not seen, is the last that was seen of it.
     const startUs = exchange.startUs || exchange.responseStartUs || exchange.endUs;
@@ -124,22 +137,28 @@ export class HttpSpans {
     const startUnixUs = common.clock.unixUs(startUs);
     const endUnixUs = startUnixUs + (endUs - startUs);
 
-    if (wantClient) {
+    if ((ends & CLIENT_END) !== 0) {
       const span = this.clientSpan;
       this.start(span, SpanKind.CLIENT, exchange, startUnixUs, endUnixUs);
       this.finishClient(span, state, exchange, context);
+      common.stepBack(span, context?.hasSpanId === true);
       spans.push(span);
     }
-    if (wantServer) {
+    if ((ends & SERVER_END) !== 0) {
       const span = this.serverSpan;
-      if (wantClient) {
-        common.copyTrace(this.clientSpan, span);
-      }
       this.start(span, SpanKind.SERVER, exchange, startUnixUs, endUnixUs);
       this.finishServer(span, state, exchange, context, forwarded);
+      common.stepBack(span, context?.hasSpanId === true);
       spans.push(span);
     }
-    common.counters.spans.made += wanted;
+  }
+
+  private describe(exchange: HttpExchange): void {
+    const { candidate } = this.draft;
+    candidate.method = exchange.method;
+    candidate.path = this.target.path;
+    candidate.failed = errorType(exchange, SpanKind.CLIENT) !== '';
+    candidate.setTimes(exchange.startUs || exchange.responseStartUs, exchange.endUs);
   }
 
   private finishClient(
@@ -186,7 +205,7 @@ export class HttpSpans {
     writeServerSpanId(span.ids, state.seed, exchange.streamOffset);
     if (context?.hasSpanId) this.common.setParent(span, context.ids, true);
     // Where no CLIENT span is ever made, its id would be the parent of nobody's span.
-    else if (context?.hasTraceId || !this.common.makesHttpClients) span.hasParent = false;
+    else if (!this.common.makesHttpClients) span.hasParent = false;
     else {
       writeClientSpanId(span.ids, PARENT_SPAN_ID, state.seed, exchange.streamOffset);
       span.hasParent = true;
@@ -206,7 +225,7 @@ export class HttpSpans {
     span.shared = state.server.block;
     span.set(KEY.urlPath, target.path);
     if (target.query !== '') span.set(KEY.urlQuery, target.query);
-    const route = this.router.match(target.path);
+    const route = this.router.routeOf(target.path, span.resource, exchange.statusCode);
     const method = knownMethod(exchange.method) ? exchange.method : 'HTTP';
     if (route !== '') {
       span.set(KEY.httpRoute, route);
@@ -290,12 +309,15 @@ function errorType(exchange: HttpExchange, kind: SpanKind): string {
   return errorCode || errorOfIncomplete(incomplete);
 }
 
-/** An OTLP export of another process, by HTTP or gRPC: telemetry about telemetry. */
-function isOtlpExport(exchange: HttpExchange, path: string): boolean {
-  if (exchange.method !== 'POST') return false;
-  // No other service has this name: of an HTTP/2 connection that is older than the agent the content type is not known.
-  if (path.startsWith('/opentelemetry.proto.collector.')) return true;
-  if (!/\/v1(?:development)?\/(?:traces|metrics|logs|profiles)$/.test(path)) return false;
+/** Of gRPC no other service has such a name: on an HTTP/2 connection that is older than the agent the content type is not known. */
+const OTLP_PATH = /\/v1(?:development)?\/(traces|metrics|logs|profiles)$|^\/opentelemetry\.proto\.collector\.(\w+)\./;
+
+/** @returns what another process exports by OTLP with it, over HTTP or gRPC; undefined when it is no export */
+function exportedSignal(exchange: HttpExchange, path: string): Signal | undefined {
+  if (exchange.method !== 'POST') return undefined;
+  const match = OTLP_PATH.exec(path);
+  if (match === null) return undefined;
+  if (match[2] !== undefined) return signalOf(match[2]);
   const type = exchange.requestHeaders.get('content-type')?.[0] ?? '';
-  return /^application\/(?:x-protobuf|json)\s*(?:;|$)/i.test(type);
+  return /^application\/(?:x-protobuf|json)\s*(?:;|$)/i.test(type) ? signalOf(match[1]!) : undefined;
 }

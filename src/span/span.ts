@@ -27,6 +27,8 @@ export class Span {
   /** W3C trace flags, 8 bits. */
   flags = 1;
   name = '';
+  /** Which end of the exchange it is from, whatever its kind. */
+  readonly end: 'client' | 'server';
   kind: SpanKind = SpanKind.INTERNAL;
   /** Microseconds since the Unix epoch, with a fraction. */
   startUnixUs = 0;
@@ -44,6 +46,10 @@ export class Span {
   summary = '';
   /** For people: the other end's process, when it is here and no span stands for it. */
   peerName = '';
+
+  constructor(end: 'client' | 'server' = 'server') {
+    this.end = end;
+  }
 
   get traceId(): string {
     return this.ids.toString('hex', TRACE_ID, SPAN_ID);
@@ -76,7 +82,7 @@ export class Span {
 
   /** A copy that nobody fills again. */
   clone(): Span {
-    const copy = new Span();
+    const copy = new Span(this.end);
     this.ids.copy(copy.ids);
     copy.hasParent = this.hasParent;
     copy.parentIsRemote = this.parentIsRemote;

@@ -2,13 +2,12 @@ import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import type { SqlExchange } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
 import type { SqlStatement } from '../sql/statement.ts';
-import { count } from '../telemetry/counters.ts';
 import { KEY } from './attributes.ts';
-import { type Common, errorOfIncomplete } from './common.ts';
+import { CLIENT_END, type Common, Draft, endsOf, errorOfIncomplete, NO_END, SERVER_END } from './common.ts';
 import { WireContext } from './context.ts';
 import { writeClientSpanId, writeServerSpanId } from './ids.ts';
 import type { ConnectionPeers } from './peer.ts';
-import { PARENT_SPAN_ID, SPAN_ID, Span } from './span.ts';
+import { PARENT_SPAN_ID, SPAN_ID, type Span } from './span.ts';
 import { currentSqlSide, type SqlSide } from './sql-side.ts';
 import { StatementBlocks } from './statement-blocks.ts';
 
@@ -55,8 +54,9 @@ export class SqlSpans {
   private readonly options: SqlSpanOptions;
   private readonly blocks: StatementBlocks;
   private readonly context = new WireContext();
-  private readonly clientSpan = new Span();
-  private readonly serverSpan = new Span();
+  private readonly draft = new Draft();
+  private readonly clientSpan = this.draft.clientSpan;
+  private readonly serverSpan = this.draft.serverSpan;
 
   constructor(common: Common, options: SqlSpanOptions) {
     this.common = common;
@@ -71,23 +71,20 @@ export class SqlSpans {
     const state = this.stateOf(connection);
     const wantClient = common.wantsSql('client', connection, state.peers);
     const wantServer = common.wantsSql('server', connection, state.peers);
-    const wanted = (wantClient ? 1 : 0) + (wantServer ? 1 : 0);
-    if (wanted === 0) return;
+    const wanted = endsOf(wantClient, wantServer);
+    if (wanted === NO_END) return;
     const error = errorType(exchange);
     const why = this.reasonToLeaveOut(exchange, error);
     if (why !== '') {
-      count(common.counters.spans.leftOut, why, wanted);
+      common.leaveOut(why, wanted);
       return;
     }
 
     const context = this.contextOf(exchange, state) ? this.context : undefined;
     const name = spanName(exchange);
-    const first = wantClient ? this.clientSpan : this.serverSpan;
-    const kind = wantClient ? SpanKind.CLIENT : SpanKind.SERVER;
-    if (!common.identify(first, kind, state.seed, exchange.traceOffset, name, context)) {
-      count(common.counters.spans.leftOut, 'unsampled', wanted);
-      return;
-    }
+    if (common.decides) this.describe(exchange, error);
+    const ends = common.admit(this.draft, connection, wanted, state.seed, exchange.traceOffset, context);
+    if (ends === NO_END) return;
 
     // A statement that began before the capture has no first byte; its end, if not seen, is the last that was seen of it.
     const startUs = exchange.startUs || exchange.responseStartUs || exchange.endUs;
@@ -95,7 +92,7 @@ export class SqlSpans {
     const startUnixUs = common.clock.unixUs(startUs);
     const endUnixUs = startUnixUs + (endUs - startUs);
 
-    if (wantClient) {
+    if ((ends & CLIENT_END) !== 0) {
       const span = this.clientSpan;
       writeClientSpanId(span.ids, SPAN_ID, state.seed, exchange.streamOffset);
       // The wire's span is the application's own, in the same process: ours is its child.
@@ -104,15 +101,16 @@ export class SqlSpans {
       span.kind = SpanKind.CLIENT;
       span.resource = common.resourceOf(connection, 'client');
       const peer = common.peerOf(connection, 'client', state.peers);
-      span.peerName = wantServer ? '' : (peer?.name ?? common.processOf(connection, 'server')?.name ?? '');
+      span.peerName =
+        (ends & SERVER_END) !== 0 ? '' : (peer?.name ?? common.processOf(connection, 'server')?.name ?? '');
       state.client = currentSqlSide(state.client, exchange, 'client', peer, common.peers);
       span.shared = state.client.block;
       this.finish(span, exchange, name, error, startUnixUs, endUnixUs);
+      common.stepBack(span, context?.hasSpanId === true);
       spans.push(span);
     }
-    if (wantServer) {
+    if ((ends & SERVER_END) !== 0) {
       const span = this.serverSpan;
-      if (wantClient) common.copyTrace(this.clientSpan, span);
       this.setServerIds(span, exchange, state, context);
       span.kind = SpanKind.SERVER;
       span.resource = common.resourceOf(connection, 'server');
@@ -120,9 +118,17 @@ export class SqlSpans {
       state.server = currentSqlSide(state.server, exchange, 'server', peer, common.peers);
       span.shared = state.server.block;
       this.finish(span, exchange, name, error, startUnixUs, endUnixUs);
+      common.stepBack(span, context?.hasSpanId === true);
       spans.push(span);
     }
-    common.counters.spans.made += wanted;
+  }
+
+  private describe(exchange: SqlExchange, error: string): void {
+    const { candidate } = this.draft;
+    candidate.method = exchange.statement?.operation ?? '';
+    candidate.database = exchange.namespace;
+    candidate.failed = error !== '';
+    candidate.setTimes(exchange.startUs, exchange.endUs);
   }
 
   private reasonToLeaveOut(exchange: SqlExchange, error: string): string {
@@ -144,13 +150,14 @@ export class SqlSpans {
   }
 
   /**
-   * Reads the context beside the statement, else that of its comment (https://google.github.io/sqlcommenter/spec/).
+   * Reads the context beside the statement, else (also when that is malformed) that of its comment
+   * (https://google.github.io/sqlcommenter/spec/).
    *
    * A comment names the span in which the text was written. A statement that was prepared with it and is executed again belongs to
    * whatever the application does by then.
    */
   private contextOf(exchange: SqlExchange, state: ConnectionState): boolean {
-    if (exchange.traceparent !== '') return this.context.readTraceparent(exchange.traceparent, exchange.tracestate);
+    if (this.context.readTraceparent(exchange.traceparent, exchange.tracestate)) return true;
     const { statement } = exchange;
     if (statement === undefined || statement.traceparent === '') return false;
     if (exchange.prepared) {

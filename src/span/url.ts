@@ -1,4 +1,5 @@
-/** Request targets, authorities, redaction and routes: what of a request may be shown, and in which form. */
+/** Request targets, authorities and redaction: what of a request may be shown, and in which form. */
+import { PathPatterns } from './routes.ts';
 
 /** A request target taken apart (RFC 9112 section 3.2). The parser reuses one object. */
 export class Target {
@@ -11,7 +12,7 @@ export class Target {
   /** Without its `?`, redacted. */
   query = '';
 
-  parse(method: string, target: string, redactor: QueryRedactor): void {
+  parse(method: string, target: string, redactor: Redactor): void {
     this.scheme = '';
     this.authority = '';
     this.hasUserInfo = false;
@@ -48,10 +49,10 @@ export class Target {
     this.authority = at >= 0 ? text.slice(at + 1) : text;
   }
 
-  private pathAndQuery(text: string, redactor: QueryRedactor): void {
+  private pathAndQuery(text: string, redactor: Redactor): void {
     const mark = text.indexOf('?');
-    this.path = mark < 0 ? text : text.slice(0, mark);
-    this.query = mark < 0 ? '' : redactor.redact(text.slice(mark + 1));
+    this.path = redactor.path(mark < 0 ? text : text.slice(0, mark));
+    this.query = mark < 0 ? '' : redactor.query(text.slice(mark + 1));
   }
 }
 
@@ -68,25 +69,37 @@ function percentEncode(character: string): string {
   return `%${(character.charCodeAt(0) & 0xff).toString(16).toUpperCase().padStart(2, '0')}`;
 }
 
-/** Replaces the values of the query parameters that it was given the names of. Names are compared without regard to case. */
-export class QueryRedactor {
+/** Which of a target's values are credentials. */
+export class Redactor {
+  private readonly paths: PathPatterns;
   private readonly names: ReadonlySet<string>;
   private readonly hint: RegExp | undefined;
 
-  constructor(names: readonly string[]) {
+  /**
+   * @param names of query parameters, compared without regard to case; `*`: all
+   * @param paths patterns that are shown instead of the paths that match them
+   */
+  constructor(names: readonly string[], paths: readonly string[] = []) {
+    this.paths = new PathPatterns(paths);
     this.names = new Set(names.map((name) => name.toLowerCase()));
     const words = [...this.names].map((name) => name.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&'));
     // Most queries hold none of the names: one search tells, unless a name might hide behind percent-encoding.
-    this.hint = words.length === 0 ? undefined : new RegExp(`${words.join('|')}|%`, 'i');
+    this.hint = words.length === 0 ? undefined : new RegExp(this.names.has('*') ? '' : `${words.join('|')}|%`, 'i');
   }
 
-  redact(query: string): string {
+  path(path: string): string {
+    return this.paths.match(path) || path;
+  }
+
+  query(query: string): string {
     if (this.hint === undefined || !this.hint.test(query)) return query;
     // `;` separates as well in some servers.
     return query.replaceAll(/[^&;]+/g, (pair) => {
       const equals = pair.indexOf('=');
-      if (equals < 0) return pair;
-      return this.names.has(decoded(pair.slice(0, equals)).toLowerCase()) ? `${pair.slice(0, equals)}=REDACTED` : pair;
+      const all = this.names.has('*');
+      if (equals < 0) return all ? 'REDACTED' : pair;
+      const isSecret = all || this.names.has(decoded(pair.slice(0, equals)).toLowerCase());
+      return isSecret ? `${pair.slice(0, equals)}=REDACTED` : pair;
     });
   }
 }
@@ -212,44 +225,4 @@ function nodeName(text: string): string {
 function scheme(text: string): string {
   const lower = text.toLowerCase();
   return lower === 'http' || lower === 'https' ? lower : '';
-}
-
-/** Finds the route of a path. */
-export class Router {
-  private readonly routes: readonly { readonly text: string; readonly segments: readonly string[] }[];
-  private readonly group: boolean;
-
-  /**
-   * @param patterns such as `/orders/{id}`, `/orders/:id` or `/static/*`; the first that matches wins
-   * @param group make a route of paths that no pattern matches, by replacing segments that look like identifiers
-   */
-  constructor(patterns: readonly string[], group: boolean) {
-    this.routes = patterns.map((text) => ({ text, segments: text.split('/') }));
-    this.group = group;
-  }
-
-  /** @returns empty when the path has no route */
-  match(path: string): string {
-    if (this.routes.length === 0 && !this.group) return '';
-    const segments = path.split('/');
-    for (const route of this.routes) if (matches(route.segments, segments)) return route.text;
-    return this.group && path.startsWith('/')
-      ? segments.map((text) => (IDENTIFIER.test(text) ? '{id}' : text)).join('/')
-      : '';
-  }
-}
-
-/** A number, a UUID, or at least 16 hexadecimal digits. */
-const IDENTIFIER = /^(?:\d+|[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-[\da-f]{12}|[\da-f]{16,})$/i;
-
-function matches(pattern: readonly string[], path: readonly string[]): boolean {
-  for (let i = 0; i < pattern.length; i++) {
-    const wanted = pattern[i]!;
-    if (wanted === '*' && i === pattern.length - 1) return path.length > i;
-    const given = path[i];
-    if (given === undefined) return false;
-    const variable = wanted.startsWith(':') || (wanted.startsWith('{') && wanted.endsWith('}'));
-    if (variable ? given === '' : given !== wanted) return false;
-  }
-  return pattern.length === path.length;
 }

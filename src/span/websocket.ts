@@ -1,14 +1,14 @@
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import type { WebSocketExchange } from '../exchange/exchange.ts';
-import { count } from '../telemetry/counters.ts';
 import { KEY } from './attributes.ts';
-import { type Common, errorOfIncomplete } from './common.ts';
+import { CLIENT_END, type Common, Draft, endsOf, errorOfIncomplete, NO_END, SERVER_END } from './common.ts';
 import { WireContext } from './context.ts';
 import type { HttpSpanOptions } from './http.ts';
 import { writeClientSpanId, writeServerSpanId } from './ids.ts';
+import type { Router } from './routes.ts';
 import { currentSide, type Side } from './side.ts';
-import { PARENT_SPAN_ID, SPAN_ID, Span } from './span.ts';
-import { type Forwarded, parseForwarded, QueryRedactor, Router, Target } from './url.ts';
+import { PARENT_SPAN_ID, SPAN_ID, type Span } from './span.ts';
+import { type Forwarded, parseForwarded, Redactor, Target } from './url.ts';
 
 /** Added to the handshake's offset, it names the connection in the ids: no request is so short that another may begin there. */
 const BEHIND_HANDSHAKE = 1;
@@ -20,17 +20,18 @@ const BEHIND_HANDSHAKE = 1;
  */
 export class WebSocketSpans {
   private readonly common: Common;
-  private readonly redactor: QueryRedactor;
+  private readonly redactor: Redactor;
   private readonly router: Router;
   private readonly target = new Target();
   private readonly context = new WireContext();
-  private readonly clientSpan = new Span();
-  private readonly serverSpan = new Span();
+  private readonly draft = new Draft();
+  private readonly clientSpan = this.draft.clientSpan;
+  private readonly serverSpan = this.draft.serverSpan;
 
-  constructor(common: Common, options: HttpSpanOptions) {
+  constructor(common: Common, options: HttpSpanOptions, router: Router) {
     this.common = common;
-    this.redactor = new QueryRedactor(options.redactQueryKeys);
-    this.router = new Router(options.routes, options.groupPaths ?? false);
+    this.redactor = new Redactor(options.redactQueryKeys, options.redactPaths);
+    this.router = router;
   }
 
   /** Adds the spans of one connection. */
@@ -39,31 +40,37 @@ export class WebSocketSpans {
     const { connection, handshake } = exchange;
     const wantClient = common.wantsHttp('client', connection);
     const wantServer = common.wantsHttp('server', connection);
-    const wanted = (wantClient ? 1 : 0) + (wantServer ? 1 : 0);
-    if (wanted === 0) return;
+    const wanted = endsOf(wantClient, wantServer);
+    if (wanted === NO_END) return;
     this.target.parse(handshake.method, handshake.target, this.redactor);
     const context = this.context.read(handshake.requestHeaders) ? this.context : undefined;
     const { seed } = common.sidesOf(connection);
 
-    // Asked as it was for the handshake: both are sampled, or none.
-    const first = wantClient ? this.clientSpan : this.serverSpan;
-    const kind = wantClient ? SpanKind.CLIENT : SpanKind.SERVER;
-    if (!common.identify(first, kind, seed, handshake.streamOffset, handshake.method, context)) {
-      count(common.counters.spans.leftOut, 'unsampled', wanted);
-      return;
-    }
-    if (wantClient) {
+    if (common.decides) this.describe(exchange);
+    const ends = common.admit(this.draft, connection, wanted, seed, handshake.streamOffset, context);
+    if ((ends & CLIENT_END) !== 0) {
       this.fill(this.clientSpan, SpanKind.CLIENT, exchange);
       this.finishClient(this.clientSpan, exchange, seed);
+      common.stepBack(this.clientSpan, context?.hasSpanId === true);
       spans.push(this.clientSpan);
     }
-    if (wantServer) {
-      if (wantClient) common.copyTrace(this.clientSpan, this.serverSpan);
+    if ((ends & SERVER_END) !== 0) {
       this.fill(this.serverSpan, SpanKind.SERVER, exchange);
       this.finishServer(this.serverSpan, exchange, seed);
+      common.stepBack(this.serverSpan, context?.hasSpanId === true);
       spans.push(this.serverSpan);
     }
-    common.counters.spans.made += wanted;
+  }
+
+  /** As the handshake was, whose trace it belongs to; a long life is nothing slow. */
+  private describe(exchange: WebSocketExchange): void {
+    const { candidate } = this.draft;
+    const { target } = this;
+    const { handshake } = exchange;
+    candidate.method = handshake.method;
+    candidate.path = target.path;
+    candidate.failed = errorType(exchange) !== '';
+    candidate.setTimes(handshake.startUs, handshake.endUs);
   }
 
   private finishClient(span: Span, exchange: WebSocketExchange, seed: Int32Array): void {
@@ -94,7 +101,7 @@ export class WebSocketSpans {
     span.shared = this.side(exchange, forwarded, proxied ? 'proxied server' : 'server').block;
     span.set(KEY.urlPath, target.path);
     if (target.query !== '') span.set(KEY.urlQuery, target.query);
-    const route = this.router.match(target.path);
+    const route = this.router.routeOf(target.path, span.resource, exchange.handshake.statusCode);
     if (route !== '') span.set(KEY.httpRoute, route);
     span.name = route === '' ? 'WebSocket' : `WebSocket ${route}`;
   }

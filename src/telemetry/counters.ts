@@ -58,11 +58,17 @@ export interface Counters {
   spans: Deliveries & {
     made: number;
     /**
-     * Spans that were not made on purpose: `unsampled`, `otlp_export` (the telemetry of other processes), `ignored` and `below_min_duration`
-     * (SQL statements, by the configuration).
+     * Spans that were not made on purpose: `unsampled` and `rate_limited` (sampling), `filtered`, `avoided_service` (that make spans of their
+     * own), `otlp_export` (the telemetry of other processes), `ignored` and `below_min_duration` (SQL statements, by the configuration).
      */
     leftOut: ReasonCounts;
   };
+  /**
+   * What was seen of services and what had to be forgotten: `exports_traces`, `exports_metrics`, ... (processes that export such telemetry
+   * over OTLP), `exports_forgotten`, `rate_forgotten`, and requests whose route was not learned: `routes_services_limit`,
+   * `routes_segments_limit`.
+   */
+  services: ReasonCounts;
   /** The same of every further output, by its name as --output takes it. */
   otherOutputs: Record<string, Deliveries>;
 }
@@ -78,6 +84,7 @@ export function newCounters(): Counters {
     sql: {},
     parseErrors: {},
     internalErrors: {},
+    services: {},
     spans: { made: 0, exported: 0, dropped: {}, leftOut: {} },
     otherOutputs: {},
   };

@@ -17,7 +17,7 @@ const wrong: readonly (readonly [string, readonly string[]])[] = [
   [
     'zzzz: 1\n',
     [
-      'w.yaml:1:1: unknown key "zzzz"; expected one of outputs, capture, http, grpc, sql, kubernetes, otlp, otlp_copies, export, telemetry, limits, log',
+      'w.yaml:1:1: unknown key "zzzz"; expected one of outputs, capture, http, grpc, sql, kubernetes, sampling, filters, services, otlp, otlp_copies, export, telemetry, limits, log',
     ],
   ],
   ['\n\nlog: {level: loud}\n', ['w.yaml:3:14: log.level: expected one of error, warn, info, debug, found "loud"']],
@@ -62,6 +62,15 @@ const wrong: readonly (readonly [string, readonly string[]])[] = [
   [
     'telemetry: {listen: "localhost"}\n',
     ['w.yaml:1:21: telemetry.listen: expected HOST:PORT, such as 127.0.0.1:9464 or :9464, found "localhost"'],
+  ],
+  [
+    'filters: {exclude: [{}, {path: x}, {service: a, kind: b}]}\nsampling: {ratio: 2}\n',
+    [
+      'w.yaml:1:21: filters.exclude[0]: expected at least one condition, found a mapping',
+      'w.yaml:1:32: filters.exclude[1].path: expected a path that starts with /, such as /orders/{id}, found "x"',
+      'w.yaml:1:49: unknown key "kind" in filters.exclude[2]; expected one of namespace, service, path, method, database, min_duration_us, max_duration_us, failed',
+      'w.yaml:2:19: sampling.ratio: expected a number from 0 to 1, found 2',
+    ],
   ],
   ['log: {level: info, level: debug}\n', ['w.yaml:1:20: Map keys must be unique']],
   ['limits: {connections: 400000}\n', ['w.yaml: limits: connections <= workload_sockets does not hold']],

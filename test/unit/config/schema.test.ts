@@ -49,7 +49,7 @@ test('the reference in README.md is the one that is printed; WIRESPAN_UPDATE=1 p
 
 test('standard environment variables', () => {
   assert.deepEqual(readEnvironment({}), {
-    values: { outputs: [], otlp: {}, export: {}, log: {}, kubernetes: {} },
+    values: { outputs: [], otlp: {}, export: {}, sampling: {}, log: {}, kubernetes: {} },
     warnings: [],
   });
   assert.deepEqual(
@@ -66,6 +66,7 @@ test('standard environment variables', () => {
         outputs: ['otlp', 'console'],
         otlp: {},
         export: { queue_spans: 100, batch_delay_ms: 250 },
+        sampling: {},
         log: { level: 'debug' },
         kubernetes: { node_name: 'node-1' },
       },
@@ -77,12 +78,30 @@ test('standard environment variables', () => {
     OTEL_BSP_MAX_QUEUE_SIZE: '-1',
     OTEL_LOG_LEVEL: 'loud',
   });
-  assert.deepEqual(values, { outputs: [], otlp: {}, export: {}, log: {}, kubernetes: {} });
+  assert.deepEqual(values, { outputs: [], otlp: {}, export: {}, sampling: {}, log: {}, kubernetes: {} });
   assert.deepEqual(warnings.map((warning) => warning.split(':')[0]).sort(), [
     'OTEL_BSP_MAX_QUEUE_SIZE',
     'OTEL_LOG_LEVEL',
     'OTEL_TRACES_EXPORTER',
   ]);
+});
+
+test('OTEL_TRACES_SAMPLER', () => {
+  const read = (OTEL_TRACES_SAMPLER?: string, OTEL_TRACES_SAMPLER_ARG?: string) => {
+    const { values, warnings } = readEnvironment({ OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG });
+    return [values.sampling, ...warnings.map((warning) => warning.split(':')[0])];
+  };
+  assert.deepEqual(read(), [{}]);
+  assert.deepEqual(read(undefined, 'x'), [{}]);
+  assert.deepEqual(read('always_on'), [{ follow_parent: false, ratio: 1 }]);
+  assert.deepEqual(read('parentbased_always_on'), [{ follow_parent: true, ratio: 1 }]);
+  assert.deepEqual(read('parentbased_always_off'), [{ follow_parent: true, ratio: 0, keep_errors: false }]);
+  assert.deepEqual(read('traceidratio', ' 0.5 '), [{ follow_parent: false, ratio: 0.5 }]);
+  assert.deepEqual(read('parentbased_traceidratio'), [{ follow_parent: true, ratio: 1 }]);
+  for (const wrong of ['half', '2', '-1', 'NaN']) {
+    assert.deepEqual(read('traceidratio', wrong), [{ follow_parent: false, ratio: 1 }, 'OTEL_TRACES_SAMPLER_ARG']);
+  }
+  assert.deepEqual(read('jaeger_remote'), [{}, 'OTEL_TRACES_SAMPLER']);
 });
 
 test('what a misspelt word was meant to be', () => {

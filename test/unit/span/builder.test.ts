@@ -8,7 +8,6 @@ import {
   requiredHeaders,
   type SpanBuilderOptions,
 } from '../../../src/span/builder.ts';
-import { ConsistentSampler, samplingFromEnvironment } from '../../../src/span/samplers.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { builder, connection, curl, exchange, headers, nginx, tls } from './fixtures.ts';
 
@@ -287,10 +286,26 @@ describe('http spans', () => {
     const replaced = { ...defaultHttpSpanOptions, redactQueryKeys: ['token'] };
     const attributes = server({ target: '/f?token=x&sig=y' }, { http: replaced }).attributes();
     assert.equal(attributes['url.query'], 'token=REDACTED&sig=y');
-    assert.equal(
-      server({ target: '/f?sig=y' }, { http: { ...replaced, redactQueryKeys: [] } }).attributes()['url.query'],
-      'sig=y',
-    );
+    const queryOf = (redactQueryKeys: string[], target: string) =>
+      server({ target }, { http: { ...replaced, redactQueryKeys } }).attributes()['url.query'];
+    assert.equal(queryOf([], '/f?sig=y'), 'sig=y');
+    assert.equal(queryOf(['*'], '/f?a=b&c;d=e=f'), 'a=REDACTED&REDACTED;d=REDACTED');
+  });
+
+  it('shows patterns instead of the paths that match them, everywhere', () => {
+    const http = { ...defaultHttpSpanOptions, redactPaths: ['/reset/{token}', '/share/*'], learnRoutes: true };
+    for (const [target, shown] of [
+      ['/reset/s3cret?a=1', '/reset/{token}'],
+      ['/share/s3cret/x', '/share/*'],
+      ['http://o.example/reset/s3cret', '/reset/{token}'],
+      ['/reset', '/reset'],
+    ] as const) {
+      const [first, second] = builder({ http }).build(exchange({ target }));
+      assert.equal(String(first!.attributes()['url.full']).replace(/^http:..[^/]*|\?.*$/g, ''), shown);
+      assert.equal(second!.attributes()['url.path'], shown);
+      const all = JSON.stringify([first, second].map((span) => [span!.attributes(), span!.summary, span!.name]));
+      assert.equal(all.includes('s3cret'), false, all);
+    }
   });
 
   it('takes what proxies say of the client', () => {
@@ -352,9 +367,10 @@ describe('http spans', () => {
     assert.deepEqual(route('/orders/'), ['GET', undefined]);
     assert.deepEqual(route('/orders/17/lines'), ['GET', undefined]);
     assert.equal(client({}, { http }).name, 'GET');
-    const grouped = { ...defaultHttpSpanOptions, groupPaths: true };
-    const span = server({ target: '/a/17/6ba7b810-9dad-11d1-80b4-00c04fd430c8/name' }, { http: grouped });
-    assert.equal(span.attributes()['http.route'], '/a/{id}/{id}/name');
+    const learning = { ...defaultHttpSpanOptions, learnRoutes: true, routes: ['/b/:name'] };
+    const learned = (target: string) => server({ target }, { http: learning }).attributes()['http.route'];
+    assert.equal(learned('/a/17/6ba7b810-9dad-11d1-80b4-00c04fd430c8/name'), '/a/{id}/{id}/name');
+    assert.equal(learned('/b/17'), '/b/:name');
   });
 
   it('records allowed fields as lists, credentials never', () => {
@@ -427,8 +443,6 @@ describe('context', () => {
     const requestHeaders = headers({ host: 'h', traceparent: `00-${TRACE}-${PARENT}-00` });
     assert.equal(builder({ counters }).build(exchange({ requestHeaders })).length, 0);
     assert.deepEqual(counters.spans, { made: 0, exported: 0, dropped: {}, leftOut: { unsampled: 2 } });
-    const sampling = { followParent: false, root: undefined };
-    assert.equal(builder({ sampling }).build(exchange({ requestHeaders })).length, 2);
   });
 
   it('joins client and server of a trace that begins here, alike on both nodes', () => {
@@ -452,47 +466,16 @@ describe('context', () => {
     assert.equal(far.parentIsRemote, true);
   });
 
-  it('samples roots by ratio and says so in tracestate', () => {
-    const warnings: string[] = [];
-    const sampling = samplingFromEnvironment(
-      { OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0.25' },
-      (message) => warnings.push(message),
-    );
-    const counters = newCounters();
-    const spans = builder({ perspective: 'server', sampling, counters });
-    let kept = 0;
-    for (let i = 0; i < 4000; i++) {
-      const made = spans.build(exchange({ connection: connection({ initialSequence: [i, i] }) }));
-      kept += made.length;
-      if (made.length > 0) {
-        assert.equal(made[0]!.traceState, 'ot=th:c');
-        assert.ok(Number.parseInt(made[0]!.traceId.slice(18, 19), 16) >= 0xc);
-      }
-    }
-    assert.ok(kept > 850 && kept < 1150, String(kept));
-    assert.equal(counters.spans.leftOut.unsampled, 4000 - kept);
-    const sampled = headers({ host: 'h', traceparent: `00-${'0'.repeat(31)}1-${PARENT}-01` });
-    assert.equal(spans.build(exchange({ requestHeaders: sampled })).length, 1);
-    assert.deepEqual(warnings, []);
+  it('is a child of the CLIENT span in a trace that a load balancer began', () => {
+    const requestHeaders = headers({ host: 'h', 'x-amzn-trace-id': `Root=1-${TRACE.slice(0, 8)}-${TRACE.slice(8)}` });
+    const [first, second] = builder().build(exchange({ requestHeaders }));
+    assert.deepEqual([first!.traceId, second!.traceId], [TRACE, TRACE]);
+    assert.deepEqual([first!.parentSpanId, second!.parentSpanId], ['', first!.spanId]);
   });
 
-  it('reads OTEL_TRACES_SAMPLER', () => {
-    const warnings: string[] = [];
-    const read = (name?: string, argument?: string) =>
-      samplingFromEnvironment({ OTEL_TRACES_SAMPLER: name, OTEL_TRACES_SAMPLER_ARG: argument }, (m) =>
-        warnings.push(m),
-      );
-    assert.deepEqual(read(), { followParent: true, root: undefined });
-    assert.deepEqual(read('always_on'), { followParent: false, root: undefined });
-    assert.equal(read('parentbased_always_off').root?.toString(), 'AlwaysOffSampler');
-    assert.equal(read('traceidratio', '0').root?.toString(), 'AlwaysOffSampler');
-    assert.equal(read('traceidratio', '0.5').root?.toString(), 'ConsistentSampler{0.5}');
-    assert.equal(read('traceidratio', '1').root, undefined);
-    assert.equal(warnings.length, 0);
-    assert.equal(read('traceidratio', 'half').root, undefined);
-    assert.equal(read('jaeger_remote').root, undefined);
-    assert.equal(warnings.length, 2);
-    const tiny = new ConsistentSampler(1e-18);
-    assert.match(tiny.toString(), /1e-18/);
+  it('says that the ids of its own traces are random, and nothing of those of others', () => {
+    assert.equal(builder().build(exchange())[0]!.flags, 3);
+    const requestHeaders = headers({ host: 'h', b3: `${TRACE}-${PARENT}-1` });
+    assert.equal(builder().build(exchange({ requestHeaders }))[0]!.flags, 1);
   });
 });

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import type { IncompleteReason, SqlExchange } from '../../../src/exchange/exchange.ts';
 import { defaultSqlSpanOptions, type Perspective, type SpanBuilderOptions } from '../../../src/span/builder.ts';
-import { samplingFromEnvironment } from '../../../src/span/samplers.ts';
+import { defaultSamplingOptions } from '../../../src/span/sampling.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { builder, connection, curl, mysqlExchange, nginx, sqlExchange, statement, tls } from './fixtures.ts';
 
@@ -330,6 +330,8 @@ describe('sql context', () => {
     for (const malformed of ['x', `00-${'0'.repeat(32)}-${PARENT}-01`]) {
       assert.equal(client({ traceparent: malformed }).parentSpanId, '');
       assert.equal(client({ statement: statement({ traceparent: malformed }) }).parentSpanId, '');
+      // The comment's counts where what stands beside the statement is no context.
+      assert.equal(client({ traceparent: malformed, statement: commented }).parentSpanId, PARENT);
     }
   });
 
@@ -368,7 +370,7 @@ describe('sql context', () => {
     const spans = builder({ counters });
     assert.equal(spans.build(mysqlExchange(unsampled)).length, 0);
     assert.deepEqual(counters.spans, { made: 0, exported: 0, dropped: {}, leftOut: { unsampled: 1 } });
-    const sampling = samplingFromEnvironment({ OTEL_TRACES_SAMPLER: 'always_off' }, () => undefined);
+    const sampling = { ...defaultSamplingOptions, ratio: 0 };
     assert.equal(builder({ sampling, counters }).build(sqlExchange()).length, 0);
     assert.deepEqual(counters.spans.leftOut, { unsampled: 2 });
   });

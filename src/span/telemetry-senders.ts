@@ -1,0 +1,94 @@
+import { count, type ReasonCounts } from '../telemetry/counters.ts';
+import type { Resource } from './resource.ts';
+
+/** What OTLP carries. */
+export type Signal = 'traces' | 'metrics' | 'logs' | 'profiles';
+
+/** @param name as in the paths of OTLP over HTTP and in the names of its gRPC services */
+export function signalOf(name: string): Signal {
+  return name === 'trace' || name === 'traces'
+    ? 'traces'
+    : name === 'metrics'
+      ? name
+      : name === 'logs'
+        ? name
+        : 'profiles';
+}
+
+/**
+ * Which processes make telemetry of their own, by their exports over OTLP that were seen. Who receives such exports as well passes on what
+ * others have made: a Collector is no instrumented service.
+ */
+export class TelemetrySenders {
+  private readonly most: number;
+  private readonly counts: ReasonCounts;
+  /** By service.instance.id, the oldest first. */
+  private readonly senders = new Map<string, Set<Signal>>();
+  private readonly forwarders = new Set<string>();
+  private known = new WeakMap<Resource, boolean>();
+
+  /** @param counts processes that were seen: `exports_traces`, ... , and `exports_forgotten`: what there was no room for any more */
+  constructor(most: number, counts: ReasonCounts) {
+    this.most = most;
+    this.counts = counts;
+  }
+
+  /** There is one that sends spans, perhaps. */
+  get any(): boolean {
+    return this.senders.size > 0;
+  }
+
+  sendsSpans(resource: Resource): boolean {
+    let sends = this.known.get(resource);
+    if (sends === undefined) {
+      sends = this.sends(resource, 'traces');
+      this.known.set(resource, sends);
+    }
+    return sends;
+  }
+
+  sends(resource: Resource, signal: Signal): boolean {
+    const id = idOf(resource);
+    return !this.forwarders.has(id) && this.senders.get(id)?.has(signal) === true;
+  }
+
+  /** The same, for a decision: its spans are left out. */
+  isAvoided(resource: Resource): boolean {
+    return this.any && this.sendsSpans(resource);
+  }
+
+  /** @param from the process at the client's end, @param to at the server's; undefined: not of this machine */
+  saw(from: Resource | undefined, to: Resource | undefined, signal: Signal): void {
+    if (to !== undefined && !this.forwarders.has(idOf(to))) {
+      this.makeRoom(this.forwarders);
+      this.forwarders.add(idOf(to));
+      this.known = new WeakMap();
+    }
+    if (from === undefined) return;
+    const id = idOf(from);
+    let signals = this.senders.get(id);
+    if (signals?.has(signal)) return;
+    if (signals === undefined) {
+      this.makeRoom(this.senders);
+      signals = new Set();
+      this.senders.set(id, signals);
+    }
+    signals.add(signal);
+    this.known = new WeakMap();
+    count(this.counts, `exports_${signal}`);
+  }
+
+  private makeRoom(table: Map<string, unknown> | Set<string>): void {
+    if (table.size < this.most) return;
+    for (const oldest of table.keys()) {
+      table.delete(oldest);
+      break;
+    }
+    count(this.counts, 'exports_forgotten');
+  }
+}
+
+/** Of a process; in Kubernetes of a container. */
+function idOf({ name, attributes }: Resource): string {
+  return String(attributes['service.instance.id'] ?? name);
+}
