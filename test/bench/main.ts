@@ -1,5 +1,6 @@
-/** `npm run bench -- [live] [replay] [http2] [http2-replay] [sql] [sql-replay] [--rounds N] [--seconds N] [--exchanges N] [--json]` */
+/** `npm run bench -- [live] [replay] [http2] [http2-replay] [sql] [sql-replay] [gateway] [--rounds N] [--seconds N] [--exchanges N] [--json]` */
 import { parseArgs } from 'node:util';
+import { gatewayBench, printGateway } from './gateway.ts';
 import { http2Bench, printHttp2 } from './http2.ts';
 import { liveBench, printLive } from './live.ts';
 import { http2ReplayBench, printReplay, replayBench, sqlReplayBench } from './replay.ts';
@@ -15,7 +16,7 @@ const { values, positionals } = parseArgs({
   },
 });
 
-const all = ['live', 'replay', 'http2', 'http2-replay', 'sql', 'sql-replay'];
+const all = ['live', 'replay', 'http2', 'http2-replay', 'sql', 'sql-replay', 'gateway'];
 const wanted = positionals.length === 0 ? all : positionals;
 const unknown = wanted.filter((name) => !all.includes(name));
 if (unknown.length > 0) {
@@ -53,5 +54,10 @@ if (wanted.includes('sql-replay')) {
   const replay = await sqlReplayBench({ rounds, exchanges: Number(values.exchanges) });
   result.sqlReplay = replay;
   if (!values.json) printReplay(replay);
+}
+if (wanted.includes('gateway')) {
+  const gateway = await gatewayBench({ rounds, exchanges: Math.min(Number(values.exchanges), 250_000) });
+  result.gateway = gateway;
+  if (!values.json) printGateway(gateway);
 }
 if (values.json) console.log(JSON.stringify(result));

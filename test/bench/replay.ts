@@ -151,6 +151,10 @@ async function compare(subject: Subject, options: ReplayOptions) {
   }
 }
 
+export function recordHttps(cleanup: Cleanup, count: number): Promise<{ file: string }> {
+  return record(cleanup, https, count);
+}
+
 export function replayBench(options: ReplayOptions) {
   return compare(https, options);
 }

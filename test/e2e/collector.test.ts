@@ -1,14 +1,18 @@
 /** The gateway's configuration in a real Collector: what comes in goes out, once, and the metrics of it are right. */
 import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { TraceState } from '@opentelemetry/core';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-node';
 import { ReadableSpans } from '../../src/export/readable-span.ts';
 import { cleanupAfter } from '../support/cleanup.ts';
-import { type Collector, startCollector } from '../support/collector.ts';
+import { type Collector, collectorProgram, startCollector } from '../support/collector.ts';
 import { exportSpans, someSpan } from '../support/export.ts';
 import { freePort, until } from '../support/net.ts';
+import { root } from '../support/paths.ts';
+import { run } from '../support/process.ts';
 import type { Samples } from '../support/samples.ts';
 import { startSink } from '../support/sink.ts';
 import { builder, connection, mysqlExchange, sqlExchange } from '../unit/span/fixtures.ts';
@@ -36,6 +40,17 @@ function metricsOf(collector: Collector, spans: number): Promise<Samples> {
     return samples.sum(CALLS) >= spans ? samples : undefined;
   }, `metrics of ${spans} spans`);
 }
+
+test('gateway-balance.yaml with the headless Service that its comment gives', async (t) => {
+  const text = await readFile(join(root, 'collector-config', 'gateway-balance.yaml'), 'utf8');
+  const withDns = text
+    .replace(/ +static:\n +hostnames:.*\n/, '')
+    .replace(/^( +)# (dns:| +hostname:| +port:)/gm, '$1$2');
+  assert.match(withDns, /resolver:\n(?: +#.*\n)* +dns:\n +hostname: \S+\n +port: "\d+"\n/);
+  const file = join(await cleanupAfter(t).temporaryFolder(), 'gateway.yaml');
+  await writeFile(file, withDns);
+  await run(await collectorProgram(), ['validate', '--config', file]);
+});
 
 suite('agent-to-gateway.yaml', () => {
   test('to Jaeger and to Tempo', async (t) => {
