@@ -191,7 +191,7 @@ export class OtlpOutput implements Output {
     // A last try at once, whatever the wait that was due.
     this.backoff.resume();
     this.pump();
-    if (this.queue.length > 0 || this.underWay.size > 0) {
+    if (!this.isIdle) {
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, deadlineMs);
         this.idle = () => {
@@ -273,7 +273,9 @@ export class OtlpOutput implements Output {
     const patientMs = this.backoff.isFailing ? performance.now() - this.retry.giveUpMs : 0;
     const isNew = ({ firstSentMs }: QueuedBatch): boolean => firstSentMs === 0 || firstSentMs > patientMs;
     const [spooled] = fromSpool;
-    if (spooled !== undefined && this.phase === 'open' && !queue.isFuller(HIGH_WATER)) {
+    // At the end, what is not on disk goes first.
+    const isTurnOfSpool = this.phase === 'open' ? !queue.isFuller(HIGH_WATER) : queue.length === 0;
+    if (spooled !== undefined && isTurnOfSpool) {
       if (isNew(spooled) || queue.length === 0) {
         fromSpool.shift();
         this.readSpool();
@@ -308,8 +310,15 @@ export class OtlpOutput implements Output {
       else this.failed(batch, sentMs, outcome);
       this.pump();
       this.releaseWaiting();
-      if (this.queue.length === 0 && this.underWay.size === 0) this.idle?.();
+      if (this.isIdle) this.idle?.();
     });
+  }
+
+  /** Nothing is left that shutdown would wait for: the spool is, while the backend takes it. */
+  private get isIdle(): boolean {
+    if (this.queue.length > 0 || this.underWay.size > 0) return false;
+    if (this.spool === undefined || this.backoff.isFailing) return true;
+    return this.fromSpool.length === 0 && !this.isReadingSpool && !this.spool.hasMore;
   }
 
   private delivered(batch: QueuedBatch, sentMs: number, rejectedSpans: number, message: string): void {
@@ -400,14 +409,15 @@ export class OtlpOutput implements Output {
   /** Keeps as many batches of the spool at hand as may be under way. */
   private readSpool(): void {
     const { spool } = this;
-    if (spool === undefined || this.isReadingSpool || this.phase !== 'open' || this.backoff.isFailing) return;
+    if (spool === undefined || this.isReadingSpool || this.phase === 'closed' || this.backoff.isFailing) return;
     if (this.fromSpool.length >= this.limits.inFlight || !spool.hasMore) return;
     this.isReadingSpool = true;
     void spool.take().then((batch) => {
       this.isReadingSpool = false;
-      if (batch === undefined) return;
-      this.fromSpool.push({ ...batch, firstSentMs: 0 });
-      if (this.phase === 'open') this.pump();
+      if (batch !== undefined) this.fromSpool.push({ ...batch, firstSentMs: 0 });
+      if (this.phase === 'closed') return;
+      this.pump();
+      if (this.isIdle) this.idle?.();
     });
   }
 

@@ -107,6 +107,7 @@ test('one request per second: nothing is lost of a source that can wait, and a d
 test('a full TCP window: what was not answered is sent again, and nothing is lost', async (t) => {
   const cleanup = cleanupAfter(t);
   const backend = await new GrpcBackend().start(cleanup);
+  backend.behave = (call, respond) => setTimeout(() => accept(call, respond), 200);
   const wire = await new Wire(backend.port).start(cleanup);
   const run = await startExportRun(cleanup, {
     traffic: { exchanges: 20_000 },

@@ -4,7 +4,15 @@ import { test } from 'node:test';
 import { cleanupAfter } from '../support/cleanup.ts';
 import { assertAccounted, startExportRun } from '../support/export-run.ts';
 import { until } from '../support/net.ts';
-import { acceptHttp, first, HttpBackend, partialSuccess, refuseHttp, Wire } from '../support/otlp-backend.ts';
+import {
+  acceptHttp,
+  first,
+  GrpcBackend,
+  HttpBackend,
+  partialSuccess,
+  refuseHttp,
+  Wire,
+} from '../support/otlp-backend.ts';
 
 const SENT = 400;
 
@@ -80,7 +88,6 @@ test('by the configuration file, which goes before the environment; several back
 
 test('a copy over gRPC does not get the headers of the environment', async (t) => {
   const cleanup = cleanupAfter(t);
-  const { GrpcBackend } = await import('../support/otlp-backend.ts');
   const backend = await new GrpcBackend().start(cleanup);
   const copy = await new GrpcBackend().start(cleanup);
   const run = await startExportRun(cleanup, {
@@ -153,6 +160,10 @@ test('partial success: counted by what the backend says', async (t) => {
 test('a full TCP window: what was not answered is sent again, and nothing is lost', async (t) => {
   const cleanup = cleanupAfter(t);
   const backend = await new HttpBackend().start(cleanup);
+  backend.behave = (response) => {
+    setTimeout(() => acceptHttp(response, 0), 200);
+    return { rejected: 0 };
+  };
   const wire = await new Wire(backend.port).start(cleanup);
   const run = await startExportRun(cleanup, {
     traffic: { exchanges: 20_000 },

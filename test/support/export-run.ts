@@ -25,7 +25,7 @@ export interface ExportRun {
   ended(): Promise<Stats>;
 }
 
-/** Starts `wirespan replay --output otlp`. Batches are small, so that there are many. */
+/** Starts `wirespan replay --output otlp`. Batches are small, so that there are many, and full, however slow this machine is. */
 export async function startExportRun(cleanup: Cleanup, options: ExportRunOptions): Promise<ExportRun> {
   const folder = await cleanup.temporaryFolder();
   const statsFile = join(folder, 'stats.json');
@@ -34,7 +34,10 @@ export async function startExportRun(cleanup: Cleanup, options: ExportRunOptions
   if (options.stdin === undefined) await writeFile(captureFile, capture(options.traffic ?? { exchanges: 200 }));
   const { export: ofExport, ...rest } = (options.config ?? {}) as { export?: object };
   // JSON is YAML.
-  const config = { export: { batch_spans: 50, flush_deadline_ms: 20_000, ...ofExport }, ...rest };
+  const config = {
+    export: { batch_spans: 50, batch_delay_ms: 60_000, flush_deadline_ms: 20_000, ...ofExport },
+    ...rest,
+  };
   await writeFile(configFile, JSON.stringify(config), { mode: 0o600 });
   const [command, ...words] = [
     ...[...mainCommand(), 'replay', captureFile, '--perspective', 'both', '--output', 'otlp'],

@@ -55,6 +55,8 @@ class Books {
   /** Acknowledged spans by their ids, and how often each was. */
   readonly received = new Map<string, number>();
   readonly requests: BackendRequest[] = [];
+  /** The acknowledged spans themselves, each once. */
+  readonly kept: DecodedSpan[] = [];
   concurrent = 0;
   mostConcurrent = 0;
 
@@ -71,10 +73,17 @@ class Books {
   }
 
   protected acknowledged(spans: DecodedSpan[]): void {
-    for (const { traceId, spanId } of spans) {
-      this.received.set(traceId + spanId, (this.received.get(traceId + spanId) ?? 0) + 1);
+    for (const span of spans) {
+      const id = span.traceId + span.spanId;
+      if (!this.received.has(id)) this.kept.push(span);
+      this.received.set(id, (this.received.get(id) ?? 0) + 1);
     }
   }
+}
+
+/** The text of an attribute; empty when there is none. */
+export function textOf(span: DecodedSpan, key: string): string {
+  return String(span.attributes.find((attribute) => attribute.key === key)?.value.stringValue ?? '');
 }
 
 /** What a gRPC backend does with a request. A response acknowledges all its spans but `rejected`. */
