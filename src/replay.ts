@@ -59,7 +59,11 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
       const result = await readCaptureFile(
         paced(file, outputs, pcapng, () => stopped, stopRequest.promise),
         (chunk, length) => walkChunk(chunk, length, sink),
-        { onSecrets: (lines) => secrets.addKeyLogText(lines), name: file === '-' ? 'standard input' : file },
+        {
+          onSecrets: (lines) => secrets.addKeyLogText(lines),
+          live: file === '-',
+          name: file === '-' ? 'standard input' : file,
+        },
       );
       for (const [reason, n] of Object.entries(result.ignored)) count(counters.packets.ignored, reason, n);
     } catch (error) {

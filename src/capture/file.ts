@@ -16,6 +16,8 @@ export interface ReadCaptureOptions {
   maxBlockBytes?: number;
   /** Bytes of a chunk. */
   chunkBytes?: number;
+  /** Somebody may be writing what is read: each part is delivered as it comes, not a chunk when it is full. */
+  live?: boolean;
   /** What to call the source in errors, when it is not a path. */
   name?: string;
 }
@@ -53,7 +55,10 @@ export async function readCaptureFile(
   const bytes = typeof source === 'string' ? fileBytes(source) : source;
   const file = new CaptureFile(onChunk, options);
   try {
-    for await (const part of decompressed(bytes)) file.push(part);
+    for await (const part of decompressed(bytes)) {
+      file.push(part);
+      if (options.live === true) file.flush();
+    }
     return file.finish();
   } catch (error) {
     throw new Error(`${name}: ${describe(error, file.offset)}`, { cause: error });

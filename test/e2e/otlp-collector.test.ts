@@ -8,6 +8,7 @@ import { cleanupAfter } from '../support/cleanup.ts';
 import { assertAccounted, startExportRun } from '../support/export-run.ts';
 import { until } from '../support/net.ts';
 import { accept, first, GrpcBackend, type GrpcBehaviour, refuse } from '../support/otlp-backend.ts';
+import { PATIENCE_MS } from '../support/paths.ts';
 import { startRelay } from '../support/relay.ts';
 
 /** Of 200 exchanges. */
@@ -54,6 +55,8 @@ suite('a Collector', { concurrency: 3 }, () => {
         tls: { cert_file: server!.certFile, key_file: server!.keyFile, client_ca_file: client!.certFile },
       });
       const run = await startExportRun(cleanup, {
+        traffic: { exchanges: 100 },
+        stdin: 'held',
         config: {
           otlp: {
             endpoint: `https://127.0.0.1:${protocol === 'grpc' ? relay.grpcPort : relay.httpPort}`,
@@ -62,12 +65,12 @@ suite('a Collector', { concurrency: 3 }, () => {
             cert_file: other!.certFile,
             key_file: other!.keyFile,
           },
-          export: { flush_deadline_ms: 1500 },
+          export: { flush_deadline_ms: 300 },
         },
       });
-      const stats = await run.ended();
-      assertAccounted(stats, SENT, 0);
-      assert.match(run.running.stderr, /the backend wants another client certificate/);
+      await run.running.waitFor('stderr', /the backend wants another client certificate/, PATIENCE_MS);
+      run.release();
+      assertAccounted(await run.ended(), 200, 0);
     });
 
     test(`killed and started again loses nothing, over ${protocol}`, async (t) => {
@@ -79,7 +82,7 @@ suite('a Collector', { concurrency: 3 }, () => {
         traffic: { exchanges: 2000 },
         config: {
           otlp: { endpoint: `http://127.0.0.1:${protocol === 'grpc' ? relay.grpcPort : relay.httpPort}`, protocol },
-          export: { flush_deadline_ms: 60_000 },
+          export: { flush_deadline_ms: 2 * PATIENCE_MS },
         },
       });
       for (let kill = 1; kill <= 2; kill++) {
@@ -106,12 +109,12 @@ suite('a Collector', { concurrency: 3 }, () => {
             protocol,
             timeout_ms: 1500,
           },
-          export: { batch_spans: 2000, flush_deadline_ms: 60_000 },
+          export: { batch_spans: 2000, flush_deadline_ms: 2 * PATIENCE_MS },
         },
       });
       await until(() => (backend.requests.length >= 2 ? true : undefined), 'two requests');
       relay.running.child.kill('SIGSTOP');
-      await run.running.waitFor('stderr', /trying again .*(?:DEADLINE_EXCEEDED|no answer within)/);
+      await run.running.waitFor('stderr', /trying again .*(?:DEADLINE_EXCEEDED|no answer within)/, PATIENCE_MS);
       relay.running.child.kill('SIGCONT');
       const stats = await run.ended();
       assertAccounted(stats, 40_000, backend.spans);
@@ -126,10 +129,10 @@ suite('a Collector', { concurrency: 3 }, () => {
       const run = await startExportRun(cleanup, {
         config: {
           otlp: { endpoint: `http://127.0.0.1:${protocol === 'grpc' ? relay.grpcPort : relay.httpPort}`, protocol },
-          export: { flush_deadline_ms: 60_000 },
+          export: { flush_deadline_ms: 2 * PATIENCE_MS },
         },
       });
-      await run.running.waitFor('stderr', /trying again status=(?:UNAVAILABLE|"HTTP 503")/);
+      await run.running.waitFor('stderr', /trying again status=(?:UNAVAILABLE|"HTTP 503")/, PATIENCE_MS);
       await backend.start();
       const stats = await run.ended();
       assertAccounted(stats, SENT, backend.spans);
@@ -163,7 +166,7 @@ suite('a Collector', { concurrency: 3 }, () => {
     const run = await startExportRun(cleanup, {
       config: {
         otlp: { endpoint: `http://127.0.0.1:${relay.grpcPort}` },
-        export: { in_flight: 2, flush_deadline_ms: 60_000 },
+        export: { in_flight: 2, flush_deadline_ms: 2 * PATIENCE_MS },
       },
     });
     const stats = await run.ended();

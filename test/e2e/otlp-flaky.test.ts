@@ -27,11 +27,11 @@ test('30 minutes of traffic at 50 times their speed through a flaky Collector: s
   const backend = await new GrpcBackend().start(cleanup);
   const refused = new Map<string, number>();
   let delayMs = 0;
-  /** One batch of thirty is never taken: the same one however often it comes. */
+  /** One batch of ten is never taken: the same one however often it comes. */
   const behave: GrpcBehaviour = (call, respond) => {
     const spans = spansOf(decodeRequest(call.request));
     const name = spans[0]!.traceId;
-    if (Number.parseInt(name.slice(0, 6), 16) % 30 === 0) {
+    if (Number.parseInt(name.slice(0, 6), 16) % 10 === 0) {
       refused.set(name, spans.length);
       respond({ code: grpc.status.INVALID_ARGUMENT, details: 'on purpose' });
     } else setTimeout(() => accept(call, respond), delayMs);
@@ -41,8 +41,8 @@ test('30 minutes of traffic at 50 times their speed through a flaky Collector: s
   const run = await startExportRun(cleanup, {
     stdin: 'open',
     config: {
-      otlp: { endpoint: `http://127.0.0.1:${relay.grpcPort}`, timeout_ms: 1500, compression: 'gzip' },
-      export: { batch_spans: 400, batch_delay_ms: 500, flush_deadline_ms: 120_000 },
+      otlp: { endpoint: `http://127.0.0.1:${relay.grpcPort}`, timeout_ms: 3000, compression: 'gzip' },
+      export: { batch_spans: 400, batch_delay_ms: 500 },
     },
   });
 
@@ -56,7 +56,7 @@ test('30 minutes of traffic at 50 times their speed through a flaky Collector: s
     },
     async () => {
       relay.running.child.kill('SIGSTOP');
-      await sleep(2000);
+      await sleep(4000);
       relay.running.child.kill('SIGCONT');
     },
     async () => {
@@ -96,7 +96,7 @@ test('30 minutes of traffic at 50 times their speed through a flaky Collector: s
   await Promise.all([feed(), trouble()]);
   const stats = await run.ended();
 
-  assert.ok(troubles >= 8, String(troubles));
+  assert.ok(troubles >= 4, String(troubles));
   assertAccounted(stats, 2 * EXCHANGES, backend.spans);
   const counted = [...refused.values()].reduce((sum, n) => sum + n, 0);
   assert.ok(counted > 0);

@@ -6,6 +6,7 @@ import { type Certificate, selfSigned } from '../support/certificate.ts';
 import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
 import { assertAccounted, startExportRun } from '../support/export-run.ts';
 import { GrpcBackend, HttpBackend, type TlsOptions } from '../support/otlp-backend.ts';
+import { PATIENCE_MS } from '../support/paths.ts';
 
 const SENT = 400;
 const protocols = ['grpc', 'http/protobuf'] as const;
@@ -65,14 +66,20 @@ suite('TLS to the backend', { concurrency: 4 }, () => {
       const [server, client] = await Promise.all([selfSigned(cleanup), selfSigned(cleanup)]);
       const backend = await backendOf(protocol, await tlsOptions(server, client), cleanup);
       const run = await startExportRun(cleanup, {
+        traffic: { exchanges: 100 },
+        stdin: 'held',
         config: {
           otlp: { endpoint: backend.endpoint, protocol, ca_file: server.certFile },
-          export: { flush_deadline_ms: 2000 },
+          export: { flush_deadline_ms: 300 },
         },
       });
-      const stats = await run.ended();
-      assertAccounted(stats, SENT, 0);
-      assert.match(run.running.stderr, /the backend wants another client certificate: name one that it trusts/);
+      await run.running.waitFor(
+        'stderr',
+        /the backend wants another client certificate: name one that it trusts/,
+        PATIENCE_MS,
+      );
+      run.release();
+      assertAccounted(await run.ended(), 200, 0);
     });
 
     test(`${protocol}: an authority that is not trusted here; once its file is there, everything arrives`, async (t) => {
@@ -82,10 +89,14 @@ suite('TLS to the backend', { concurrency: 4 }, () => {
       const run = await startExportRun(cleanup, {
         config: {
           otlp: { endpoint: backend.endpoint, protocol, ca_file: other.certFile },
-          export: { flush_deadline_ms: 60_000 },
+          export: { flush_deadline_ms: 2 * PATIENCE_MS },
         },
       });
-      await run.running.waitFor('stderr', /trying again .*name the PEM file of that authority in otlp\.ca_file/);
+      await run.running.waitFor(
+        'stderr',
+        /trying again .*name the PEM file of that authority in otlp\.ca_file/,
+        PATIENCE_MS,
+      );
       assert.equal(backend.spans, 0);
       // As someone would who reads that.
       await copyFile(server.certFile, other.certFile);
@@ -98,14 +109,16 @@ suite('TLS to the backend', { concurrency: 4 }, () => {
       const server = await selfSigned(cleanup, 'ec', ['DNS:elsewhere.example'], []);
       const backend = await backendOf(protocol, await tlsOptions(server), cleanup);
       const run = await startExportRun(cleanup, {
+        traffic: { exchanges: 100 },
+        stdin: 'held',
         config: {
           otlp: { endpoint: backend.endpoint, protocol, ca_file: server.certFile },
-          export: { flush_deadline_ms: 1000 },
+          export: { flush_deadline_ms: 300 },
         },
       });
-      const stats = await run.ended();
-      assertAccounted(stats, SENT, 0);
-      assert.match(run.running.stderr, /the certificate of the backend is for other names/);
+      await run.running.waitFor('stderr', /the certificate of the backend is for other names/, PATIENCE_MS);
+      run.release();
+      assertAccounted(await run.ended(), 200, 0);
     });
 
     test(`${protocol}: TLS to a backend that does not speak it`, async (t) => {
@@ -113,14 +126,16 @@ suite('TLS to the backend', { concurrency: 4 }, () => {
       const backend =
         protocol === 'grpc' ? await new GrpcBackend().start(cleanup) : await new HttpBackend().start(cleanup);
       const run = await startExportRun(cleanup, {
+        traffic: { exchanges: 100 },
+        stdin: 'held',
         config: {
           otlp: { endpoint: backend.endpoint.replace('http:', 'https:'), protocol },
-          export: { flush_deadline_ms: 1000 },
+          export: { flush_deadline_ms: 300 },
         },
       });
-      const stats = await run.ended();
-      assertAccounted(stats, SENT, 0);
-      assert.match(run.running.stderr, /does not speak TLS at this port/);
+      await run.running.waitFor('stderr', /does not speak TLS at this port/, PATIENCE_MS);
+      run.release();
+      assertAccounted(await run.ended(), 200, 0);
     });
   }
 });

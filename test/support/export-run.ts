@@ -4,7 +4,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Stats } from './agent.ts';
 import type { Cleanup } from './cleanup.ts';
-import { mainCommand } from './paths.ts';
+import { mainCommand, PATIENCE_MS } from './paths.ts';
 import { type Running, start } from './process.ts';
 import { capture, type TrafficOptions } from './traffic.ts';
 
@@ -15,12 +15,14 @@ export interface ExportRunOptions {
   /** Values of the configuration file. */
   config?: object;
   args?: readonly string[];
-  /** Instead of the made-up capture: what is written to standard input. */
-  stdin?: 'open';
+  /** `open`: the caller writes the capture to standard input. `held`: it is written there, and the end comes when release() is called. */
+  stdin?: 'open' | 'held';
 }
 
 export interface ExportRun {
   running: Running;
+  /** Ends what was held. From then on the deadline counts. */
+  release(): void;
   /** Waits until it has ended, and returns its statistics. */
   ended(): Promise<Stats>;
 }
@@ -30,12 +32,13 @@ export async function startExportRun(cleanup: Cleanup, options: ExportRunOptions
   const folder = await cleanup.temporaryFolder();
   const statsFile = join(folder, 'stats.json');
   const configFile = join(folder, 'wirespan.yaml');
-  const captureFile = options.stdin === 'open' ? '-' : join(folder, 'traffic.pcap');
-  if (options.stdin === undefined) await writeFile(captureFile, capture(options.traffic ?? { exchanges: 200 }));
+  const captureFile = options.stdin === undefined ? join(folder, 'traffic.pcap') : '-';
+  const traffic = options.traffic ?? { exchanges: 200 };
+  if (options.stdin === undefined) await writeFile(captureFile, capture(traffic));
   const { export: ofExport, ...rest } = (options.config ?? {}) as { export?: object };
   // JSON is YAML.
   const config = {
-    export: { batch_spans: 50, batch_delay_ms: 60_000, flush_deadline_ms: 20_000, ...ofExport },
+    export: { batch_spans: 50, batch_delay_ms: 60_000, flush_deadline_ms: 2 * PATIENCE_MS, ...ofExport },
     ...rest,
   };
   await writeFile(configFile, JSON.stringify(config), { mode: 0o600 });
@@ -45,14 +48,19 @@ export async function startExportRun(cleanup: Cleanup, options: ExportRunOptions
   ];
   const running = start(cleanup, command!, words, {
     env: { OTEL_EXPORTER_OTLP_ENDPOINT: undefined, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: undefined, ...options.env },
-    ...(options.stdin === 'open' && { stdin: 'open' }),
+    ...(options.stdin !== undefined && { stdin: 'open' }),
   });
+  if (options.stdin === 'held') running.child.stdin!.write(capture(traffic));
   return {
     running,
+    release: () => running.child.stdin!.end(),
     async ended() {
       const result = await running.exited;
-      assert.equal(result.exitCode, 0, result.stderr);
-      return JSON.parse(await readFile(statsFile, 'utf8')) as Stats;
+      const stats = JSON.parse(await readFile(statsFile, 'utf8').catch(() => assert.fail(result.stderr))) as Stats;
+      // It says so when something did not arrive.
+      const isShort = [stats.spans, ...Object.values(stats.otherOutputs)].some(({ dropped }) => sum(dropped) > 0);
+      assert.equal(result.exitCode, isShort ? 1 : 0, result.stderr);
+      return stats;
     },
   };
 }
@@ -62,6 +70,9 @@ export function assertAccounted(stats: Stats, sent: number, received: number): v
   const text = JSON.stringify(stats.spans);
   assert.equal(stats.spans.made, sent, text);
   assert.equal(stats.spans.exported, received, text);
-  const dropped = Object.values(stats.spans.dropped).reduce((sum, n) => sum + n, 0);
-  assert.equal(received + dropped, sent, text);
+  assert.equal(received + sum(stats.spans.dropped), sent, text);
+}
+
+function sum(counts: Record<string, number>): number {
+  return Object.values(counts).reduce((total, n) => total + n, 0);
 }

@@ -6,6 +6,7 @@ import { gunzipSync } from 'node:zlib';
 import * as grpc from '@grpc/grpc-js';
 import { type DecodedSpan, decodeRequest, spansOf } from '../unit/export/decode.ts';
 import type { Cleanup } from './cleanup.ts';
+import { freePort } from './net.ts';
 
 /** ExportTraceServiceResponse { partial_success { rejected_spans, error_message } } */
 export function partialSuccess(rejected: number, message: string): Buffer {
@@ -141,6 +142,7 @@ export class GrpcBackend extends Books {
       },
       { export: this.#take.bind(this) as grpc.UntypedHandleCall },
     );
+    if (this.port === 0) this.port = await freePort();
     this.port = await new Promise<number>((resolve, reject) =>
       this.#server.bindAsync(`127.0.0.1:${this.port}`, this.#credentials(), (error, port) =>
         error === null ? resolve(port) : reject(error),

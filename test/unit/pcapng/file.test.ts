@@ -156,6 +156,20 @@ describe('readCaptureFile: pcap', () => {
     assert.ok(lengths.filter((length) => length > 1024).length === 1);
     assert.ok(lengths.length > 5);
   });
+
+  it('delivers what somebody is writing as it comes', async () => {
+    let delivered = 0;
+    const whole = pcap(Array(3).fill({ frame: packet }));
+    async function* source(): AsyncIterable<Buffer> {
+      const record = (whole.length - 24) / 3;
+      for (let i = 0; i < 3; i++) {
+        yield whole.subarray(i === 0 ? 0 : 24 + i * record, 24 + (i + 1) * record);
+        assert.equal(delivered, i + 1);
+      }
+    }
+    await readCaptureFile(source(), () => delivered++, { onSecrets: noSecrets, live: true });
+    assert.equal(delivered, 3);
+  });
 });
 
 describe('readCaptureFile: gzip', () => {
