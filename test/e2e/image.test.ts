@@ -22,7 +22,7 @@ import { joinedNamespace, type Namespaces } from '../support/netns.ts';
 import { startNginx } from '../support/nginx.ts';
 import { mainFile } from '../support/paths.ts';
 import { type Image, machineImage, type PodEnvironment, type PodSpec, startPod } from '../support/pod.ts';
-import { run } from '../support/process.ts';
+import { run, runAnyway } from '../support/process.ts';
 import { startNodeServer, startPythonServer } from '../support/servers.ts';
 import { startSink } from '../support/sink.ts';
 import { parseSpans } from '../support/spans.ts';
@@ -51,10 +51,13 @@ suite('the image', () => {
   });
 
   /** The pod of the DaemonSet, after the chart's objects that it needs have been created, and where it runs. */
-  async function chartPod(scope: Cleanup, values: object): Promise<{ spec: PodSpec; environment: PodEnvironment }> {
+  async function chartPod(
+    scope: Cleanup,
+    values: object,
+  ): Promise<{ spec: PodSpec; testSpec: PodSpec; environment: PodEnvironment }> {
     const folder = await scope.temporaryFolder();
     await writeFile(join(folder, 'values.yaml'), JSON.stringify(values));
-    const objects = objectsOf(await renderChart(['--skip-tests', '--values', join(folder, 'values.yaml')]));
+    const objects = objectsOf(await renderChart(['--values', join(folder, 'values.yaml')]));
     for (const object of objects) {
       if (!/^(?:ServiceAccount|ClusterRole|ClusterRoleBinding)$/.test(object.kind)) continue;
       await cluster.api.create(object);
@@ -71,6 +74,7 @@ suite('the image', () => {
     };
     return {
       spec: daemonSet.spec.template.spec,
+      testSpec: (objects.find(({ kind }) => kind === 'Pod') as KubernetesObject & { spec: PodSpec }).spec,
       environment: {
         image,
         objects,
@@ -120,7 +124,7 @@ suite('the image', () => {
   test('as a pod of the chart: everybody’s TLS is seen, pods have their names, spans arrive', async (t) => {
     const cleanup = cleanupAfter(t);
     const sink = await startSink(cleanup, 0, undefined, network.here.v4);
-    const { spec, environment } = await chartPod(cleanup, {
+    const { spec, testSpec, environment } = await chartPod(cleanup, {
       otlp: { endpoint: sink.endpoint },
       config: { outputs: ['otlp', 'otlp-json'], log: { level: 'debug' }, export: { batch_delay_ms: 100 } },
     });
@@ -149,6 +153,15 @@ suite('the image', () => {
     }, 'readiness');
     assert.match(readyz, /informer/);
     assert.equal((await fetch(`${base}/healthz`)).status, 200);
+    assert.match(await (await fetch(`${base}/metrics`)).text(), /^# TYPE wirespan_/m);
+    // What `helm test` runs, with an address in place of the Service's name.
+    const args = [network.there.v4, String(PORT), '60000'];
+    const asked = await (await startPod(cleanup, testSpec, { ...environment, args })).running.exited;
+    assert.deepEqual(
+      [asked.exitCode, asked.stdout.trim().split('\n').at(-1)],
+      [0, '1 of 1 agents are ready'],
+      asked.stderr,
+    );
 
     const nginx = await startNginx(cleanup);
     const python = await startPythonServer(cleanup, { env: { OTEL_SERVICE_NAME: 'ordering' } });
@@ -190,12 +203,15 @@ suite('the image', () => {
     );
 
     // What the chart promises of its container.
-    const status = readFileSync(`/proc/${agentPid(agent.id)}/status`, 'utf8');
+    const pid = agentPid(agent.id);
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
     const field = (name: string) => new RegExp(`^${name}:\\s+(.*)$`, 'm').exec(status)?.[1];
     const mask = capabilityUses.reduce((bits, { bit }) => bits | (1n << BigInt(bit)), 0n);
     for (const set of ['CapPrm', 'CapEff', 'CapBnd']) assert.equal(BigInt(`0x${field(set)}`), mask, set);
     assert.equal(BigInt(`0x${field('CapAmb')}`), 0n);
     assert.deepEqual([field('NoNewPrivs'), field('Seccomp')], ['1', '2']);
+    const powerless = ['setpriv', '--inh-caps=-all', '--bounding-set=-all', 'head', '-c1', `/proc/${pid}/environ`];
+    assert.match((await runAnyway(powerless[0]!, powerless.slice(1))).stderr, /Permission denied/);
     const write = await agent.exec('node', '--eval', "require('fs').writeFileSync('/tmp/x', '')");
     assert.match(write.stderr, /EROFS/);
     const doctor = await agent.exec('wirespan', 'doctor', '--json');

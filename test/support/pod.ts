@@ -3,7 +3,7 @@
  * the seccomp profile, the namespaces and the mounts that the pod asks for, and nothing else.
  */
 import { readFileSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { cp, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cached } from './cache.ts';
 import type { Cleanup } from './cleanup.ts';
@@ -173,10 +173,20 @@ async function mountsOf(bundle: string, spec: PodSpec, environment: PodEnvironme
   return mounts;
 }
 
-/** The image: its root file system, made of this machine's files by the script that the Dockerfile runs, and how it starts. */
+/**
+ * The image: its root file system, made of this machine's files by the script that the Dockerfile runs, and how it starts. The script sees
+ * of the checkout what the Dockerfile's stage is given, with what is built already.
+ */
 export async function machineImage(cleanup: Cleanup): Promise<Image> {
-  const rootfs = join(await cleanup.temporaryFolder(), 'rootfs');
-  await run(process.execPath, [join(root, 'image/rootfs.mjs'), rootfs], { timeoutMs: 300_000 });
+  const folder = await cleanup.temporaryFolder();
+  const [context, rootfs] = [join(folder, 'context'), join(folder, 'rootfs')];
+  const ignored = readFileSync(join(root, '.dockerignore'), 'utf8').trim().split('\n');
+  if (ignored.shift() !== '*') throw new Error('expected a .dockerignore that begins with *');
+  for (const line of [...ignored, '!dist']) {
+    await cp(join(root, line.slice(1)), join(context, line.slice(1)), { recursive: true, preserveTimestamps: true });
+  }
+  await symlink(join(root, 'node_modules'), join(context, 'node_modules'));
+  await run(process.execPath, [join(context, 'image/rootfs.mjs'), rootfs], { timeoutMs: 300_000 });
   return { rootfs, ...startOf(readFileSync(join(root, 'Dockerfile'), 'utf8')) };
 }
 
