@@ -16,6 +16,7 @@ const NAMESPACE = 'wirespan';
 /** What the chart has to hold itself, as Helm reads nothing outside of it. */
 const carriedFiles: readonly [string, string][] = [
   ['collector-config/agent-to-gateway.yaml', 'charts/wirespan/files/agent-to-gateway.yaml'],
+  ['collector-config/wirespan-rules.yaml', 'charts/wirespan/files/rules.yaml'],
 ];
 
 /** `helm template` of the release `wirespan` in the namespace `wirespan`. */

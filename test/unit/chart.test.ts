@@ -26,6 +26,20 @@ test('the image has the Node that is tested', () => {
   assert.match(read('Dockerfile'), new RegExp(`^ARG NODE=node:${tested?.replaceAll('.', '\\.')}-bookworm-slim$`, 'm'));
 });
 
+test('metrics are scraped under the names of jobs that the rules look for', () => {
+  const { scrape_configs: jobs } = parse(read('collector-config/prometheus.yml')) as {
+    scrape_configs: { job_name: string }[];
+  };
+  for (const file of ['podmonitor', 'servicemonitor']) {
+    const template = readFileSync(join(chartFolder, `templates/${file}.yaml`), 'utf8');
+    assert.deepEqual(
+      [...template.matchAll(/replacement: (\S+)/g)].map((match) => match[1]).sort(),
+      jobs.map((job) => job.job_name).sort(),
+      file,
+    );
+  }
+});
+
 test('the container gets the capabilities that the agent asks for', () => {
   const helpers = readFileSync(join(chartFolder, 'templates/_helpers.tpl'), 'utf8');
   const [, list = ''] = /define "wirespan\.capabilities" -\}\}\n((?:- \w+\n)+)/.exec(helpers) ?? [];
