@@ -68,6 +68,8 @@ export type EndReason =
  * - `data`: bytes[start..end) are borrowed and valid during the call only. `timeUs` is when they were whole, `firstUs` (default: the
  *   same) when the first of them was seen: earlier for what had to be whole to be read, such as an encrypted record.
  * - `gap`: `length` bytes were lost for good; those after them follow.
+ * - `lossAhead`: something was lost; how much, `gap` says ahead of the next bytes of this direction. Told for what may come before from the
+ *   other one, where what was lost cannot be measured at once, as in TLS.
  * - `end`: no more data in this direction. Called at most once per direction.
  * - `close`: no more calls at all. Always called last, once. Release what is held, zero keys.
  * - `tick`: time passes; called now and then for connections that asked for it (LayerContext.wantTicks).
@@ -75,6 +77,7 @@ export type EndReason =
 export interface Layer {
   data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number, firstUs?: number): void;
   gap(direction: Direction, length: number, timeUs: number): void;
+  lossAhead?(direction: Direction): void;
   end(direction: Direction, reason: EndReason, timeUs: number): void;
   close(reason: EndReason, timeUs: number): void;
   tick?(timeUs: number): void;

@@ -121,6 +121,10 @@ class DetectLayer implements Layer {
     }
   }
 
+  lossAhead(direction: Direction): void {
+    this.child?.lossAhead?.(direction);
+  }
+
   end(direction: Direction, reason: EndReason, timeUs: number): void {
     if (this.child !== undefined) this.child.end(direction, reason, timeUs);
     else if (!this.abandoned) this.hold('end', direction, 0, reason, timeUs);

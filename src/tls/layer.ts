@@ -152,6 +152,10 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
     this.#nextLayer().data(direction, bytes, start, end, this.#nowUs, firstUs);
   }
 
+  lossAhead(direction: Direction): void {
+    this.#next?.lossAhead?.(direction);
+  }
+
   lost(direction: Direction, length: number): void {
     this.#nextLayer().gap(direction, length, this.#nowUs);
   }

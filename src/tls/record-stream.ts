@@ -37,6 +37,8 @@ export interface RecordSink {
   protectedRecord(direction: Direction, type: number, bytes: Buffer, start: number, end: number): void;
   /** The first record under some keys was authentic. */
   keysConfirmed(direction: Direction): void;
+  /** Something was lost: `lost` says how much, when the next record is found. */
+  lossAhead(direction: Direction): void;
   /** About so many bytes of application data were lost: exact for AEAD suites without padding, an estimate for CBC. */
   lost(direction: Direction, length: number): void;
   failed(direction: Direction, reason: UndecryptableReason): void;
@@ -83,6 +85,10 @@ export class RecordStream {
   /** When the first byte of the gathered record was fed, and that of the record at hand. */
   #partialSinceUs = 0;
   #recordSinceUs = 0;
+  /** Of the gathered bytes: how many the present feed found there, when the last of these were fed; and the present time. */
+  #foundBytes = 0;
+  #foundUs = 0;
+  #nowUs = 0;
   /** Bytes of a cut record that still come and are of no use. */
   #skipBytes = 0;
   #search: Search | undefined;
@@ -126,6 +132,9 @@ export class RecordStream {
     let position = start;
     this.interrupted = false;
     this.#recordSinceUs = timeUs;
+    this.#foundUs = this.#nowUs;
+    this.#foundBytes = this.#partialLength;
+    this.#nowUs = timeUs;
     while (!this.waiting && !this.interrupted) {
       if (this.discarding) return end;
       const before = position;
@@ -183,6 +192,7 @@ export class RecordStream {
       lostBytes += this.#partialLength + length;
     }
     this.#dropPartial();
+    if (search === undefined) this.#sink.lossAhead(this.direction);
     this.#search = {
       aligned: false,
       trials,
@@ -262,11 +272,21 @@ export class RecordStream {
       this.#dropPartial();
     } else if (consumed > 0) {
       // A search may stop anywhere within; else all was taken.
-      if (consumed < length) partial.copyWithin(0, consumed, length);
+      if (consumed < length) {
+        this.#partialSinceUs = this.#sinceOf(consumed);
+        partial.copyWithin(0, consumed, length);
+      }
+      this.#foundBytes = Math.max(0, this.#foundBytes - consumed);
       this.#partialLength = length - consumed;
       if (this.#partialLength === 0) this.#dropPartial();
     }
     return position;
+  }
+
+  /** When a byte of the gathered ones was fed: exact for the first and for those of the present feed, else no earlier than it was. */
+  #sinceOf(position: number): number {
+    if (position === 0) return this.#partialSinceUs;
+    return position >= this.#foundBytes ? this.#nowUs : this.#foundUs;
   }
 
   /** An implausible header goes to `#records` at once, which says what that means. */
@@ -376,6 +396,8 @@ export class RecordStream {
       if (status === OPEN_NEED_MORE || status === OPEN_OTHER_TYPE) {
         this.#search = undefined;
         search.lostRecords += Opener.skipped;
+        // What was passed over on the way here may have come long before.
+        if (bytes === this.#partial) this.#recordSinceUs = this.#sinceOf(position);
         // The report comes before the data, whose place in the shared output it does not touch.
         this.#reportLoss(search);
         if (!this.discarding) this.#deliver(status);

@@ -24,6 +24,7 @@
  *   before that one lost their response; with pipelining nothing tells which request it answers, and all of them are given up.
  * A response for which there is no request is kept for a while as an orphan: its request may still be held up by reassembly.
  * An orphan that is older than the next request is nobody's: counted as `request_not_seen`, never made into an exchange.
+ * Where both directions have lost something since a request, what begins anew may answer one that was not seen: the request is given up.
  */
 import { type Direction, type EndReason, FROM_CLIENT, type Layer } from '../../flow/connection.ts';
 import { incompleteReason } from '../endings.ts';
@@ -71,6 +72,12 @@ export class Http1Layer implements Layer {
     if (dialogue.over) dialogue.successor?.gap(direction, length, timeUs);
     else if (direction === FROM_CLIENT) dialogue.requests.gap(length, timeUs);
     else dialogue.responses.gap(length, timeUs);
+  }
+
+  lossAhead(direction: Direction): void {
+    const { dialogue } = this;
+    if (dialogue.over) dialogue.successor?.lossAhead?.(direction);
+    else if (direction === FROM_CLIENT) dialogue.ledger.noteLossBehind();
   }
 
   end(direction: Direction, reason: EndReason, timeUs: number): void {

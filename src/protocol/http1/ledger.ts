@@ -60,6 +60,11 @@ export class Ledger {
     this.serverMoved = true;
   }
 
+  /** Bytes of the client were lost or went by unread: there may have been requests behind the last one. */
+  noteLossBehind(): void {
+    if (this.last !== undefined) this.last.lossBehind = true;
+  }
+
   /** Bytes of the server went by unread: they may have been the response to any request so far. */
   doubtResponses(): void {
     this.doubtBelow = this.requests;

@@ -38,6 +38,8 @@ export class PendingExchange implements HttpExchange {
   damage: IncompleteReason | undefined = undefined;
   /** The first request after requests were lost: a response that is older than it belongs to one of those. */
   afterLoss = false;
+  /** The client's direction was lost behind it: requests may be missing between this one and the next. */
+  lossBehind = false;
   /** What looks into its bodies. */
   observer: StreamObserver | undefined = undefined;
 

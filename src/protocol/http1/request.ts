@@ -219,13 +219,14 @@ export class RequestReader {
       this.enqueue(exchange, timeUs);
       this.dialogue.ledger.finishIfWhole(exchange);
     }
-    head.release();
+    this.lose();
   }
 
   lose(): void {
     this.state = LOST;
     this.head.release();
     this.exchange = undefined;
+    this.dialogue.ledger.noteLossBehind();
   }
 
   private resync(bytes: Buffer, start: number, end: number, timeUs: number): void {

@@ -116,7 +116,7 @@ export class ResponseReader {
       this.state = IDLE;
       return;
     }
-    const request = this.takeRequest();
+    const request = this.takeRequest(timeUs);
     if (status === 101 && head.upgrade === 'h2c' && request !== undefined) {
       if (this.dialogue.upgrade(request, offset, timeUs)) return;
     }
@@ -140,13 +140,17 @@ export class ResponseReader {
   }
 
   /** The request that the response at hand answers; `undefined` when none that was seen. */
-  private takeRequest(): PendingExchange | undefined {
+  private takeRequest(timeUs: number): PendingExchange | undefined {
     const resynced = this.resynced;
     this.resynced = false;
-    const first = this.dialogue.ledger.at(0);
+    const { ledger } = this.dialogue;
+    // Both directions have lost something since: this may as well answer a request that was not seen, while the response to the first is lost.
+    const head = ledger.at(0);
+    if (resynced && head?.lossBehind && !head.answered) ledger.giveUp(head, 'gap', timeUs);
+    const first = ledger.at(0);
     if (first === undefined || first.answered) return undefined;
     if ((resynced || first.afterLoss) && first.startUs > this.startUs) return undefined;
-    const second = this.dialogue.ledger.at(1);
+    const second = ledger.at(1);
     if (second !== undefined && second.startUs < this.startUs) this.dialogue.pipelines = true;
     return first;
   }
@@ -218,7 +222,7 @@ export class ResponseReader {
     } else if (this.state === HEAD) {
       const head = this.head;
       if (head.started && head.statusCode < 200) return;
-      exchange = this.takeRequest();
+      exchange = this.takeRequest(timeUs);
       if (exchange !== undefined) {
         exchange.responseStartUs = this.startUs;
         if (head.started) exchange.statusCode = head.statusCode;

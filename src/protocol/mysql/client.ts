@@ -39,6 +39,7 @@ export class ClientReader implements PacketSink {
 
   placeLost(): void {
     this.session.infile = false;
+    this.session.doubtCursors();
   }
 
   wants(first: number, length: number): number {

@@ -44,7 +44,7 @@ import { detectAnswer, isCommand } from './detect.ts';
 import type { PacketReader } from './packets.ts';
 import { ServerReader } from './server.ts';
 import { Session } from './session.ts';
-import { EOF_HEADER, ERR_HEADER, packetLength } from './wire.ts';
+import { COM_STMT_PREPARE, EOF_HEADER, ERR_HEADER, packetLength } from './wire.ts';
 
 /** Connectors that never send two statements at once may send COM_STMT_PREPARE and COM_STMT_EXECUTE together. */
 const USUAL_DEPTH = 2;
@@ -72,6 +72,8 @@ export class MysqlLayer implements Layer {
   private tls: Layer | undefined;
   private early: Early[] = [];
   private earlyBytes = 0;
+  /** Something of the client was lost that was not measured yet. */
+  private clientLossAhead = false;
 
   constructor(context: LayerContext, analyser: SqlAnalyser) {
     this.context = context;
@@ -103,6 +105,11 @@ export class MysqlLayer implements Layer {
     else this.takeGap(direction, length);
   }
 
+  lossAhead(direction: Direction): void {
+    if (this.tls !== undefined) this.tls.lossAhead?.(direction);
+    else this.takeLossAhead(direction);
+  }
+
   end(direction: Direction, reason: EndReason, timeUs: number): void {
     if (this.tls !== undefined) this.tls.end(direction, reason, timeUs);
     else this.takeEnd(direction, reason, timeUs);
@@ -132,6 +139,7 @@ export class MysqlLayer implements Layer {
         data: (direction, bytes, start, end, timeUs, firstUs = timeUs) =>
           this.take(direction, bytes, start, end, timeUs, firstUs),
         gap: (direction, length) => this.takeGap(direction, length),
+        lossAhead: (direction) => this.takeLossAhead(direction),
         end: (direction, reason, timeUs) => this.takeEnd(direction, reason, timeUs),
         close: (reason, timeUs) => this.takeClose(reason, timeUs),
       };
@@ -170,9 +178,13 @@ export class MysqlLayer implements Layer {
   private fromServer(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
     const { session, server } = this;
     const { packets } = server;
-    if (packets.lost && !this.resumeServer(bytes, start, end)) {
-      session.lastServerUs = timeUs;
-      return;
+    if (packets.lost) {
+      // It may answer a command that was not seen.
+      if (this.clientLossAhead || this.client.packets.lost) session.giveUpAll('gap', timeUs);
+      if (!this.resumeServer(bytes, start, end)) {
+        session.lastServerUs = timeUs;
+        return;
+      }
     }
     session.lastServerUs = timeUs;
     // Older than the capture: it has no greeting.
@@ -209,9 +221,14 @@ export class MysqlLayer implements Layer {
     this.clientUnpacker = new CompressedReader(this.client.packets, limits, counters);
   }
 
+  private takeLossAhead(direction: Direction): void {
+    if (direction === FROM_CLIENT) this.clientLossAhead = true;
+  }
+
   private takeGap(direction: Direction, length: number): void {
     if (this.session.over) return;
     if (direction === FROM_CLIENT) {
+      this.clientLossAhead = false;
       if (this.clientUnpacker !== undefined) this.clientUnpacker.gap(length);
       else this.client.packets.gap(length);
       return;
@@ -269,15 +286,21 @@ export class MysqlLayer implements Layer {
   }
 
   /**
-   * A command after the hole: those before it have lost their answers. Where many are sent before the first is answered, their
-   * answers may still be on their way: only silence tells that the next one answers this command.
+   * A command after the hole: those before it have lost their answers, those too that were held up until now. Where many are sent before the
+   * first is answered, their answers may still be on their way: only silence tells that the next one answers this command.
    */
   private giveUpDamaged(): void {
     const { session } = this;
     const { queue, lastServerUs } = session;
     for (let head = queue.head; head?.damage !== undefined; head = queue.head)
       session.giveUpHead(head, 'gap', lastServerUs);
-    if (!this.server.packets.lost || queue.deepest <= USUAL_DEPTH) return;
+    if (!this.server.packets.lost) return;
+    if (queue.deepest <= USUAL_DEPTH) {
+      while (queue.length > USUAL_DEPTH || (queue.length === USUAL_DEPTH && queue.head!.kind !== COM_STMT_PREPARE)) {
+        session.giveUpHead(queue.head!, 'gap', lastServerUs);
+      }
+      return;
+    }
     for (let i = 0; i < queue.length; i++) {
       const command = queue.at(i)!;
       if (command.startUs - lastServerUs < this.context.limits.sqlQuietUs) command.damage = 'gap';

@@ -99,7 +99,11 @@ export class PacketReader {
 
   gap(length: number): void {
     this.position += length;
-    if (this.lost) return;
+    if (this.lost) {
+      // Of what came since, too.
+      this.sink.placeLost();
+      return;
+    }
     if (this.remaining < length) {
       this.lose();
       return;

@@ -244,6 +244,11 @@ export class Session {
     this.finish(cursor);
   }
 
+  /** Commands were lost: among them there may have been a fetch from any of them. */
+  doubtCursors(): void {
+    for (const { cursor } of this.statements.values()) if (cursor !== undefined) cursor.damage ??= 'gap';
+  }
+
   // --- Ends ----------------------------------------------------------------------------------------------------------------------------
 
   /** @returns false when there were too many of them: the connection is given up */

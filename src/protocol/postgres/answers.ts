@@ -120,6 +120,11 @@ export class Answers {
     this.cursors.finishAll();
   }
 
+  /** Messages of the client were lost. */
+  doubtSuspended(): void {
+    this.cursors.doubtAll();
+  }
+
   /** The kind of the first request. */
   first(): number {
     const { ring } = this.dialogue;

@@ -18,6 +18,7 @@ export class Cursors {
 
   suspend(portal: Portal, exchange: PostgresExchange): void {
     portal.suspended = exchange;
+    if (portal.doubted) exchange.incomplete = 'gap';
     this.portals.push(portal);
     const { limits, counters } = this.dialogue.context;
     if (this.portals.length <= limits.sqlPortals) return;
@@ -38,6 +39,11 @@ export class Cursors {
   finish(subject: unknown): void {
     const exchange = this.resume(subject);
     if (exchange !== undefined) this.dialogue.emit(exchange);
+  }
+
+  /** Messages of the client were lost: any of them may have been continued unseen. */
+  doubtAll(): void {
+    for (const { suspended } of this.portals) if (suspended !== undefined) suspended.incomplete = 'gap';
   }
 
   finishUnnamed(): void {

@@ -24,6 +24,8 @@ export class Dialogue {
   copyIn = false;
   /** A Query or Sync was seen to be sent before the ReadyForQuery of the one before it. */
   pipelines = false;
+  /** An Execute was seen to be sent before the answer to the one before it, without a Sync between them. */
+  batches = false;
   /** Nothing more is read. */
   over = false;
   private parseErrors = 0;
@@ -57,7 +59,7 @@ export class Dialogue {
       statement = source?.statement;
       prepared = source === undefined || source.apart;
     }
-    return new PostgresExchange(
+    const exchange = new PostgresExchange(
       context.connection,
       statement,
       prepared,
@@ -69,6 +71,8 @@ export class Dialogue {
       batchIndex,
       batchCount,
     );
+    if (ring.subject instanceof Portal && ring.subject.partLost) exchange.incomplete = 'gap';
+    return exchange;
   }
 
   emit(exchange: PostgresExchange): void {
@@ -116,6 +120,7 @@ export class Dialogue {
       }
       case REQUEST_EXECUTE:
         this.giveUp(answers.current ?? answers.resume() ?? this.newExchange(0), reason, timeUs);
+        if (ring.subject instanceof Portal) ring.subject.partLost = true;
         break;
       case REQUEST_FUNCTION_CALL:
         if (!answers.answered) this.giveUp(this.newExchange(0), reason, timeUs);

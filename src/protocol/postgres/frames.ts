@@ -54,6 +54,11 @@ export class FrameReader {
     this.synced = synced;
   }
 
+  /** The next byte begins a message. */
+  get atBoundary(): boolean {
+    return this.synced && this.missing === 0 && this.headLength === 0;
+  }
+
   /** Bytes held between calls. */
   get heldBytes(): number {
     return this.held.length;

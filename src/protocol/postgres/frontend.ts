@@ -128,8 +128,11 @@ export class Frontend implements FrameSink {
     this.dialogue.parseError(this.frames.nowUs);
   }
 
-  /** Messages were lost: what had no name may have been replaced. */
+  /** Messages were lost: what had no name may have been replaced, what was suspended continued. */
   lost(): void {
+    this.dialogue.backend.answers.doubtSuspended();
+    if (this.unnamedPortal !== undefined) this.unnamedPortal.doubted = true;
+    for (const portal of this.portals.all()) portal.doubted = true;
     this.forgetUnnamed();
     this.portals.clear();
     this.leadBytes = 0;
@@ -264,6 +267,7 @@ export class Frontend implements FrameSink {
         this.portals.set(bytes, start, nameEnd, subject);
       }
     }
+    this.dialogue.batches ||= this.dialogue.ring.endsInBatch();
     const source = subject instanceof Portal ? subject.prepared : subject;
     if (source === undefined) count(this.dialogue.context.counters.sql, 'statement_not_seen');
     else if (source.series !== this.series) source.apart = true;

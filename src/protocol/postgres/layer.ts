@@ -29,14 +29,15 @@
  * - of the server, a segment ends with ReadyForQuery, which always ends a write; or begins with an answer, after the client has gone on,
  *   which it does only when it has its answer (unless it was seen to send further requests before the answers).
  * Statements whose answer was lost with it are incomplete, by `gap`. But when only one was asked for, and the CommandComplete before
- * ReadyForQuery is there, it is the statement's: its tag has the number of rows.
+ * ReadyForQuery is there, it is the statement's: its tag has the number of rows. Where the client's direction is out of step as well, what the
+ * server says may answer what was not seen: all that was asked for is given up.
  */
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
 import type { SqlAnalyser } from '../../sql/analyser.ts';
 import { incompleteReason } from '../endings.ts';
 import type { LayerContext } from '../layer.ts';
 import { Dialogue } from './dialogue.ts';
-import { READY_FOR_QUERY_BYTES } from './messages.ts';
+import { COPY_DATA, COPY_DONE, COPY_FAIL, READY_FOR_QUERY_BYTES } from './messages.ts';
 import { PacketReader } from './packets.ts';
 import { endsWithReady, lastCompletion, probeBackend, probeFrontend } from './probe.ts';
 import { PACKET_HEADER_BYTES, type PacketKind, probePacket, readParameters } from './startup.ts';
@@ -67,6 +68,8 @@ export class PostgresLayer implements Layer {
   private tls: Layer | undefined;
   /** The client has gone on since the server's direction was lost. */
   private wentOn = false;
+  /** Something of the client was lost that was not measured yet. */
+  private clientLossAhead = false;
 
   constructor(context: LayerContext, analyser: SqlAnalyser) {
     this.context = context;
@@ -109,6 +112,7 @@ export class PostgresLayer implements Layer {
     const { over, frontend, backend } = this.dialogue;
     if (over) return;
     if (direction === FROM_CLIENT) {
+      this.clientLossAhead = false;
       if (this.phase !== MESSAGES) {
         // A StartupMessage may have been among it, or an SSLRequest, which a single byte answers: what follows shows.
         this.phase = MESSAGES;
@@ -125,6 +129,11 @@ export class PostgresLayer implements Layer {
         this.wentOn = false;
       }
     }
+  }
+
+  lossAhead(direction: Direction): void {
+    if (this.tls !== undefined) this.tls.lossAhead?.(direction);
+    else if (direction === FROM_CLIENT) this.clientLossAhead = true;
   }
 
   end(direction: Direction, reason: EndReason, timeUs: number): void {
@@ -262,7 +271,7 @@ export class PostgresLayer implements Layer {
     }
     if (!frames.synced) {
       if (!this.findClient(bytes, start, end, timeUs, firstUs)) return;
-    } else if (!backend.frames.synced && !this.wentOn) this.goesOn(timeUs);
+    } else if (!backend.frames.synced && frames.atBoundary && !isOfCopy(bytes[start]!)) this.goesOn(timeUs);
     // Held up in reassembly while its answer passed by. Only an answer that nobody had asked for can be its own: that of the series before
     // may be a moment younger than this one, which a client that does not wait sends from another processor.
     const late = ring.length === 0 && timeUs < backend.unaskedReadyUs;
@@ -302,6 +311,8 @@ export class PostgresLayer implements Layer {
     dialogue.copyIn = false;
     if (backend.frames.synced) backend.regainTrack();
     else this.wentOn = true;
+    // A part of this very series may be in the hole: the first answers are those to it.
+    if (dialogue.batches) backend.lost('gap');
     frontend.frames.resync();
     return true;
   }
@@ -319,9 +330,10 @@ export class PostgresLayer implements Layer {
   }
 
   private fromServer(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
-    const { backend } = this.dialogue;
+    const { backend, frontend } = this.dialogue;
     let from = start;
     if (!backend.frames.synced) {
+      if (this.clientLossAhead || !frontend.frames.synced) this.dialogue.giveUpAll('gap', timeUs);
       from = this.findServer(bytes, start, end);
       backend.frames.skip(from - start, timeUs);
     }
@@ -345,4 +357,9 @@ export class PostgresLayer implements Layer {
     if (completion < 0 || !backend.findOnlyCompletion()) return end - READY_FOR_QUERY_BYTES;
     return completion;
   }
+}
+
+/** A copy goes on when the server has begun it, not only when it is done. */
+function isOfCopy(type: number): boolean {
+  return type === COPY_DATA || type === COPY_DONE || type === COPY_FAIL;
 }

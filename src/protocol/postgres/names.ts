@@ -33,6 +33,10 @@ export class Portal implements Named {
   readonly prepared: Prepared | undefined;
   /** The statement that PortalSuspended interrupted: the next Execute goes on with it. */
   suspended: PostgresExchange | undefined = undefined;
+  /** Its statement was given up: what comes of it still is a part. */
+  partLost = false;
+  /** Messages were lost since: it may be continued unseen, or under its name as a thing that is not known. */
+  doubted = false;
   used = false;
 
   constructor(name: string, prepared: Prepared | undefined) {
@@ -80,6 +84,10 @@ export class NameTable<T extends Named> {
     const name = Buffer.from(thing.name, 'latin1');
     const key = hash(name, 0, name.length);
     if (this.byHash.get(key) === thing) this.byHash.delete(key);
+  }
+
+  all(): IterableIterator<T> {
+    return this.byHash.values();
   }
 
   clear(): void {

@@ -25,6 +25,8 @@ function endsWithReady(kind: number): boolean {
   return kind <= REQUEST_SYNC;
 }
 
+/** More than prepare one execution: Parse, two times Describe, Bind, Close. */
+const LAST_REQUESTS = 6;
 const LEAST_CAPACITY = 16;
 const CAPACITY_FOR_GOOD = 1024;
 
@@ -122,6 +124,17 @@ export class RequestRing {
     }
     for (let i = 0; i < at; i++) this.shift();
     return at >= 0;
+  }
+
+  /** Whether an Execute waits that no Sync came behind. Only the last requests are looked at. */
+  endsInBatch(): boolean {
+    const from = Math.max(0, this.length - LAST_REQUESTS);
+    for (let i = this.length - 1; i >= from; i--) {
+      const kind = this.kindAt(i);
+      if (kind === REQUEST_EXECUTE) return true;
+      if (endsWithReady(kind)) return false;
+    }
+    return false;
   }
 
   /** Takes the CopyDone or CopyFail that follows the first request. @returns the bytes copied, 0 when none follows */
