@@ -13,7 +13,7 @@ export const RULES_FILE = 'wirespan-rules.yaml';
 const UNITS_MS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
 /** A duration such as `5m`, in milliseconds. */
-export function durationMs(text: string): number {
+function durationMs(text: string): number {
   const match = /^(\d+)(ms|s|m|h|d)$/.exec(text);
   if (match === null) throw new Error(`${text} is no duration`);
   return Number(match[1]) * UNITS_MS[match[2]!]!;
@@ -47,8 +47,6 @@ export interface Prometheus {
   address: string;
   query(expression: string): Promise<Result[]>;
   alerts(): Promise<Alert[]>;
-  /** Of each target whether the last scrape went well, by its job. */
-  health(): Promise<Record<string, string>>;
 }
 
 export interface PrometheusOptions {
@@ -125,10 +123,6 @@ export async function startPrometheus(cleanup: Cleanup, options: PrometheusOptio
       return alerts.map(({ labels: { alertname, ...labels }, annotations, state, activeAt }) => ({
         ...{ name: alertname!, labels, annotations, state, activeAtMs: Date.parse(activeAt) },
       }));
-    },
-    async health() {
-      const { activeTargets } = await ask<{ activeTargets: { labels: { job: string }; health: string }[] }>('targets');
-      return Object.fromEntries(activeTargets.map(({ labels, health }) => [labels.job, health]));
     },
   };
 }
