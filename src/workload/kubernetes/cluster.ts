@@ -7,6 +7,7 @@ import { type KubeConfig, loadClient } from './client.ts';
 import { type FilterOptions, PodFilter } from './filter.ts';
 import { Identities } from './identity.ts';
 import { Informer, type InformerHealth } from './informer.ts';
+import { readKubeConfig } from './kubeconfig.ts';
 import { NodePods } from './node-pods.ts';
 import { type ApiObject, ClusterNode, type ClusterObject, EndpointSlice, Service } from './objects.ts';
 import { Owners } from './owners.ts';
@@ -51,14 +52,9 @@ export class Cluster {
   /** @throws Error when the configuration of the connection cannot be read */
   static async open(parts: ClusterParts): Promise<Cluster> {
     const client = await loadClient();
-    const configure = (): KubeConfig => {
-      const config = new client.KubeConfig();
-      if (parts.kubeconfig === undefined) config.loadFromCluster();
-      else config.loadFromFile(parts.kubeconfig);
-      return config;
-    };
-    // Tells now, not in the log of a watch, that the file is none.
-    if (configure().getCurrentCluster() === null) throw new Error('the kubeconfig names no cluster');
+    const configure = (): KubeConfig => readKubeConfig(client, parts.kubeconfig);
+    // What is wrong with the file is told now, not in the log of a watch.
+    configure();
     return new Cluster(parts, new Api({ configure }), client);
   }
 

@@ -22,6 +22,8 @@ export interface PostgresOptions {
   config?: readonly string[];
   /** Runs before the server on its command line, such as that of a cgroup. */
   prefix?: readonly string[];
+  /** The address to listen on, instead of loopback: clients come from anywhere. */
+  host?: string;
 }
 
 /** One statement as the server's log has it. */
@@ -102,9 +104,9 @@ async function binariesOf(version: 'debian' | '18', folder: string): Promise<str
   return join(copy, 'bin');
 }
 
-function config(folder: string, port: number, certificate: Certificate, more: readonly string[]): string {
+function config(folder: string, host: string, port: number, certificate: Certificate, more: readonly string[]): string {
   return [
-    `listen_addresses = '127.0.0.1'`,
+    `listen_addresses = '${host}'`,
     `port = ${port}`,
     `unix_socket_directories = ''`,
     `max_connections = 120`,
@@ -135,6 +137,8 @@ host all trusted 127.0.0.1/32 trust
 host all all 127.0.0.1/32 scram-sha-256
 host replication all 127.0.0.1/32 scram-sha-256
 `;
+
+const ACCESS_FROM_ANYWHERE = 'host all trusted all trust\nhost all all all scram-sha-256\n';
 
 async function makeCluster(binaries: string, folder: string, data: string, password: string, ids: UserIds) {
   const passwordFile = join(folder, 'password');
@@ -187,19 +191,20 @@ export async function startPostgres(cleanup: Cleanup, options: PostgresOptions =
   const password = 'Correct-Horse-7';
   await makeCluster(binaries, folder, data, password, ids);
   const certificate = await certificateFor(cleanup, folder, ids);
+  const host = options.host ?? '127.0.0.1';
   const port = await freePort();
-  await writeFile(join(data, 'postgresql.auto.conf'), config(folder, port, certificate, options.config ?? []));
-  await writeFile(join(data, 'pg_hba.conf'), ACCESS);
+  await writeFile(join(data, 'postgresql.auto.conf'), config(folder, host, port, certificate, options.config ?? []));
+  await writeFile(join(data, 'pg_hba.conf'), options.host === undefined ? ACCESS : ACCESS_FROM_ANYWHERE);
   const words = asUser(ids, [join(binaries, 'postgres'), '-D', data]);
   const [command, ...args] = [...(options.prefix ?? []), ...words];
   const running = new Running(command!, args, { cwd: folder });
   // A fast shutdown: a smart one would wait for clients.
   cleanup.add(() => running.stop('SIGINT'));
-  await waitForPort(port).catch(async (error: unknown) => {
+  await waitForPort(port, host).catch(async (error: unknown) => {
     const log = await readFile(join(folder, 'log', 'server.csv'), 'utf8').catch(() => '');
     throw new Error(`PostgreSQL did not come up\n${running.stderr}\n${log}`, { cause: error });
   });
-  const postgres = describe(running, { folder, binaries, port, certificate, password });
+  const postgres = describe(running, { folder, binaries, host, port, certificate, password });
   await until(async () => {
     const [program, ...words] = ['psql', '-Xc', 'SELECT 1'];
     const { exitCode } = await runAnyway(program!, words, { env: postgres.env() });
@@ -214,15 +219,16 @@ export async function startPostgres(cleanup: Cleanup, options: PostgresOptions =
 interface Facts {
   folder: string;
   binaries: string;
+  host: string;
   port: number;
   certificate: Certificate;
   password: string;
 }
 
 function describe(running: Running, facts: Facts): Postgres {
-  const { folder, port, certificate, password } = facts;
+  const { folder, host, port, certificate, password } = facts;
   const env = ({ tls = false, database = 'postgres' } = {}) => ({
-    PGHOST: '127.0.0.1',
+    PGHOST: host,
     PGPORT: String(port),
     PGUSER: 'admin',
     PGPASSWORD: password,
@@ -241,7 +247,6 @@ function describe(running: Running, facts: Facts): Postgres {
   return {
     running,
     major: 0,
-    host: '127.0.0.1',
     user: 'admin',
     ...facts,
     env,

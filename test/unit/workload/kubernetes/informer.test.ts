@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { Api } from '../../../../src/workload/kubernetes/api.ts';
 import { type KubeConfig, loadClient } from '../../../../src/workload/kubernetes/client.ts';
 import { Informer, type InformerOptions } from '../../../../src/workload/kubernetes/informer.ts';
+import { readKubeConfig } from '../../../../src/workload/kubernetes/kubeconfig.ts';
 import { ClusterObject } from '../../../../src/workload/kubernetes/objects.ts';
 import { type Cleanup, cleanupAfter } from '../../../support/cleanup.ts';
 import { FakeApi } from '../../../support/kube-fake.ts';
@@ -254,6 +255,36 @@ test('a token that was replaced is read again when the old one is refused', asyn
   await soon(() => fake.watches === 1, 'the watch');
   fake.set(PODS, pod('b'));
   await soon(() => events.includes('+b'), 'a change');
+});
+
+test('kubeconfig files: tokens in files, relative to it; what is none', async (t) => {
+  const cleanup = cleanupAfter(t);
+  const fake = await new FakeApi().start(cleanup);
+  const folder = await cleanup.temporaryFolder();
+  const file = join(folder, 'kubeconfig');
+  await writeFile(join(folder, 'token'), 'secret');
+  const cluster = { server: fake.url, 'insecure-skip-tls-verify': true };
+  const config = {
+    clusters: [{ name: 'c', cluster }],
+    users: [{ name: 'u', user: { tokenFile: 'token' } }],
+    contexts: [{ name: 'x', context: { cluster: 'c', user: 'u' } }],
+    'current-context': 'x',
+  };
+  await writeFile(file, JSON.stringify(config));
+  fake.token = 'secret';
+  fake.set(PODS, pod('a'));
+  const api = new Api({ configure: () => readKubeConfig(client, file) });
+  const names: string[] = [];
+  await api.list(PODS, {}, (object) => names.push(new Thing(object).name));
+  assert.deepEqual(names, ['a']);
+  assert.throws(
+    () => readKubeConfig(client, join(folder, 'none')),
+    /kubernetes.kubeconfig: .*none cannot be read: ENOENT/,
+  );
+  await writeFile(file, JSON.stringify({ ...config, 'current-context': 'y' }));
+  assert.throws(() => readKubeConfig(client, file), /names no current cluster/);
+  await writeFile(file, '{');
+  assert.throws(() => readKubeConfig(client, file), /cannot be read/);
 });
 
 test('a token file that is missing ends nothing', async (t) => {
