@@ -62,13 +62,16 @@ export interface NodeAgentOptions extends Omit<AgentOptions, 'args'> {
   /** Further sections. */
   config?: string;
   args?: readonly string[];
+  /** It sees the whole machine, as an agent on a node of its own does. */
+  wholeMachine?: boolean;
 }
 
-/** Starts the agent of a node: it sees the node's cgroups only. */
+/** Starts the agent of a node: it sees the node's cgroups only, unless told otherwise. */
 export async function startNodeAgent(cleanup: Cleanup, node: SimulatedNode, options: NodeAgentOptions): Promise<Agent> {
-  const { kubeconfig, settings = [], config = '', args = [], ...others } = options;
+  const { kubeconfig, settings = [], config = '', args = [], wholeMachine = false, ...others } = options;
   const lines = ['enabled: on', `kubeconfig: ${kubeconfig}`, `node_name: ${node.name}`, ...settings];
   const file = join(await cleanup.temporaryFolder(), 'wirespan.yaml');
   await writeFile(file, `kubernetes:\n${lines.map((line) => `  ${line}\n`).join('')}${config}`);
-  return startAgent(cleanup, { ...others, args: ['--cgroup', node.cgroup, '--config', file, ...args] });
+  const scope = wholeMachine ? [] : ['--cgroup', node.cgroup];
+  return startAgent(cleanup, { ...others, args: [...scope, '--config', file, ...args] });
 }
