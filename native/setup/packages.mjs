@@ -30,6 +30,7 @@ export const LIVE = [
   { package: 'curl', command: 'curl' },
   { package: 'python3', command: 'python3' },
   { package: 'iproute2', command: 'ip' },
+  { package: 'iptables', command: 'iptables' },
   { package: 'bpftool', command: 'bpftool' },
   { package: 'binutils', command: 'readelf' },
   { package: 'gnutls-bin', command: 'gnutls-serv' },

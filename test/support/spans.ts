@@ -8,6 +8,7 @@ export interface FlatSpan {
   spanId: string;
   /** Empty for a root. */
   parentSpanId: string;
+  traceState: string;
   attributes: Record<string, Value>;
   /** Attributes of the resource. */
   resource: Record<string, Value>;
@@ -37,6 +38,7 @@ interface Request {
         traceId: string;
         spanId: string;
         parentSpanId?: string;
+        traceState?: string;
         attributes?: KeyValue[];
         startTimeUnixNano: string;
         endTimeUnixNano: string;
@@ -78,6 +80,7 @@ export function parseSpans(text: string): FlatSpan[] {
             traceId: span.traceId,
             spanId: span.spanId,
             parentSpanId: span.parentSpanId ?? '',
+            traceState: span.traceState ?? '',
             attributes: record(span.attributes),
             resource,
             scope: scopeSpan.scope?.name ?? '',
