@@ -12,7 +12,7 @@ RUN ["node", "--input-type=module", "--eval", "import { BUILD, ensurePackages } 
 COPY . .
 RUN mkdir /image && chown -R node:node /build /image
 USER node
-RUN ["node", "image/rootfs.mjs", "/image/rootfs"]
+RUN ["node", "native/setup/rootfs.mjs", "/image/rootfs"]
 
 FROM scratch
 ARG VERSION=0.1.0

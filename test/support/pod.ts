@@ -186,7 +186,7 @@ export async function machineImage(cleanup: Cleanup): Promise<Image> {
     await cp(join(root, line.slice(1)), join(context, line.slice(1)), { recursive: true, preserveTimestamps: true });
   }
   await symlink(join(root, 'node_modules'), join(context, 'node_modules'));
-  await run(process.execPath, [join(context, 'image/rootfs.mjs'), rootfs], { timeoutMs: 300_000 });
+  await run(process.execPath, [join(context, 'native/setup/rootfs.mjs'), rootfs], { timeoutMs: 300_000 });
   return { rootfs, ...startOf(readFileSync(join(root, 'Dockerfile'), 'utf8')) };
 }
 

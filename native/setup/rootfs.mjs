@@ -1,5 +1,5 @@
 /**
- * `node image/rootfs.mjs ROOTFS`: builds the package and puts together the root file system of the image, which holds what runs and
+ * `node native/setup/rootfs.mjs ROOTFS`: builds the package and puts together the root file system of the image, which holds what runs and
  * nothing else: Node's binary, the libraries of this system that it and the addon are linked against, and the package with what it
  * depends on. No shell, no compiler, no package manager. Plain JavaScript without dependencies.
  */
@@ -19,14 +19,14 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
-import { npm, root, run, SetupError, say } from '../native/setup/common.mjs';
-import { prepare } from '../native/setup/prepare.mjs';
+import { npm, root, run, SetupError, say } from './common.mjs';
+import { prepare } from './prepare.mjs';
 
 /** Where Node is in the image. */
 const NODE = '/usr/local/bin/node';
 
 if (process.argv[2] === undefined) {
-  say('usage: node image/rootfs.mjs ROOTFS');
+  say('usage: node native/setup/rootfs.mjs ROOTFS');
   process.exit(2);
 }
 const rootfs = resolve(process.argv[2]);
