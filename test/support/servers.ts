@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { type Certificate, selfSigned } from './certificate.ts';
 import type { Cleanup } from './cleanup.ts';
+import { freePort } from './net.ts';
 import { type Running, start } from './process.ts';
 
 export interface ServerOptions {
@@ -47,7 +48,8 @@ async function startServer(
     ...(options.prefix ?? []),
     ...command,
     host,
-    String(options.port ?? 0),
+    // Its own on every address: spans are told apart by it.
+    String(options.port ?? (await freePort())),
     ...more,
     ...files,
   ];
