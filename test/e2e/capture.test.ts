@@ -119,6 +119,8 @@ function checkExchange(recorder: Recorder, port: number, clientPid: number, serv
     packets.filter((packet) => packet.source.endsWith(`:${port}`)).map((packet) => packet.cookie),
   );
   assert.ok(packets.every((packet) => packet.egress));
+  // Of packets without data, only those that begin or end something: SYN, FIN, RST.
+  assert.ok(recorder.of(port).every((packet) => packet.payload.length > 0 || (packet.flags & 7) !== 0));
   assert.equal(clientCookies.size, 1);
   assert.equal(serverCookies.size, 1);
   const client = recorder.owner([...clientCookies][0]!);

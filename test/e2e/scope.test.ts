@@ -235,6 +235,19 @@ suite('owners', () => {
     await agent.stop();
   });
 
+  test('the systemd unit that a process runs in', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const parent = await newCgroup(cleanup);
+    const name = parent.path.slice(parent.path.lastIndexOf('/') + 1);
+    const unit = await newCgroup(cleanup, `${name}/billing-worker@7.service`);
+    const agent = await startAgent(cleanup, { args: ['--cgroup', parent.path] });
+    const server = await startNodeServer(cleanup, { prefix: unit.prefix });
+    await curl(undefined, `${server.url}/bytes/1`);
+    const [span] = await agent.waitForSpans(1);
+    assert.deepEqual([span?.kind, span?.resource['service.name']], ['SERVER', 'billing-worker@7']);
+    await agent.stop();
+  });
+
   test('without any of these: the script of an interpreter, the name of a program', async (t) => {
     const cleanup = cleanupAfter(t);
     const cgroup = await newCgroup(cleanup);

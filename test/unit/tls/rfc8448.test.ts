@@ -187,6 +187,31 @@ describe('RFC 8448', () => {
     assert.equal(keysHeld(), 0);
   });
 
+  test('RFC 8446 5.1 and 5.4: records without content, with and without padding, between those with', () => {
+    const replay = new Replay();
+    replay.store.addKernelSecret({
+      timeUs: 1,
+      pid: 1,
+      kind: SECRET_TLS13_HANDSHAKE,
+      library: 1,
+      secret: simple('handshakeSecret'),
+      context: simple('helloHash'),
+    });
+    const client = new Sealer(simple('clientKey'), simple('clientIv'));
+    const nothing = Buffer.alloc(0);
+    const records = [
+      client.seal(23, nothing),
+      client.seal(23, counting),
+      ...[client.seal(23, nothing), client.seal(23, nothing, 1), client.seal(23, nothing, 3000)],
+      client.seal(23, counting, 7),
+    ];
+    replay.all([...wire().slice(0, 4), { direction: 0, bytes: Buffer.concat(records) }]);
+    const outcome = replay.finish();
+    assert.deepEqual(outcome.counters.connections.undecryptable, {});
+    assert.deepEqual([outcome.received[0], outcome.gaps], [Buffer.concat([counting, counting]), []]);
+    assert.equal(keysHeld(), 0);
+  });
+
   test('section 4: the early traffic secret', () => {
     const hello = resumed('clientHello');
     const early = createHmac('sha256', Buffer.alloc(32)).update(resumed('psk')).digest();
