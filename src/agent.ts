@@ -147,8 +147,8 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
     keylogFile === undefined
       ? undefined
       : new KeyLogFile(keylogFile, (line) => assembly.secrets.addKeyLogLine(line, clock.nowUs()));
-  const { outputs } = assembly;
-  self?.observe({ capture, nativeProbes, probes, counters, outputs, workloads, cluster, waits });
+  const { outputs, durations } = assembly;
+  self?.observe({ capture, nativeProbes, probes, counters, outputs, durations, workloads, cluster, waits });
   return { ...assembly, clock, capture, nativeProbes, probes, pcapng, keylog, self, workloads, cluster, waits };
 }
 

@@ -8,7 +8,7 @@ import type { Output } from './export/output.ts';
 import { Pipeline, type PipelineOptions } from './pipeline.ts';
 import { createProtocols, createSqlAnalysers } from './protocol/registry.ts';
 import { SecretStore } from './secrets/store.ts';
-import { keptHeaders, type Perspective, SpanBuilder, type SpanBuilderOptions } from './span/builder.ts';
+import { Durations, keptHeaders, type Perspective, SpanBuilder, type SpanBuilderOptions } from './span/builder.ts';
 import { type Counters, newCounters } from './telemetry/counters.ts';
 import { Log } from './telemetry/log.ts';
 
@@ -18,6 +18,8 @@ export interface Assembly {
   readonly secrets: SecretStore;
   readonly outputs: readonly Output[];
   readonly pipeline: Pipeline;
+  /** Where `metrics.durations` asks for them. */
+  readonly durations: Durations | undefined;
 }
 
 export interface AssemblyParts {
@@ -50,6 +52,8 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
     onBroken: parts.onBroken,
   });
   const kept = keptHeaders(config.http);
+  const { exponential, exemplars } = config.metrics;
+  const durations = config.metrics.durations ? new Durations({ limits, exponential, exemplars, counters }) : undefined;
   const pipeline = new Pipeline({
     ...parts.pipeline,
     onInternalError: (error) =>
@@ -67,6 +71,7 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
       ...parts.spans,
       perspective: parts.perspective,
       counters,
+      durations,
       http: config.http,
       sql: config.sql,
       sampling: config.sampling,
@@ -75,7 +80,7 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
       limits,
     }),
   });
-  return { log, counters, secrets, outputs, pipeline };
+  return { log, counters, secrets, outputs, pipeline, durations };
 }
 
 /** Where an error was thrown. Not what it says: that may quote what was captured. */

@@ -9,6 +9,7 @@ import type { Attributes, MetricGroup } from './metric/metric.ts';
 import { CONTENT_TYPES, formatFor, toText } from './metric/open-metrics.ts';
 import type { NativeProbes } from './secrets/native-probes.ts';
 import type { ProbeManager } from './secrets/probes.ts';
+import type { Durations } from './span/builder.ts';
 import type { Counters, ReasonCounts } from './telemetry/counters.ts';
 import { type Answer, Endpoint, type Route } from './telemetry/endpoint.ts';
 import { Health, type InformerState, OBSERVE_MS } from './telemetry/health.ts';
@@ -26,6 +27,7 @@ export interface Observed {
   readonly probes: ProbeManager;
   readonly counters: Counters;
   readonly outputs: readonly Output[];
+  readonly durations: Durations | undefined;
   readonly workloads: Workloads;
   /** Where there is one. */
   readonly cluster: Cluster | undefined;
@@ -129,7 +131,7 @@ export class SelfTelemetry {
   #collect(): MetricGroup[] {
     const parts = this.#observed;
     if (parts === undefined) return [];
-    const { capture, cluster, counters, nativeProbes, probes, waits, workloads } = parts;
+    const { capture, cluster, counters, durations, nativeProbes, probes, waits, workloads } = parts;
     const rings: Record<string, ObservedRing> = { ...capture.rings() };
     const own = ownMetrics(
       counters,
@@ -149,7 +151,9 @@ export class SelfTelemetry {
       },
       this.#resource,
     );
-    return [own];
+    const measured = durations?.collect(Date.now() * 1000);
+    if (measured === undefined) return [own];
+    return [{ ...own, metrics: [...own.metrics, ...measured.overflow] }, ...measured.groups];
   }
 
   #informers(): readonly InformerState[] {

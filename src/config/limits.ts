@@ -109,6 +109,9 @@ export interface Limits {
   kubernetesDepartedUs: number;
   /** Owners of pods whose own owners are remembered; the oldest makes room. */
   kubernetesOwners: number;
+  /** Series of the durations of exchanges, in all; and how long one is told that does not grow. */
+  metricSeries: number;
+  metricIdleUs: number;
   /** Files looked into for TLS libraries, those of them that are probed, and processes whose files are known. */
   probeFiles: number;
   probeAttachments: number;
@@ -176,6 +179,8 @@ export const defaultLimits: Limits = {
   kubernetesDeparted: 8192,
   kubernetesDepartedUs: 300_000_000,
   kubernetesOwners: 16_384,
+  metricSeries: 4000,
+  metricIdleUs: 3_600_000_000,
   probeFiles: 16_384,
   probeAttachments: 1024,
   probeProcesses: 65_536,

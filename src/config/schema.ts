@@ -84,6 +84,9 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   pcapngPendingUs: 'Packets of a connection that lacks its secret wait so long for the packet file.',
   pcapngPendingBytes: 'Bytes of such packets of all connections.',
   pcapngQueueBytes: 'Bytes of the packet file that wait for the disk.',
+  metricSeries:
+    'Series of the durations of exchanges (`metrics`), in all. What is beyond counts in one series per metric, with `otel.metric.overflow`.',
+  metricIdleUs: 'Such a series is told no more when it has not grown for this time.',
   probeFiles: 'Files looked into for TLS libraries.',
   probeAttachments: 'Files that are probed.',
   probeProcesses: 'Processes whose files are known.',
@@ -236,6 +239,25 @@ const exportShape = {
   spool_mib: whole(16, 1_048_576, 256, 'Size of these files for each backend, in MiB; the oldest spans make room.'),
 };
 
+const metricsShape = {
+  durations: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Measure how long requests, calls and statements take, of all of them, whichever become spans: http.client.request.duration and so on.',
+    ),
+  exponential: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Over OTLP as exponential histograms instead of those with fixed bounds. For Prometheus the bounds stay.',
+    ),
+  exemplars: z
+    .boolean()
+    .default(true)
+    .describe('With each bucket a trace that stands for it, of those that became spans.'),
+};
+
 const telemetryShape = {
   listen: z
     .string()
@@ -291,6 +313,7 @@ export const configSchema = z.strictObject({
     .strictObject(exportShape)
     .prefault({})
     .describe('Queue, batches and spool of each backend that `otlp` sends to.'),
+  metrics: z.strictObject(metricsShape).prefault({}).describe('Metrics of what is seen, without spans.'),
   telemetry: z.strictObject(telemetryShape).prefault({}).describe('What the agent tells of itself.'),
   limits: z.strictObject(limitsShape).prefault({}).describe('Caps. What passes one is counted, never lost silently.'),
   log: z.strictObject(logShape).prefault({}).describe("The agent's own messages."),

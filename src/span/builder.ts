@@ -12,6 +12,7 @@ import { defaultSqlSpanOptions, type SqlSpanOptions, SqlSpans } from './sql.ts';
 import { WebSocketSpans } from './websocket.ts';
 
 export type { Perspective } from './common.ts';
+export { Durations, type DurationsOptions } from './durations.ts';
 export { defaultHttpSpanOptions, type HttpSpanOptions, keptHeaders, requiredHeaders } from './http.ts';
 export { defaultSqlSpanOptions, type SqlSpanOptions } from './sql.ts';
 

@@ -7,6 +7,7 @@ import type { Clock } from '../telemetry/clock.ts';
 import { type Counters, count } from '../telemetry/counters.ts';
 import { KEY } from './attributes.ts';
 import type { WireContext } from './context.ts';
+import type { Durations } from './durations.ts';
 import { type FilterOptions, Filters } from './filters.ts';
 import { connectionSeed, writeTraceId } from './ids.ts';
 import type { ConnectionPeers, Peer, PeerDirectory } from './peer.ts';
@@ -52,6 +53,8 @@ export interface CommonOptions {
   /** Make no spans of processes that were seen to export spans of their own. */
   readonly avoidInstrumented?: boolean;
   readonly limits?: Pick<Limits, 'sampledServices' | 'instrumentedProcesses'>;
+  /** Where exchanges are measured, whichever become spans. */
+  readonly durations?: Durations | undefined;
   /** See ids.ts: random bytes in an agent, empty in replay. */
   readonly idSalt?: Buffer;
   /** How an end that no process is known of is called; default: by its address in replay perspectives, else unknown_service. */
@@ -87,6 +90,7 @@ export class Common {
   /** Asked for what is watched; missing: everything is. */
   private readonly pods: Required<Pick<ResourceResolver, 'knowledgeOf' | 'watchedOf'>> | undefined;
   readonly peers: PeerDirectory | undefined;
+  readonly durations: Durations | undefined;
   /** What processes of this machine are to those at the other end. */
   private readonly localPeers = new WeakMap<Resource, Peer>();
   private readonly senders: TelemetrySenders;
@@ -102,6 +106,7 @@ export class Common {
     this.resources = options.resources;
     this.pods = podsOf(options.resources);
     this.peers = options.peers;
+    this.durations = options.durations;
     const { sampledServices, instrumentedProcesses } = options.limits ?? defaultLimits;
     const { services } = options.counters;
     this.senders = new TelemetrySenders(instrumentedProcesses, services);

@@ -1,6 +1,6 @@
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import type { GrpcExchange, HttpExchange } from '../exchange/exchange.ts';
-import { type StatusName, statusName } from '../protocol/grpc/status.ts';
+import { NO_STATUS, type StatusName, statusCode, statusName } from '../protocol/grpc/status.ts';
 import { type AttributeKey, KEY } from './attributes.ts';
 import {
   CLIENT_END,
@@ -13,12 +13,13 @@ import {
   SERVER_END,
 } from './common.ts';
 import { WireContext } from './context.ts';
+import type { Recorder } from './durations.ts';
 import { type HttpSpanOptions, headerKeys, setHeaders } from './http.ts';
 import { writeClientSpanId, writeServerSpanId } from './ids.ts';
-import { currentSide } from './side.ts';
+import { currentSide, type Side } from './side.ts';
 import { PARENT_SPAN_ID, SPAN_ID, type Span } from './span.ts';
 import { signalOf } from './telemetry-senders.ts';
-import { type Forwarded, parseForwarded } from './url.ts';
+import { parseForwarded } from './url.ts';
 
 /** Semantic conventions for gRPC: what is an error from where the server stands. For the client everything but OK is. */
 const SERVER_ERRORS: ReadonlySet<StatusName> = new Set([
@@ -33,6 +34,9 @@ const SERVER_ERRORS: ReadonlySet<StatusName> = new Set([
 const OTHER_METHOD = '_OTHER';
 /** `/package.Service/Method`, of gRPC-Web also below a prefix. Longer ones are nobody's methods. */
 const METHOD = /^(?:\/[^?#]*)?\/([!"$-.0->@-~]{1,255}\/[!"$-.0->@-~]{1,255})$/;
+/** Targets whose methods are remembered: more, and all are forgotten. */
+const MAX_METHODS = 1024;
+const MAX_TARGET_CHARACTERS = 512;
 const OTLP_EXPORT = /^opentelemetry\.proto\.collector\.(\w+)\./;
 
 /** Makes the spans of gRPC calls (semantic conventions for RPC and gRPC, 1.45). Ids and parents are those of the request that carries the call. */
@@ -40,6 +44,8 @@ export class GrpcSpans {
   private readonly common: Common;
   private readonly requestHeaders: readonly (readonly [string, AttributeKey])[];
   private readonly responseHeaders: readonly (readonly [string, AttributeKey])[];
+  private readonly methods = new Map<string, string>();
+  private readonly durations: { readonly client: Recorder; readonly server: Recorder } | undefined;
   private readonly context = new WireContext();
   private readonly draft = new Draft();
   private readonly clientSpan = this.draft.clientSpan;
@@ -50,6 +56,10 @@ export class GrpcSpans {
     this.common = common;
     this.requestHeaders = headerKeys('rpc.request.header.', options.captureRequestHeaders);
     this.responseHeaders = headerKeys('rpc.response.header.', options.captureResponseHeaders);
+    this.durations = common.durations && {
+      client: common.durations.recorder('rpcClient', describeDuration),
+      server: common.durations.recorder('rpcServer', describeDuration),
+    };
   }
 
   /** Adds the spans of one exchange: none, a CLIENT span, a SERVER span, or both in this order. */
@@ -61,7 +71,7 @@ export class GrpcSpans {
     const wantServer = common.wantsHttp('server', connection, counted);
     const wanted = endsOf(wantClient, wantServer);
     if (wanted === NO_END) return;
-    const method = methodOf(http.target);
+    const method = this.methodOf(http.target);
     const signal = OTLP_EXPORT.exec(method)?.[1];
     if (signal !== undefined) {
       common.leaveOutExport(connection, signalOf(signal), wanted, counted);
@@ -69,20 +79,35 @@ export class GrpcSpans {
     }
     const context = this.context.read(http.requestHeaders) ? this.context : undefined;
     const state = common.sidesOf(connection);
+    let client: Side | undefined;
+    let server: Side | undefined;
+    const { durations } = this;
+    if (durations !== undefined && counted) {
+      if (wantClient) {
+        client = this.clientSide(exchange, state);
+        this.measure(durations.client, client, exchange, method);
+      }
+      if (wantServer) {
+        server = this.serverSide(exchange, state);
+        this.measure(durations.server, server, exchange, method);
+      }
+    }
     if (common.decides) this.describe(exchange, method);
     const ends = common.admit(this.draft, connection, wanted, state.seed, http.streamOffset, context, counted);
     if ((ends & CLIENT_END) !== 0) {
-      this.finishClient(this.clientSpan, state, exchange, context);
+      this.finishClient(this.clientSpan, state, exchange, context, client);
       this.finish(this.clientSpan, exchange, method);
       common.stepBack(this.clientSpan, context?.hasSpanId === true);
       if (!counted) makeInterim(this.clientSpan, state.seed, exchange);
+      else durations?.client.exemplify(this.clientSpan);
       spans.push(this.clientSpan);
     }
     if ((ends & SERVER_END) !== 0) {
-      this.finishServer(this.serverSpan, state, exchange, context);
+      this.finishServer(this.serverSpan, state, exchange, context, server);
       this.finish(this.serverSpan, exchange, method);
       common.stepBack(this.serverSpan, context?.hasSpanId === true);
       if (!counted) makeInterim(this.serverSpan, state.seed, exchange);
+      else durations?.server.exemplify(this.serverSpan);
       spans.push(this.serverSpan);
     }
   }
@@ -96,33 +121,47 @@ export class GrpcSpans {
     candidate.setTimes(http.startUs || http.responseStartUs, interimUs || http.endUs);
   }
 
+  /** @returns `package.Service/Method`, the same object for each; empty for a path that is none */
+  private methodOf(target: string): string {
+    let method = this.methods.get(target);
+    if (method === undefined) {
+      method = METHOD.exec(target)?.[1] ?? '';
+      if (target.length > MAX_TARGET_CHARACTERS) return method;
+      if (this.methods.size >= MAX_METHODS) this.methods.clear();
+      this.methods.set(target, method);
+    }
+    return method;
+  }
+
+  /** @param measured what was found out already */
   private finishClient(
     span: Span,
     state: ConnectionSides,
-    { connection, http }: GrpcExchange,
+    exchange: GrpcExchange,
     context: WireContext | undefined,
+    measured: Side | undefined,
   ): void {
+    const { connection, http } = exchange;
     span.kind = SpanKind.CLIENT;
     span.count = 0;
     writeClientSpanId(span.ids, SPAN_ID, state.seed, http.streamOffset);
     // The wire's span is the application's own, in the same process: ours is its child.
     if (context?.hasSpanId) this.common.setParent(span, context.ids, false);
     else span.hasParent = false;
-    span.resource = this.common.resourceOf(connection, 'client');
-    const peer = this.common.peerOf(connection, 'client', state.peers);
-    span.peerName = peer?.name ?? '';
-    const authority = http.requestHeaders.get('host')?.[0];
-    const { peers } = this.common;
-    state.client = currentSide(state.client, authority, schemeOf(http), http, 'grpc client', peer, peers);
-    span.shared = state.client.block;
+    span.resource = measured?.durationsOf ?? this.common.resourceOf(connection, 'client');
+    const side = measured ?? this.clientSide(exchange, state);
+    span.peerName = side.peer?.name ?? '';
+    span.shared = side.block;
   }
 
   private finishServer(
     span: Span,
     state: ConnectionSides,
-    { connection, http }: GrpcExchange,
+    exchange: GrpcExchange,
     context: WireContext | undefined,
+    measured: Side | undefined,
   ): void {
+    const { connection, http } = exchange;
     span.kind = SpanKind.SERVER;
     span.count = 0;
     writeServerSpanId(span.ids, state.seed, http.streamOffset);
@@ -134,24 +173,51 @@ export class GrpcSpans {
       span.hasParent = true;
       span.parentIsRemote = true;
     }
-    span.resource = this.common.resourceOf(connection, 'server');
-    const forwarded: Forwarded = parseForwarded(http.requestHeaders);
+    span.resource = measured?.durationsOf ?? this.common.resourceOf(connection, 'server');
+    const { address } = parseForwarded(http.requestHeaders);
+    if (address !== '') span.set(KEY.clientAddress, address);
+    span.shared = (measured ?? this.serverSide(exchange, state)).block;
+  }
+
+  private clientSide({ connection, http }: GrpcExchange, state: ConnectionSides): Side {
+    const { common } = this;
+    const authority = http.requestHeaders.get('host')?.[0];
+    const peer = common.peerOf(connection, 'client', state.peers);
+    state.client = currentSide(state.client, authority, schemeOf(http), http, 'grpc client', peer, common.peers);
+    return state.client;
+  }
+
+  private serverSide({ connection, http }: GrpcExchange, state: ConnectionSides): Side {
+    const { common } = this;
+    const forwarded = parseForwarded(http.requestHeaders);
     const authority = forwarded.host || http.requestHeaders.get('host')?.[0];
-    const proxied = forwarded.address !== '';
-    if (proxied) span.set(KEY.clientAddress, forwarded.address);
     const scheme = forwarded.proto || schemeOf(http);
-    const peer = this.common.peerOf(connection, 'server', state.peers);
-    const role = proxied ? 'proxied grpc server' : 'grpc server';
-    state.server = currentSide(state.server, authority, scheme, http, role, peer, this.common.peers);
-    span.shared = state.server.block;
+    const peer = common.peerOf(connection, 'server', state.peers);
+    const role = forwarded.address === '' ? 'grpc server' : 'proxied grpc server';
+    state.server = currentSide(state.server, authority, scheme, http, role, peer, common.peers);
+    return state.server;
+  }
+
+  /** Of every call, before anything decides whether it becomes a span. */
+  private measure(recorder: Recorder, side: Side, exchange: GrpcExchange, method: string): void {
+    const { connection, http } = exchange;
+    const { common } = this;
+    const isClient = side.role === 'grpc client';
+    const kind = isClient ? SpanKind.CLIENT : SpanKind.SERVER;
+    const status = statusOf(exchange, kind);
+    // A client may ask for methods without number that its server does not have.
+    const name = method === '' || status === 'UNIMPLEMENTED' ? OTHER_METHOD : method;
+    const code = status === undefined ? NO_STATUS : statusCode(status);
+    const { startUs, endUs } = timesOf(exchange);
+    const resource = common.resourceOf(connection, isClient ? 'client' : 'server');
+    const startUnixUs = common.clock.unixUs(startUs);
+    recorder.record(resource, side, name, code, errorType(http, kind, status), (endUs - startUs) / 1e6, startUnixUs);
   }
 
   /** What CLIENT and SERVER spans have alike. */
   private finish(span: Span, exchange: GrpcExchange, method: string): void {
     const { http } = exchange;
-    // A call that began before the capture has no first byte; its end, if not seen, is the last that was seen of it.
-    const startUs = http.startUs || http.responseStartUs || http.endUs;
-    const endUs = exchange.interimUs || Math.max(http.endUs, http.responseStartUs, http.requestEndUs, startUs);
+    const { startUs, endUs } = timesOf(exchange);
     span.startUnixUs = this.common.clock.unixUs(startUs);
     span.endUnixUs = span.startUnixUs + (endUs - startUs);
     span.name = method === '' ? 'grpc' : method;
@@ -172,6 +238,22 @@ export class GrpcSpans {
     if (this.requestHeaders.length > 0) setHeaders(span, this.requestHeaders, http.requestHeaders);
     if (this.responseHeaders.length > 0) setHeaders(span, this.responseHeaders, http.responseHeaders);
   }
+}
+
+/** A call that began before the capture has no first byte; its end, if not seen, is the last that was seen of it. */
+function timesOf({ http, interimUs }: GrpcExchange): { startUs: number; endUs: number } {
+  const startUs = http.startUs || http.responseStartUs || http.endUs;
+  return { startUs, endUs: interimUs || Math.max(http.endUs, http.responseStartUs, http.requestEndUs, startUs) };
+}
+
+/** Semantic conventions for RPC metrics. */
+function describeDuration(method: string, code: number, error: string): Record<string, string> {
+  const status = statusName(code);
+  return {
+    [KEY.rpcMethod.name]: method,
+    ...(status !== undefined && { [KEY.rpcStatusCode.name]: status }),
+    ...(error !== '' && { [KEY.errorType.name]: error }),
+  };
 }
 
 /** What is known of a call that goes on: a child of the span that comes at its end, of a kind that no metric of calls counts. */
@@ -201,11 +283,6 @@ function setCounts(span: Span, exchange: GrpcExchange): void {
   if (firstMessageUs === 0 || http.startUs === 0) return;
   // Whole nanoseconds: no digits that were never measured.
   span.set(KEY.timeToFirstMessage, Math.round(Math.max(0, firstMessageUs - http.startUs) * 1000) / 1e9);
-}
-
-/** @returns `package.Service/Method`; empty for a path that is none */
-function methodOf(target: string): string {
-  return METHOD.exec(target)?.[1] ?? '';
 }
 
 function schemeOf(http: HttpExchange): string {

@@ -13,9 +13,10 @@ import {
   SERVER_END,
 } from './common.ts';
 import { CONTEXT_HEADERS, WireContext } from './context.ts';
+import type { Recorder } from './durations.ts';
 import { writeClientSpanId, writeServerSpanId } from './ids.ts';
 import type { Router } from './routes.ts';
-import { currentSide } from './side.ts';
+import { currentSide, type Side } from './side.ts';
 import { PARENT_SPAN_ID, SPAN_ID, type Span } from './span.ts';
 import { type Signal, signalOf } from './telemetry-senders.ts';
 import { type Forwarded, parseForwarded, Redactor, Target } from './url.ts';
@@ -70,7 +71,7 @@ function allowed(names: readonly string[]): string[] {
 }
 
 /** RFC 9110 section 9, RFC 5789, and QUERY, which the conventions know too. Any other is `_OTHER`. */
-const KNOWN_METHODS: ReadonlySet<string> = new Set([
+const METHODS: readonly string[] = [
   'GET',
   'HEAD',
   'POST',
@@ -81,7 +82,10 @@ const KNOWN_METHODS: ReadonlySet<string> = new Set([
   'TRACE',
   'PATCH',
   'QUERY',
-]);
+];
+const KNOWN_METHODS: ReadonlySet<string> = new Set(METHODS);
+/** A series of durations is told apart by method and status in one number. */
+const STATUS_CODES = 1024;
 
 /** Makes the spans of HTTP exchanges. */
 export class HttpSpans {
@@ -90,7 +94,10 @@ export class HttpSpans {
   private readonly router: Router;
   private readonly requestHeaders: readonly (readonly [string, AttributeKey])[];
   private readonly responseHeaders: readonly (readonly [string, AttributeKey])[];
+  private readonly durations: { readonly client: Recorder; readonly server: Recorder } | undefined;
   private readonly target = new Target();
+  /** Of the server's end that was measured last. */
+  private measuredRoute = '';
   private readonly context = new WireContext();
   private readonly draft = new Draft();
   private readonly clientSpan = this.draft.clientSpan;
@@ -102,6 +109,10 @@ export class HttpSpans {
     this.router = router;
     this.requestHeaders = headerKeys('http.request.header.', options.captureRequestHeaders);
     this.responseHeaders = headerKeys('http.response.header.', options.captureResponseHeaders);
+    this.durations = common.durations && {
+      client: common.durations.recorder('httpClient', describeDuration),
+      server: common.durations.recorder('httpServer', describeDuration),
+    };
   }
 
   /** Adds the spans of one exchange: none, a CLIENT span, a SERVER span, or both in this order. */
@@ -127,27 +138,43 @@ export class HttpSpans {
     const forwarded = plain ? undefined : parseForwarded(requestHeaders);
 
     const state = common.sidesOf(connection);
-    if (common.decides) this.describe(exchange);
-    const ends = common.admit(this.draft, connection, wanted, state.seed, exchange.streamOffset, context);
-    if (ends === NO_END) return;
-
     // An exchange that began before the capture has no first byte; its end, if not seen, is the last that was seen of it.
     const startUs = exchange.startUs || exchange.responseStartUs || exchange.endUs;
     const endUs = Math.max(exchange.endUs, exchange.responseStartUs, exchange.requestEndUs, startUs);
     const startUnixUs = common.clock.unixUs(startUs);
     const endUnixUs = startUnixUs + (endUs - startUs);
+    let client: Side | undefined;
+    let server: Side | undefined;
+    const { durations } = this;
+    if (durations !== undefined) {
+      const seconds = (endUs - startUs) / 1e6;
+      if (wantClient) {
+        client = this.clientSide(exchange, state);
+        this.measure(durations.client, client, exchange, seconds, startUnixUs);
+      }
+      if (wantServer) {
+        server = this.serverSide(exchange, state, forwarded);
+        this.measure(durations.server, server, exchange, seconds, startUnixUs);
+      }
+    }
+
+    if (common.decides) this.describe(exchange);
+    const ends = common.admit(this.draft, connection, wanted, state.seed, exchange.streamOffset, context);
+    if (ends === NO_END) return;
 
     if ((ends & CLIENT_END) !== 0) {
       const span = this.clientSpan;
       this.start(span, SpanKind.CLIENT, exchange, startUnixUs, endUnixUs);
-      this.finishClient(span, state, exchange, context);
+      this.finishClient(span, state, exchange, context, client);
+      durations?.client.exemplify(span);
       common.stepBack(span, context?.hasSpanId === true);
       spans.push(span);
     }
     if ((ends & SERVER_END) !== 0) {
       const span = this.serverSpan;
       this.start(span, SpanKind.SERVER, exchange, startUnixUs, endUnixUs);
-      this.finishServer(span, state, exchange, context, forwarded);
+      this.finishServer(span, state, exchange, context, forwarded, server);
+      durations?.server.exemplify(span);
       common.stepBack(span, context?.hasSpanId === true);
       spans.push(span);
     }
@@ -161,11 +188,13 @@ export class HttpSpans {
     candidate.setTimes(exchange.startUs || exchange.responseStartUs, exchange.endUs);
   }
 
+  /** @param measured what was found out already */
   private finishClient(
     span: Span,
     state: ConnectionSides,
     exchange: HttpExchange,
     context: WireContext | undefined,
+    measured: Side | undefined,
   ): void {
     const { connection } = exchange;
     const { target } = this;
@@ -173,15 +202,10 @@ export class HttpSpans {
     // The wire's span is the application's own client span, in the same process: ours is its child.
     if (context?.hasSpanId) this.common.setParent(span, context.ids, false);
     else span.hasParent = false;
-    span.resource = this.common.resourceOf(connection, 'client');
+    span.resource = measured?.durationsOf ?? this.common.resourceOf(connection, 'client');
 
-    const scheme = target.scheme || exchange.scheme || (connection.tls === undefined ? 'http' : 'https');
-    // RFC 9112 section 3.2.2: the absolute form overrides Host.
-    const authority = target.authority || exchange.requestHeaders.get('host')?.[0];
-    const peer = this.common.peerOf(connection, 'client', state.peers);
-    span.peerName = peer?.name ?? '';
-    state.client = currentSide(state.client, authority, scheme, exchange, 'client', peer, this.common.peers);
-    const side = state.client;
+    const side = measured ?? this.clientSide(exchange, state);
+    span.peerName = side.peer?.name ?? '';
     span.shared = side.block;
     // RFC 9112 section 3.3: the asterisk form has no path.
     const path = target.path === '*' ? '' : target.path;
@@ -199,6 +223,7 @@ export class HttpSpans {
     exchange: HttpExchange,
     context: WireContext | undefined,
     forwarded: Forwarded | undefined,
+    measured: Side | undefined,
   ): void {
     const { connection } = exchange;
     const { target } = this;
@@ -211,21 +236,17 @@ export class HttpSpans {
       span.hasParent = true;
       span.parentIsRemote = true;
     }
-    span.resource = this.common.resourceOf(connection, 'server');
+    span.resource = measured?.durationsOf ?? this.common.resourceOf(connection, 'server');
 
-    const scheme =
-      forwarded?.proto || target.scheme || exchange.scheme || (connection.tls === undefined ? 'http' : 'https');
-    const authority = forwarded?.host || target.authority || exchange.requestHeaders.get('host')?.[0];
-    // Behind a proxy each request of a connection may come from somebody else.
-    const proxied = forwarded !== undefined && forwarded.address !== '';
-    if (proxied) span.set(KEY.clientAddress, forwarded.address);
-    const peer = this.common.peerOf(connection, 'server', state.peers);
-    const role = proxied ? 'proxied server' : 'server';
-    state.server = currentSide(state.server, authority, scheme, exchange, role, peer, this.common.peers);
-    span.shared = state.server.block;
+    if (isProxied(forwarded)) span.set(KEY.clientAddress, forwarded.address);
+    span.shared = (measured ?? this.serverSide(exchange, state, forwarded)).block;
     span.set(KEY.urlPath, target.path);
     if (target.query !== '') span.set(KEY.urlQuery, target.query);
-    const route = this.router.routeOf(target.path, span.resource, exchange.statusCode);
+    // Whoever asks for a route teaches it: once for each exchange.
+    const route =
+      measured === undefined
+        ? this.router.routeOf(target.path, span.resource, exchange.statusCode)
+        : this.measuredRoute;
     const method = knownMethod(exchange.method) ? exchange.method : 'HTTP';
     if (route !== '') {
       span.set(KEY.httpRoute, route);
@@ -233,6 +254,41 @@ export class HttpSpans {
     } else {
       span.name = method;
     }
+  }
+
+  private clientSide(exchange: HttpExchange, state: ConnectionSides): Side {
+    const { connection } = exchange;
+    const { common, target } = this;
+    const scheme = target.scheme || exchange.scheme || (connection.tls === undefined ? 'http' : 'https');
+    // RFC 9112 section 3.2.2: the absolute form overrides Host.
+    const authority = target.authority || exchange.requestHeaders.get('host')?.[0];
+    const peer = common.peerOf(connection, 'client', state.peers);
+    state.client = currentSide(state.client, authority, scheme, exchange, 'client', peer, common.peers);
+    return state.client;
+  }
+
+  private serverSide(exchange: HttpExchange, state: ConnectionSides, forwarded: Forwarded | undefined): Side {
+    const { connection } = exchange;
+    const { common, target } = this;
+    const scheme =
+      forwarded?.proto || target.scheme || exchange.scheme || (connection.tls === undefined ? 'http' : 'https');
+    const authority = forwarded?.host || target.authority || exchange.requestHeaders.get('host')?.[0];
+    const peer = common.peerOf(connection, 'server', state.peers);
+    const role = isProxied(forwarded) ? 'proxied server' : 'server';
+    state.server = currentSide(state.server, authority, scheme, exchange, role, peer, common.peers);
+    return state.server;
+  }
+
+  /** Of every exchange, before anything decides whether it becomes a span. */
+  private measure(recorder: Recorder, side: Side, exchange: HttpExchange, seconds: number, startUnixUs: number): void {
+    const { statusCode } = exchange;
+    const isClient = side.role === 'client';
+    const resource = this.common.resourceOf(exchange.connection, isClient ? 'client' : 'server');
+    if (!isClient) this.measuredRoute = this.router.routeOf(this.target.path, resource, statusCode);
+    const route = isClient ? '' : this.measuredRoute;
+    const code = METHODS.indexOf(exchange.method) * STATUS_CODES + statusCode;
+    const error = errorType(exchange, isClient ? SpanKind.CLIENT : SpanKind.SERVER);
+    recorder.record(resource, side, route, code, error, seconds, startUnixUs);
   }
 
   /** What CLIENT and SERVER spans have alike. */
@@ -291,6 +347,23 @@ export function setHeaders(
     const values = headers.get(name);
     if (values !== undefined) span.set(key, values);
   }
+}
+
+/** Semantic conventions for HTTP metrics. */
+function describeDuration(route: string, code: number, error: string): Record<string, string | number> {
+  const method = METHODS[Math.floor(code / STATUS_CODES)] ?? '_OTHER';
+  const status = ((code % STATUS_CODES) + STATUS_CODES) % STATUS_CODES;
+  return {
+    [KEY.httpRequestMethod.name]: method,
+    ...(status !== 0 && { [KEY.httpResponseStatusCode.name]: status }),
+    ...(route !== '' && { [KEY.httpRoute.name]: route }),
+    ...(error !== '' && { [KEY.errorType.name]: error }),
+  };
+}
+
+/** Behind a proxy each request of a connection may come from somebody else. */
+function isProxied(forwarded: Forwarded | undefined): forwarded is Forwarded {
+  return forwarded !== undefined && forwarded.address !== '';
 }
 
 function withQuery(path: string, query: string): string {

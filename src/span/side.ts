@@ -1,8 +1,9 @@
 /** What holds for all exchanges of a connection as seen from one of its ends, made once and shared by their spans. */
 import type { Connection } from '../flow/connection.ts';
 import { AttributeBlock, type AttributeKey, KEY } from './attributes.ts';
+import type { SeriesGroup } from './durations.ts';
 import { type Peer, type PeerDirectory, setPeer } from './peer.ts';
-import type { AttributeValue } from './resource.ts';
+import type { AttributeValue, Resource } from './resource.ts';
 import { defaultPort, formatAuthority, isAddress, parseAuthority } from './url.ts';
 
 /** A proxied server's clients are not the connection's. */
@@ -20,6 +21,9 @@ export interface Side {
   /** `scheme://host[:port]`. */
   readonly origin: string;
   readonly block: AttributeBlock;
+  /** See Measured. */
+  durations: SeriesGroup | undefined;
+  durationsOf: Resource | undefined;
 }
 
 /** What of an exchange stands in it. */
@@ -108,5 +112,7 @@ function newSide(
     peer,
     origin: `${scheme}://${formatAuthority(address, port, scheme)}`,
     block: new AttributeBlock(keys, values),
+    durations: undefined,
+    durationsOf: undefined,
   };
 }

@@ -1,8 +1,9 @@
 /** What holds for all statements of a connection as seen from one of its ends, made once and shared by their spans. */
 import type { SqlExchange } from '../exchange/exchange.ts';
 import { AttributeBlock, type AttributeKey, KEY } from './attributes.ts';
+import type { SeriesGroup } from './durations.ts';
 import { type Peer, type PeerDirectory, setPeer } from './peer.ts';
-import type { AttributeValue } from './resource.ts';
+import type { AttributeValue, Resource } from './resource.ts';
 
 /** Attributes that hold for a whole connection, as long as what they were made of stays the same. */
 export interface SqlSide {
@@ -13,6 +14,9 @@ export interface SqlSide {
   /** Who is at the other end. */
   readonly peer: Peer | undefined;
   readonly block: AttributeBlock;
+  /** See Measured. */
+  durations: SeriesGroup | undefined;
+  durationsOf: Resource | undefined;
 }
 
 /** Ports registered with IANA: server.port is said where the server has another. */
@@ -73,5 +77,14 @@ function newSide(
     if (tls?.cipherSuite) set(KEY.tlsCipher, tls.cipherSuite);
   }
   setPeer(set, peer ?? (end === 'client' && tls?.serverName ? names?.findName(tls.serverName) : undefined));
-  return { end, system, namespace, tlsVersion, peer, block: new AttributeBlock(keys, values) };
+  return {
+    end,
+    system,
+    namespace,
+    tlsVersion,
+    peer,
+    block: new AttributeBlock(keys, values),
+    durations: undefined,
+    durationsOf: undefined,
+  };
 }

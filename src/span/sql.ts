@@ -5,6 +5,7 @@ import type { SqlStatement } from '../sql/statement.ts';
 import { KEY } from './attributes.ts';
 import { CLIENT_END, type Common, Draft, endsOf, errorOfIncomplete, NO_END, SERVER_END } from './common.ts';
 import { WireContext } from './context.ts';
+import type { Recorder } from './durations.ts';
 import { writeClientSpanId, writeServerSpanId } from './ids.ts';
 import type { ConnectionPeers } from './peer.ts';
 import { PARENT_SPAN_ID, SPAN_ID, type Span } from './span.ts';
@@ -27,6 +28,8 @@ export const defaultSqlSpanOptions: SqlSpanOptions = {
   captureOperationAndCollection: false,
 };
 
+/** A series of durations: its error is what the server said. */
+const STATUS_SAID = 1;
 /** Prepared statements with a context in their text that are remembered per connection. */
 const MAX_CONTEXTS = 64;
 
@@ -53,6 +56,7 @@ export class SqlSpans {
   private readonly common: Common;
   private readonly options: SqlSpanOptions;
   private readonly blocks: StatementBlocks;
+  private readonly durations: { readonly client: Recorder; readonly server: Recorder } | undefined;
   private readonly context = new WireContext();
   private readonly draft = new Draft();
   private readonly clientSpan = this.draft.clientSpan;
@@ -62,6 +66,10 @@ export class SqlSpans {
     this.common = common;
     this.options = options;
     this.blocks = new StatementBlocks(options.captureOperationAndCollection);
+    this.durations = common.durations && {
+      client: common.durations.recorder('dbClient', describeDuration),
+      server: common.durations.recorder('dbServer', describeDuration),
+    };
   }
 
   /** Adds the spans of one exchange: none, a CLIENT span, a SERVER span, or both in this order. */
@@ -74,6 +82,25 @@ export class SqlSpans {
     const wanted = endsOf(wantClient, wantServer);
     if (wanted === NO_END) return;
     const error = errorType(exchange);
+    // A statement that began before the capture has no first byte; its end, if not seen, is the last that was seen of it.
+    const startUs = exchange.startUs || exchange.responseStartUs || exchange.endUs;
+    const endUs = Math.max(exchange.endUs, exchange.firstRowUs, exchange.responseStartUs, startUs);
+    const startUnixUs = common.clock.unixUs(startUs);
+    const endUnixUs = startUnixUs + (endUs - startUs);
+    let client: SqlSide | undefined;
+    let server: SqlSide | undefined;
+    const { durations } = this;
+    if (durations !== undefined) {
+      const seconds = (endUs - startUs) / 1e6;
+      if (wantClient) {
+        client = this.sideOf('client', exchange, state);
+        this.measure(durations.client, client, exchange, error, seconds, startUnixUs);
+      }
+      if (wantServer) {
+        server = this.sideOf('server', exchange, state);
+        this.measure(durations.server, server, exchange, error, seconds, startUnixUs);
+      }
+    }
     const why = this.reasonToLeaveOut(exchange, error);
     if (why !== '') {
       common.leaveOut(why, wanted);
@@ -86,12 +113,6 @@ export class SqlSpans {
     const ends = common.admit(this.draft, connection, wanted, state.seed, exchange.traceOffset, context);
     if (ends === NO_END) return;
 
-    // A statement that began before the capture has no first byte; its end, if not seen, is the last that was seen of it.
-    const startUs = exchange.startUs || exchange.responseStartUs || exchange.endUs;
-    const endUs = Math.max(exchange.endUs, exchange.firstRowUs, exchange.responseStartUs, startUs);
-    const startUnixUs = common.clock.unixUs(startUs);
-    const endUnixUs = startUnixUs + (endUs - startUs);
-
     if ((ends & CLIENT_END) !== 0) {
       const span = this.clientSpan;
       writeClientSpanId(span.ids, SPAN_ID, state.seed, exchange.streamOffset);
@@ -99,13 +120,13 @@ export class SqlSpans {
       if (context?.hasSpanId) common.setParent(span, context.ids, false);
       else span.hasParent = false;
       span.kind = SpanKind.CLIENT;
-      span.resource = common.resourceOf(connection, 'client');
-      const peer = common.peerOf(connection, 'client', state.peers);
+      span.resource = client?.durationsOf ?? common.resourceOf(connection, 'client');
+      const side = client ?? this.sideOf('client', exchange, state);
       span.peerName =
-        (ends & SERVER_END) !== 0 ? '' : (peer?.name ?? common.processOf(connection, 'server')?.name ?? '');
-      state.client = currentSqlSide(state.client, exchange, 'client', peer, common.peers);
-      span.shared = state.client.block;
+        (ends & SERVER_END) !== 0 ? '' : (side.peer?.name ?? common.processOf(connection, 'server')?.name ?? '');
+      span.shared = side.block;
       this.finish(span, exchange, name, error, startUnixUs, endUnixUs);
+      durations?.client.exemplify(span);
       common.stepBack(span, context?.hasSpanId === true);
       spans.push(span);
     }
@@ -113,11 +134,10 @@ export class SqlSpans {
       const span = this.serverSpan;
       this.setServerIds(span, exchange, state, context);
       span.kind = SpanKind.SERVER;
-      span.resource = common.resourceOf(connection, 'server');
-      const peer = common.peerOf(connection, 'server', state.peers);
-      state.server = currentSqlSide(state.server, exchange, 'server', peer, common.peers);
-      span.shared = state.server.block;
+      span.resource = server?.durationsOf ?? common.resourceOf(connection, 'server');
+      span.shared = (server ?? this.sideOf('server', exchange, state)).block;
       this.finish(span, exchange, name, error, startUnixUs, endUnixUs);
+      durations?.server.exemplify(span);
       common.stepBack(span, context?.hasSpanId === true);
       spans.push(span);
     }
@@ -129,6 +149,31 @@ export class SqlSpans {
     candidate.database = exchange.namespace;
     candidate.failed = error !== '';
     candidate.setTimes(exchange.startUs, exchange.endUs);
+  }
+
+  private sideOf(end: 'client' | 'server', exchange: SqlExchange, state: ConnectionState): SqlSide {
+    const { common } = this;
+    const peer = common.peerOf(exchange.connection, end, state.peers);
+    const side = currentSqlSide(state[end], exchange, end, peer, common.peers);
+    state[end] = side;
+    return side;
+  }
+
+  /** Of every statement, before anything decides whether it becomes a span. */
+  private measure(
+    recorder: Recorder,
+    side: SqlSide,
+    exchange: SqlExchange,
+    error: string,
+    seconds: number,
+    startUnixUs: number,
+  ): void {
+    const { statement, batchSize, statusCode } = exchange;
+    const summary = statement?.summary ?? '';
+    const isBatch = batchSize >= 2 && summary !== '';
+    const resource = this.common.resourceOf(exchange.connection, side.end);
+    const code = error !== '' && error === statusCode ? STATUS_SAID : 0;
+    recorder.record(resource, side, isBatch ? `BATCH ${summary}` : summary, code, error, seconds, startUnixUs);
   }
 
   private reasonToLeaveOut(exchange: SqlExchange, error: string): string {
@@ -229,6 +274,15 @@ export class SqlSpans {
     if (error !== '') span.set(KEY.errorType, error);
     span.status = error === '' ? SpanStatusCode.UNSET : SpanStatusCode.ERROR;
   }
+}
+
+/** Semantic conventions for database metrics. */
+function describeDuration(summary: string, code: number, error: string): Record<string, string> {
+  return {
+    ...(summary !== '' && { [KEY.dbQuerySummary.name]: summary }),
+    ...(code === STATUS_SAID && { [KEY.dbResponseStatusCode.name]: error }),
+    ...(error !== '' && { [KEY.errorType.name]: error }),
+  };
 }
 
 /** `{db.query.summary}`, else `{operation} {target}`, else `{target}`, else the system's name. */

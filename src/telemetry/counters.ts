@@ -47,6 +47,8 @@ export interface Counters {
   incomplete: ReasonCounts;
   /** What is not known of SQL statements that have their span all the same: `text_limit`, `statement_evicted`, `statement_not_seen`, ... */
   sql: ReasonCounts;
+  /** Of the durations of exchanges: `series_limit` counts what went into the series for all that are too many, `series_expired` series. */
+  metrics: ReasonCounts;
   /** By protocol. */
   parseErrors: ReasonCounts;
   /** Errors of our own that were caught, by what was given up for them: `connection`, `exchange`, `packet`, ... Any is a defect. */
@@ -82,6 +84,7 @@ export function newCounters(): Counters {
     exchanges: {},
     incomplete: {},
     sql: {},
+    metrics: {},
     parseErrors: {},
     internalErrors: {},
     services: {},

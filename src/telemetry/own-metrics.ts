@@ -111,6 +111,7 @@ export const COUNTER_ROWS: readonly (readonly [path: string, name: string, unit:
     ['exchanges', 'wirespan.exchanges', '{exchange}', 'Requests, calls and statements', 'protocol'],
     ['incomplete', 'wirespan.exchanges.incomplete', '{exchange}', 'Those that are not whole', 'reason'],
     ['sql', 'wirespan.sql.unknown', '{statement}', 'What is not known of statements', 'reason'],
+    ['metrics', 'wirespan.metrics.events', '{event}', 'Series of durations that were too many, or forgotten', 'event'],
     ['parseErrors', 'wirespan.parse_errors', '{error}', 'What could not be parsed', 'protocol'],
     ['internalErrors', 'wirespan.internal_errors', '{error}', 'Errors of the agent itself; any is a defect', 'part'],
     ['spans.leftOut', 'wirespan.spans.left_out', '{span}', 'Spans that were not made on purpose', 'reason'],

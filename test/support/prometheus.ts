@@ -47,6 +47,8 @@ export interface Prometheus {
   address: string;
   query(expression: string): Promise<Result[]>;
   alerts(): Promise<Alert[]>;
+  /** All that it holds of these series. */
+  exemplars(selector: string): Promise<Result[]>;
 }
 
 export interface PrometheusOptions {
@@ -84,6 +86,7 @@ export async function startPrometheus(cleanup: Cleanup, options: PrometheusOptio
   const running = start(cleanup, 'prometheus', [
     ...[`--config.file=${join(folder, 'prometheus.yml')}`, `--storage.tsdb.path=${join(folder, 'data')}`],
     ...[`--web.listen-address=${address}`, '--storage.tsdb.retention.time=1h', '--log.level=warn'],
+    '--enable-feature=exemplar-storage',
   ]);
   await until(async () => {
     if (running.child.exitCode !== null) throw new Error('it ended');
@@ -110,6 +113,19 @@ export async function startPrometheus(cleanup: Cleanup, options: PrometheusOptio
       }>(`query?query=${encodeURIComponent(expression)}`);
       if (resultType !== 'vector') throw new Error(`${expression} is a ${resultType}`);
       return result.map(({ metric, value }) => ({ labels: metric, value: Number(value[1]) }));
+    },
+    async exemplars(selector) {
+      const query = new URLSearchParams({
+        query: selector,
+        start: '0',
+        end: String(Math.ceil(Date.now() / 1000) + 60),
+      });
+      const series = await ask<{ exemplars: { labels: Record<string, string>; value: string }[] }[]>(
+        `query_exemplars?${query}`,
+      );
+      return series.flatMap(({ exemplars }) =>
+        exemplars.map(({ labels, value }) => ({ labels, value: Number(value) })),
+      );
     },
     async alerts() {
       const { alerts } = await ask<{
