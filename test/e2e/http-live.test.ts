@@ -4,7 +4,7 @@ import { after, suite, test } from 'node:test';
 import { type Agent, startAgent } from '../support/agent.ts';
 import { newCgroup } from '../support/cgroup.ts';
 import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { type Ask, CLIENTS, clientScript } from '../support/clients.ts';
+import { type Ask, CLIENTS } from '../support/clients.ts';
 import {
   assertPairs,
   assertSameAsLog,
@@ -141,25 +141,6 @@ suite('HTTP/1.1 by curl', () => {
         );
       }
     });
-  });
-
-  test('IPv6 with extension headers in each of the packets', async (t) => {
-    const cleanup = cleanupAfter(t);
-    const cgroup = await newCgroup(cleanup);
-    const server = await startNodeServer(cleanup, { host: '::1', tls: false, prefix: cgroup.prefix });
-    const agent = await startAgentOf(cleanup, cgroup);
-    const words = [clientScript('extension-headers.py'), String(server.port), '/echo?extended'];
-    const { stdout } = await inside(cgroup).run('python3', words);
-    assert.match(stdout, /^HTTP\/1\.1 200 OK 100000\n$/);
-    await agent.waitForSpans(2);
-    const { spans, stats } = await agent.stop();
-    assertPairs(spans);
-    const [span] = servers(spans);
-    assert.deepEqual(
-      [targetOf(span!), span!.attributes['http.request.body.size'], span!.attributes['http.response.body.size']],
-      ['/echo?extended', 100_000, 100_000],
-    );
-    assert.deepEqual([stats.connections.tcp, stats.incomplete, stats.packets.lost], [1, {}, 0]);
   });
 
   test('over a veth pair each stream is parsed once, from either side, and the other way round', async (t) => {
