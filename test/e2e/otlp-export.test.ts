@@ -250,6 +250,35 @@ describe('OTLP over gRPC', () => {
     assert.equal(backend.spans, sent);
   });
 
+  it('gives up a batch that the backend never takes while it takes others, and holds up none of these', async () => {
+    backend.behave = (call, respond) =>
+      (call.request.includes('/poison') ? refuse(grpc.status.UNAVAILABLE) : accept)(call, respond);
+    const to = output({ retry: { ...FAST_RETRY, giveUpMs: 300 } });
+    const poison = send(to, 50, '/poison');
+    let sent = poison;
+    await until(() => {
+      sent += send(to, 50, '/good');
+      return (counters.spans.dropped.export_failed ?? 0) > 0;
+    });
+    await to.shutdown(20_000);
+    assert.deepEqual(counters.spans.dropped, { export_failed: poison });
+    assert.equal(backend.spans, sent - poison);
+    assertNothingUnexplained(sent);
+  });
+
+  it('gives up nothing for an outage, however long; a source does not wait for its end', async () => {
+    backend.stop();
+    const to = output({ retry: { ...FAST_RETRY, giveUpMs: 300 }, limits: { ...LIMITS, queueSpans: 2000 } });
+    const sent = send(to, 600);
+    const startMs = performance.now();
+    await to.ready();
+    assert.ok(performance.now() - startMs >= 300);
+    await backend.start();
+    await until(() => counters.spans.exported === sent);
+    await to.shutdown(1000);
+    assertNothingUnexplained(sent);
+  });
+
   it('splits batches below 4 MiB and drops a span that fits into none', async () => {
     const to = output({ limits: { ...LIMITS, batchSpans: 2048 } });
     let sent = send(to, 500, `/${'x'.repeat(20_000)}`);
