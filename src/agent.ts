@@ -87,7 +87,7 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
   const log = createLog(options);
   const host = readHost();
   const version = packageVersion();
-  const self = await SelfTelemetry.open({ config: config.telemetry, host, version, tickMs: TICK_MS });
+  const self = await SelfTelemetry.open({ config, host, version, log, tickMs: TICK_MS });
   const counters = newCounters();
   const clock = new KernelClock();
   const cluster = await openCluster(config, log);
@@ -254,7 +254,7 @@ async function end(parts: Parts, options: AgentOptions): Promise<void> {
       }),
     );
   }
-  self?.close();
+  await self?.close(flushDeadlineMs);
   log.flush();
 }
 

@@ -4,6 +4,7 @@ import { networkInterfaces } from 'node:os';
 import type { LiveCapture } from './capture/live.ts';
 import { type ListenAddress, parseListenAddress } from './config/listen.ts';
 import type { Config } from './config/schema.ts';
+import type { MetricsPush } from './export/metrics-push.ts';
 import type { Output } from './export/output.ts';
 import type { Attributes, MetricGroup } from './metric/metric.ts';
 import { CONTENT_TYPES, formatFor, toText } from './metric/open-metrics.ts';
@@ -13,6 +14,7 @@ import type { Durations } from './span/builder.ts';
 import type { Counters, ReasonCounts } from './telemetry/counters.ts';
 import { type Answer, Endpoint, type Route } from './telemetry/endpoint.ts';
 import { Health, type InformerState, OBSERVE_MS } from './telemetry/health.ts';
+import type { Log } from './telemetry/log.ts';
 import { LoopDelay } from './telemetry/loop-delay.ts';
 import { type ObservedOutput, type ObservedRing, ownMetrics } from './telemetry/own-metrics.ts';
 import { parseResourceAttributes } from './workload/environment.ts';
@@ -36,16 +38,20 @@ export interface Observed {
 }
 
 export interface SelfOptions {
-  readonly config: Config['telemetry'];
+  readonly config: Config;
   readonly host: Host;
   readonly version: string;
+  readonly log: Log;
   /** How often tick() is called. */
   readonly tickMs: number;
 }
 
+/** For the last metrics to arrive, after the last spans. */
+const LAST_PUSH_MS = 2000;
+
 export class SelfTelemetry {
   readonly health: Health;
-  readonly #address: ListenAddress;
+  readonly #address: ListenAddress | undefined;
   #resource: Attributes;
   readonly #startUnixUs = Date.now() * 1000;
   readonly #loopDelay: LoopDelay;
@@ -53,9 +59,10 @@ export class SelfTelemetry {
   #lossesAreCounted = false;
   #observed: Observed | undefined;
   #endpoint: Endpoint | undefined;
+  #push: MetricsPush | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  private constructor(address: ListenAddress, options: SelfOptions) {
+  private constructor(address: ListenAddress | undefined, options: SelfOptions) {
     this.#address = address;
     this.#resource = resourceOf(options);
     this.#loopDelay = new LoopDelay(options.tickMs);
@@ -72,22 +79,31 @@ export class SelfTelemetry {
    * @throws Error for people
    */
   static async open(options: SelfOptions): Promise<SelfTelemetry | undefined> {
-    const { listen } = options.config;
+    const { listen, otlp } = options.config.telemetry;
     const address = listen === undefined ? undefined : parseListenAddress(listen);
-    if (address === undefined) return undefined;
+    if (address === undefined && !otlp) return undefined;
     const self = new SelfTelemetry(address, options);
-    const routes = new Map<string, Route>([
-      ['/healthz', () => self.health.alive()],
-      ['/readyz', () => self.health.ready()],
-      ['/metrics', (accept) => self.#metrics(accept)],
-    ]);
-    try {
-      self.#endpoint = await Endpoint.open(address, routes, (local) => self.#ignore(local));
-    } catch (error) {
-      throw new Error(`telemetry.listen: ${(error as Error).message}`);
+    if (address !== undefined) await self.#listen(address);
+    if (otlp) {
+      const { createMetricsPush } = await import('./export/create-metrics-push.ts');
+      const collect = (): readonly MetricGroup[] => self.#collect();
+      self.#push = createMetricsPush({ ...options, collect, startUnixUs: self.#startUnixUs });
     }
     self.#timer = setInterval(() => self.health.observe(), OBSERVE_MS).unref();
     return self;
+  }
+
+  async #listen(address: ListenAddress): Promise<void> {
+    const routes = new Map<string, Route>([
+      ['/healthz', () => this.health.alive()],
+      ['/readyz', () => this.health.ready()],
+      ['/metrics', (accept) => this.#metrics(accept)],
+    ]);
+    try {
+      this.#endpoint = await Endpoint.open(address, routes, (local) => this.#ignore(local));
+    } catch (error) {
+      throw new Error(`telemetry.listen: ${(error as Error).message}`);
+    }
   }
 
   /** To be called once the programs are loaded: the agent never traces itself. */
@@ -110,15 +126,17 @@ export class SelfTelemetry {
     this.#loopDelay.tick(performance.now());
   }
 
-  close(): void {
+  /** Sends what there is to say at the end, but waits no longer than that. */
+  async close(deadlineMs: number): Promise<void> {
     clearInterval(this.#timer);
+    await this.#push?.shutdown(Math.min(deadlineMs, LAST_PUSH_MS));
     this.#endpoint?.close();
   }
 
   /** An address that comes later is known from its first connection on. */
   #ignore(address: string): void {
     // Until the programs are loaded there is nobody to tell.
-    if (this.#observed === undefined || this.#ignored.has(address)) return;
+    if (this.#address === undefined || this.#observed === undefined || this.#ignored.has(address)) return;
     this.#ignored.add(address);
     this.#observed.capture.ignoreListener(address, this.#address.port);
   }
@@ -148,6 +166,7 @@ export class SelfTelemetry {
         },
         loopDelay: this.#loopDelay,
         startUnixUs: this.#startUnixUs,
+        push: this.#push?.state(),
       },
       this.#resource,
     );

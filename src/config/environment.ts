@@ -1,3 +1,4 @@
+import { readMetricsVariables } from './metrics-environment.ts';
 import { readOtlpVariables } from './otlp-environment.ts';
 import type { ConfigFile, LogLevel } from './schema.ts';
 
@@ -7,6 +8,8 @@ export interface EnvironmentConfig {
   /** A variable that could not be used, and why. The specification asks for a warning and to go on without it. */
   readonly warnings: readonly string[];
 }
+
+const MAX_INTERVAL_MS = 3_600_000;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -38,6 +41,7 @@ export function readEnvironment(environment: Environment): EnvironmentConfig {
   const values = {
     outputs: readExporters(environment, warnings),
     otlp: readOtlpVariables(environment, warnings),
+    ...readMetricsVariables(environment, warnings, whole('OTEL_METRIC_EXPORT_INTERVAL', MAX_INTERVAL_MS)),
     export: defined({
       queue_spans: whole('OTEL_BSP_MAX_QUEUE_SIZE', 10_000_000),
       batch_spans: whole('OTEL_BSP_MAX_EXPORT_BATCH_SIZE', 100_000),

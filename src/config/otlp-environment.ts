@@ -2,17 +2,19 @@ import { isHeaderName, isHeaderValue, MAX_TIMEOUT_MS, otlpCompressions } from '.
 import type { ConfigFile } from './schema.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
+/** Their variables go before those of all. */
+type Signal = 'TRACES' | 'METRICS';
 type OtlpValues = NonNullable<ConfigFile['otlp']>;
 
 /**
  * The exporter's variables (https://opentelemetry.io/docs/specs/otel/protocol/exporter/), as values of `otlp`. Those of
- * OTEL_EXPORTER_OTLP_TRACES_ go before those of OTEL_EXPORTER_OTLP_; header fields of both are joined. One that cannot be used is as if
+ * OTEL_EXPORTER_OTLP_TRACES_ (or METRICS_) go before those of OTEL_EXPORTER_OTLP_; header fields of both are joined. One that cannot be used is as if
  * it were not set, and warned of. No warning quotes a value: it may be a secret.
  */
-export function readOtlpVariables(environment: Environment, warnings: string[]): OtlpValues {
+export function readOtlpVariables(environment: Environment, warnings: string[], signal: Signal = 'TRACES'): OtlpValues {
   /** The first of both that is set and that `read` accepts. */
   const first = <T>(option: string, read: (text: string) => T | undefined, expected: string): T | undefined => {
-    for (const name of [`OTEL_EXPORTER_OTLP_TRACES_${option}`, `OTEL_EXPORTER_OTLP_${option}`]) {
+    for (const name of [`OTEL_EXPORTER_OTLP_${signal}_${option}`, `OTEL_EXPORTER_OTLP_${option}`]) {
       const text = environment[name]?.trim() ?? '';
       if (text === '') continue;
       const value = read(text);
@@ -25,9 +27,9 @@ export function readOtlpVariables(environment: Environment, warnings: string[]):
   const asIs = (text: string): string => text;
   if (protocol?.json === true) warnings.push('OTEL_EXPORTER_OTLP_PROTOCOL: http/json is sent as http/protobuf');
   const values: Record<keyof OtlpValues, unknown> = {
-    endpoint: readEndpoint(environment),
+    endpoint: readEndpoint(environment, signal),
     protocol: protocol?.name,
-    headers: readHeaders(environment, warnings),
+    headers: readHeaders(environment, warnings, signal),
     compression: first('COMPRESSION', (text) => otlpCompressions.find((name) => name === text), 'gzip or none'),
     timeout_ms: first('TIMEOUT', readTimeout, `a whole number from 1 to ${MAX_TIMEOUT_MS}`),
     ca_file: first('CERTIFICATE', asIs, ''),
@@ -48,12 +50,12 @@ function readProtocol(text: string): { name: 'grpc' | 'http/protobuf'; json: boo
  * "Endpoint URLs for OTLP/HTTP": the general endpoint is a base to which the signal's path is added, that for traces is used as it is, and
  * has the path / when it has none. gRPC has no use for paths.
  */
-function readEndpoint(environment: Environment): string | undefined {
-  const own = environment.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT?.trim() ?? '';
+function readEndpoint(environment: Environment, signal: Signal): string | undefined {
+  const own = environment[`OTEL_EXPORTER_OTLP_${signal}_ENDPOINT`]?.trim() ?? '';
   if (own !== '') return isHttpUrl(own) && !/^\w+:\/\/[^/?#]+[/?#]/.test(own) ? `${own}/` : own;
   const general = environment.OTEL_EXPORTER_OTLP_ENDPOINT?.trim() ?? '';
   if (general === '') return undefined;
-  return isHttpUrl(general) ? `${general.replace(/\/$/, '')}/v1/traces` : general;
+  return isHttpUrl(general) ? `${general.replace(/\/$/, '')}/v1/${signal.toLowerCase()}` : general;
 }
 
 function isHttpUrl(text: string): boolean {
@@ -61,9 +63,9 @@ function isHttpUrl(text: string): boolean {
 }
 
 /** "Specifying headers via environment variables": W3C baggage without properties, values percent-encoded. */
-function readHeaders(environment: Environment, warnings: string[]): Record<string, string> | undefined {
+function readHeaders(environment: Environment, warnings: string[], signal: Signal): Record<string, string> | undefined {
   const headers: Record<string, string> = {};
-  for (const name of ['OTEL_EXPORTER_OTLP_HEADERS', 'OTEL_EXPORTER_OTLP_TRACES_HEADERS']) {
+  for (const name of ['OTEL_EXPORTER_OTLP_HEADERS', `OTEL_EXPORTER_OTLP_${signal}_HEADERS`]) {
     const text = environment[name]?.trim() ?? '';
     if (text === '') continue;
     for (const part of text.split(',')) {

@@ -266,6 +266,13 @@ const telemetryShape = {
     .describe(
       '`HOST:PORT`, or `:PORT` for every address: the agent answers /healthz, /readyz and /metrics there. Whoever reaches it may read them. Default: it does not listen.',
     ),
+  otlp: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Send metrics over OTLP, the agent's own and those of `metrics`: to the backend of `otlp_metrics`, else of `otlp`.",
+    ),
+  interval_ms: whole(1, 3_600_000, 60_000, 'They are sent this often.'),
 };
 
 const logShape = {
@@ -309,6 +316,12 @@ export const configSchema = z.strictObject({
       'The backend of the output `otlp`. What is not said here is taken from the standard variables, OTEL_EXPORTER_OTLP_TRACES_* before OTEL_EXPORTER_OTLP_*.',
     ),
   otlp_copies: otlpCopies,
+  otlp_metrics: z
+    .strictObject(otlpShape)
+    .optional()
+    .describe(
+      'The backend of metrics (`telemetry.otlp`), where it is not that of `otlp`: with any key here, or a variable OTEL_EXPORTER_OTLP_METRICS_*, nothing is taken from there.',
+    ),
   export: z
     .strictObject(exportShape)
     .prefault({})

@@ -17,14 +17,18 @@ import { type IExportTraceServiceResponse, ProtobufTraceSerializer } from '@open
 import { type Batch, type BatchExporter, type ExportOutcome, MAX_REASON_LENGTH } from './batch.ts';
 import { classify } from './grpc-status.ts';
 import { GrpcTransport } from './grpc-transport.ts';
-import { type OtlpSettings, readTlsFiles, usesTls } from './otlp-settings.ts';
+import { type OtlpSettings, readTlsFiles, type Signal, usesTls } from './otlp-settings.ts';
 
+const PATHS: Readonly<Record<Signal, string>> = {
+  traces: '/opentelemetry.proto.collector.trace.v1.TraceService/Export',
+  metrics: '/opentelemetry.proto.collector.metrics.v1.MetricsService/Export',
+};
 /** More than we ever send at once: the exporter's own limit must not be what stops us. */
 const CONCURRENCY_LIMIT = 64;
 
 /**
  * OpenTelemetry's gRPC exporter, which takes encoded batches as well: they go the same way as spans do, only past its serializer and
- * its copies. It does not retry.
+ * its copies; those of metrics to another method, whose answer has the same form. It does not retry.
  */
 export class GrpcTraceExporter extends OTLPTraceExporter implements BatchExporter {
   private readonly delegate: IOtlpExportDelegate<Batch>;
@@ -40,7 +44,7 @@ export class GrpcTraceExporter extends OTLPTraceExporter implements BatchExporte
       options,
       this.serializer,
       createOtlpGrpcExporterMetrics('otlp_grpc_span_exporter', items, options.url, undefined),
-      new GrpcTransport(options),
+      new GrpcTransport(options, PATHS[settings.signal]),
     );
   }
 

@@ -14,7 +14,6 @@ import { PREFIX_BYTES } from './otlp-encoder.ts';
 
 export type GrpcOptions = ReturnType<typeof convertLegacyOtlpGrpcOptions>;
 
-const PATH = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
 const USER_AGENT = `OTel-OTLP-Exporter-JavaScript/${base.version}`;
 /** After so many calls that took too long a new client is made, as OpenTelemetry's transport does. */
 const MAX_DEADLINES = 5;
@@ -50,12 +49,15 @@ const identity = (bytes: Buffer): Buffer => bytes;
 
 export class GrpcTransport implements IExporterTransport {
   private readonly options: GrpcOptions;
+  private readonly path: string;
   private client: Client | undefined;
   private metadata: Metadata | undefined;
   private deadlines = 0;
 
-  constructor(options: GrpcOptions) {
+  /** @param path of the method */
+  constructor(options: GrpcOptions, path: string) {
     this.options = options;
+    this.path = path;
   }
 
   /** @param data in shared memory it lies behind PREFIX_BYTES, which are written to; any other is copied */
@@ -72,7 +74,7 @@ export class GrpcTransport implements IExporterTransport {
     if (request.buffer instanceof SharedArrayBuffer) frames.set(request, framed(request, request.buffer));
     const deadline = Date.now() + timeoutMs;
     return new Promise((resolve) => {
-      client.makeUnaryRequest(PATH, identity, identity, request, metadata, { deadline }, (error, response) => {
+      client.makeUnaryRequest(this.path, identity, identity, request, metadata, { deadline }, (error, response) => {
         if (error === null) {
           this.deadlines = 0;
           resolve({ status: 'success', ...(response !== undefined && { data: response }) });

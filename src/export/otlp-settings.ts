@@ -4,6 +4,7 @@ import { whyNot } from '../config/system-error.ts';
 
 /** Where one backend is and how it is spoken to: complete, and plain data, so that it can be handed to a thread. */
 export interface OtlpSettings {
+  readonly signal: Signal;
   readonly protocol: 'grpc' | 'http/protobuf';
   readonly url: string;
   /** Secrets. */
@@ -18,25 +19,26 @@ export interface OtlpSettings {
   readonly userAgent: string;
 }
 
+export type Signal = 'traces' | 'metrics';
+
 /** `otlp` of the configuration, or an entry of `otlp_copies`. */
 export type OtlpDestination = Config['otlp'] | Config['otlpCopies'][number];
 
-const DEFAULT_URL = { grpc: 'http://localhost:4317', 'http/protobuf': 'http://localhost:4318/v1/traces' } as const;
-const TRACES_PATH = '/v1/traces';
+const DEFAULT_URL = { grpc: 'http://localhost:4317', 'http/protobuf': 'http://localhost:4318' } as const;
 
 /** @throws Error that says what is wrong, and quotes nothing that may be a secret */
-export function otlpSettings(destination: OtlpDestination, userAgent: string): OtlpSettings {
+export function otlpSettings(destination: OtlpDestination, userAgent: string, signal: Signal = 'traces'): OtlpSettings {
   const { protocol, headers, compression, timeoutMs, insecure, caFile, certFile, keyFile } = destination;
-  const url = destination.endpoint === undefined ? DEFAULT_URL[protocol] : urlOf(protocol, destination.endpoint.trim());
+  const url = urlOf(protocol, destination.endpoint?.trim() ?? DEFAULT_URL[protocol], signal);
   if ((certFile === undefined) !== (keyFile === undefined)) {
     throw new Error(
       'cert_file (OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE) and key_file (OTEL_EXPORTER_OTLP_CLIENT_KEY) belong together: one of them is missing',
     );
   }
-  return { protocol, url, headers, compression, timeoutMs, insecure, caFile, certFile, keyFile, userAgent };
+  return { signal, protocol, url, headers, compression, timeoutMs, insecure, caFile, certFile, keyFile, userAgent };
 }
 
-function urlOf(protocol: OtlpSettings['protocol'], endpoint: string): string {
+function urlOf(protocol: OtlpSettings['protocol'], endpoint: string, signal: Signal): string {
   const hasScheme = /^https?:\/\//i.test(endpoint);
   if (protocol === 'grpc') {
     const bare = !endpoint.includes(':/') && URL.canParse(`https://${endpoint}`);
@@ -46,7 +48,13 @@ function urlOf(protocol: OtlpSettings['protocol'], endpoint: string): string {
   if (!hasScheme || !URL.canParse(endpoint)) {
     throw new Error('the endpoint is none for http/protobuf: expected http://HOST:PORT or https://HOST:PORT');
   }
-  return /^\w+:\/\/[^/?#]+$/.test(endpoint) ? `${endpoint}${TRACES_PATH}` : endpoint;
+  return /^\w+:\/\/[^/?#]+$/.test(endpoint) ? `${endpoint}/v1/${signal}` : endpoint;
+}
+
+/** Where metrics go: to a backend of their own, else to that of spans. */
+export function metricsDestination({ otlp, otlpMetrics }: Pick<Config, 'otlp' | 'otlpMetrics'>): OtlpDestination {
+  if (otlpMetrics !== undefined) return otlpMetrics;
+  return { ...otlp, endpoint: otlp.endpoint?.trim().replace(/\/v1\/traces$/, '/v1/metrics') };
 }
 
 /** For messages: without user information and query, which may be secrets. */

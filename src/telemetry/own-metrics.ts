@@ -52,6 +52,10 @@ export interface Observations {
   readonly loopDelay: LoopDelay;
   /** When the agent began, in microseconds since the epoch. */
   readonly startUnixUs: number;
+  /** Data points of metrics that are sent over OTLP, where they are. */
+  readonly push?:
+    | { readonly inFlight: number; readonly exported: number; readonly dropped: Readonly<ReasonCounts> }
+    | undefined;
 }
 
 /**
@@ -145,6 +149,7 @@ export function ownMetrics(counters: Counters, observed: Observations, resource:
     ...counterMetrics(counters, observed.lost),
     ...spanMetrics(counters, observed.outputs),
     exportDurations(observed),
+    ...pushMetrics(observed),
     ...outputMetrics(observed.outputs),
     ...captureMetrics(observed),
     ...processMetrics(observed.loopDelay),
@@ -237,6 +242,19 @@ function exportDurations({ outputs, startUnixUs }: Observations): HistogramMetri
     bounds: REQUEST_BOUNDS,
     points,
   };
+}
+
+function pushMetrics({ push }: Observations): Metric[] {
+  if (push === undefined) return [];
+  const dropped = Object.entries(push.dropped).map(([reason, value]) => point(value, { 'error.type': reason }));
+  const [unit, of] = ['{data_point}', 'otel.sdk.exporter.metric_data_point'];
+  return [
+    metric('counter', `${of}.exported`, unit, 'Data points whose export has finished, well or not', [
+      point(push.exported),
+      ...dropped,
+    ]),
+    metric('up_down_counter', `${of}.inflight`, unit, 'Data points that are under way', [point(push.inFlight)]),
+  ];
 }
 
 function componentOf({ name, type }: ObservedOutput): Attributes {

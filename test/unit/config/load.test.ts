@@ -17,7 +17,7 @@ const wrong: readonly (readonly [string, readonly string[]])[] = [
   [
     'zzzz: 1\n',
     [
-      'w.yaml:1:1: unknown key "zzzz"; expected one of outputs, capture, http, grpc, sql, kubernetes, sampling, filters, services, otlp, otlp_copies, export, metrics, telemetry, limits, log',
+      'w.yaml:1:1: unknown key "zzzz"; expected one of outputs, capture, http, grpc, sql, kubernetes, sampling, filters, services, otlp, otlp_copies, otlp_metrics, export, metrics, telemetry, limits, log',
     ],
   ],
   ['\n\nlog: {level: loud}\n', ['w.yaml:3:14: log.level: expected one of error, warn, info, debug, found "loud"']],

@@ -49,7 +49,7 @@ test('the reference in README.md is the one that is printed; WIRESPAN_UPDATE=1 p
 
 test('standard environment variables', () => {
   assert.deepEqual(readEnvironment({}), {
-    values: { outputs: [], otlp: {}, export: {}, sampling: {}, log: {}, kubernetes: {} },
+    values: { outputs: [], otlp: {}, telemetry: {}, metrics: {}, export: {}, sampling: {}, log: {}, kubernetes: {} },
     warnings: [],
   });
   assert.deepEqual(
@@ -65,6 +65,8 @@ test('standard environment variables', () => {
       values: {
         outputs: ['otlp', 'console'],
         otlp: {},
+        telemetry: {},
+        metrics: {},
         export: { queue_spans: 100, batch_delay_ms: 250 },
         sampling: {},
         log: { level: 'debug' },
@@ -78,7 +80,16 @@ test('standard environment variables', () => {
     OTEL_BSP_MAX_QUEUE_SIZE: '-1',
     OTEL_LOG_LEVEL: 'loud',
   });
-  assert.deepEqual(values, { outputs: [], otlp: {}, export: {}, sampling: {}, log: {}, kubernetes: {} });
+  assert.deepEqual(values, {
+    outputs: [],
+    otlp: {},
+    telemetry: {},
+    metrics: {},
+    export: {},
+    sampling: {},
+    log: {},
+    kubernetes: {},
+  });
   assert.deepEqual(warnings.map((warning) => warning.split(':')[0]).sort(), [
     'OTEL_BSP_MAX_QUEUE_SIZE',
     'OTEL_LOG_LEVEL',
