@@ -25,6 +25,8 @@ import type { Cluster } from './workload/kubernetes/cluster.ts';
 import { Workloads } from './workload/workloads.ts';
 
 const TICK_MS = 100;
+/** How often messages that were held back because they keep coming are told of. */
+const LOG_MS = 10_000;
 const LOSS_CHECK_MS = 10_000;
 /** When nothing is seen the console says so, less and less often. */
 const FIRST_HINT_S = 1;
@@ -56,10 +58,12 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   announce(parts, options);
   const hints = startHints(parts, options);
   const losses = watchLosses(parts);
+  const settling = settleLog(parts);
   await stop.requested;
   clearInterval(timer);
   clearInterval(hints);
   clearInterval(losses);
+  clearInterval(settling);
   await end(parts, options);
   return 0;
 }
@@ -88,6 +92,10 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
   const host = readHost();
   const version = packageVersion();
   const self = await SelfTelemetry.open({ config, host, version, log, tickMs: TICK_MS });
+  const { durations: measures } = config.metrics;
+  if (measures && self === undefined) {
+    log.warn('metrics.durations is of no use: nobody is told of them without telemetry.listen or telemetry.otlp');
+  }
   const counters = newCounters();
   const clock = new KernelClock();
   const cluster = await openCluster(config, log);
@@ -122,6 +130,7 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
     limits,
     log,
     counters,
+    measures: measures && self !== undefined,
     perspective: options.perspective ?? 'auto',
     // A disk that is full may have the other outputs go on, and is counted; a reader that has gone wants no more.
     onBroken: (why) => {
@@ -187,6 +196,11 @@ function announce(parts: Parts, options: AgentOptions): void {
 function watched(options: AgentOptions): string {
   const { cgroup } = options.config.capture;
   return cgroup === undefined ? 'every process of this machine' : `the processes below ${cgroup}`;
+}
+
+/** What messages kept coming is told while the agent runs. */
+function settleLog({ log }: Parts): NodeJS.Timeout {
+  return setInterval(() => log.settle(), LOG_MS).unref();
 }
 
 /** What is lost is told while it happens, not only at the end. */

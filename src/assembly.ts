@@ -18,7 +18,6 @@ export interface Assembly {
   readonly secrets: SecretStore;
   readonly outputs: readonly Output[];
   readonly pipeline: Pipeline;
-  /** Where `metrics.durations` asks for them. */
   readonly durations: Durations | undefined;
 }
 
@@ -27,6 +26,8 @@ export interface AssemblyParts {
   readonly perspective: Perspective;
   readonly log: Log;
   readonly counters?: Counters;
+  /** Durations are told to somebody. */
+  readonly measures?: boolean;
   /** No output can write any more. */
   readonly onBroken: (why: WhyBroken) => void;
   readonly spans: Pick<SpanBuilderOptions, 'resources' | 'peers' | 'clock' | 'idSalt' | 'unknownNames'>;
@@ -34,7 +35,8 @@ export interface AssemblyParts {
 }
 
 export function createLog(options: CommonOptions): Log {
-  return new Log({ level: options.config.log.level, format: options.config.log.format });
+  const { level, format } = options.config.log;
+  return new Log({ level, format: format === 'auto' ? (process.stderr.isTTY ? 'text' : 'json') : format });
 }
 
 /** @throws Error that says which output cannot be opened */
@@ -53,7 +55,7 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
   });
   const kept = keptHeaders(config.http);
   const { exponential, exemplars } = config.metrics;
-  const durations = config.metrics.durations ? new Durations({ limits, exponential, exemplars, counters }) : undefined;
+  const durations = parts.measures ? new Durations({ limits, exponential, exemplars, counters }) : undefined;
   const pipeline = new Pipeline({
     ...parts.pipeline,
     onInternalError: (error) =>

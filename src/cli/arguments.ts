@@ -28,7 +28,7 @@ export interface PipelineArguments {
   readonly listen: string | undefined;
   readonly perspective: 'client' | 'server' | 'both' | undefined;
   readonly logLevel: LogLevelName | undefined;
-  readonly logFormat: 'text' | 'json' | undefined;
+  readonly logFormat: 'auto' | 'text' | 'json' | undefined;
 }
 
 export type Invocation =
@@ -41,7 +41,7 @@ export type Invocation =
 const logLevelNames = ['error', 'warn', 'info', 'debug'] as const;
 type LogLevelName = (typeof logLevelNames)[number];
 const perspectives = ['client', 'server', 'both'] as const;
-const logFormatNames = ['text', 'json'] as const;
+const logFormatNames = ['auto', 'text', 'json'] as const;
 
 const helpOption = { help: { type: 'boolean', short: 'h' } } as const;
 const pipelineOptions = {

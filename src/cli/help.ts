@@ -40,7 +40,7 @@ const options = (
                            default: ${perspectives}
       --pcapng FILE        write the packets with their TLS secrets to FILE, for tshark and Wireshark
 ${own}      --log-level LEVEL    error, warn, info or debug
-      --log-format FORMAT  text or json
+      --log-format FORMAT  text or json; default: text for a terminal, else json
   -h, --help               print this text`;
 
 const agentOptions = `      --cgroup PATH        watch this subtree of the cgroup v2 hierarchy instead of its root

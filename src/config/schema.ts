@@ -16,7 +16,7 @@ import { filtersShape, samplingShape, servicesShape } from './selection.ts';
 export { defaultRedactedQueryKeys, forbiddenHeaders };
 
 export const logLevels = ['error', 'warn', 'info', 'debug'] as const;
-export const logFormats = ['text', 'json'] as const;
+export const logFormats = ['auto', 'text', 'json'] as const;
 
 const MAX_LIST_ENTRIES = 1000;
 
@@ -279,8 +279,10 @@ const logShape = {
   level: z.enum(logLevels).default('info').describe('Least severity of messages on standard error.'),
   format: z
     .enum(logFormats)
-    .default('text')
-    .describe('Form of messages on standard error; `json`: one object per line.'),
+    .default('auto')
+    .describe(
+      'Form of messages on standard error: `text`; `json`, one object per line; `auto`: text for a terminal, else json. The line `ready` is as it is.',
+    ),
 };
 
 export const configSchema = z.strictObject({

@@ -64,7 +64,17 @@ export class Log {
     this.#write(`${printable(line)}\n`);
   }
 
-  /** Says how often suppressed messages came. Call at the end, and now and then. */
+  /** Says how often messages came that keep coming no more. Call now and then. */
+  settle(): void {
+    const nowMs = this.#now();
+    for (const [message, repetition] of this.#repetitions) {
+      if (Math.abs(nowMs - repetition.intervalStartMs) < REPETITION_INTERVAL_MS) continue;
+      this.#closeInterval(message, repetition);
+      this.#repetitions.delete(message);
+    }
+  }
+
+  /** Says how often suppressed messages came. Call at the end. */
   flush(): void {
     for (const [message, repetition] of this.#repetitions) this.#closeInterval(message, repetition);
     this.#repetitions.clear();
@@ -116,7 +126,9 @@ export class Log {
 }
 
 function jsonLine(time: string, level: LogLevel, message: string, fields: LogFields | undefined): string {
-  return `${JSON.stringify({ ...fields, time, level, message })}\n`;
+  // They come first, and no field takes their place.
+  const own = { time, level, message };
+  return `${printable(JSON.stringify({ ...own, ...fields, ...own }))}\n`;
 }
 
 function textLine(time: string, level: LogLevel, message: string, fields: LogFields | undefined): string {

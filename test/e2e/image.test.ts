@@ -225,7 +225,7 @@ suite('the image', () => {
     // The kubelet's signal.
     const { exitCode, stderr } = await agent.running.stop('SIGTERM', 30_000);
     assert.equal(exitCode, 0, stderr);
-    assert.doesNotMatch(stderr, / (?:warn|error) |forbidden/);
+    assert.doesNotMatch(stderr, /"level":"(?:warn|error)"|forbidden/);
     await assertKernelClean();
   });
 

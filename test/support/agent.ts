@@ -92,7 +92,7 @@ export async function startAgent(cleanup: Cleanup, options: AgentOptions = {}): 
   const json = options.json === false ? [] : ['--output', `otlp-json=${spansFile}`];
   const [command, ...args] = [
     ...[...(options.prefix ?? []), ...(options.command ?? mainCommand())],
-    ...['agent', ...json, '--stats', statsFile, ...(options.args ?? [])],
+    ...['agent', ...json, '--stats', statsFile, '--log-format', 'text', ...(options.args ?? [])],
   ];
   const begun = performance.now();
   const running = start(cleanup, command!, args, { env: { ...NEUTRAL, ...options.env } });
@@ -148,7 +148,16 @@ export async function replay(cleanup: Cleanup, args: readonly string[]): Promise
   const folder = await cleanup.temporaryFolder();
   const spansFile = join(folder, 'spans.jsonl');
   const statsFile = join(folder, 'stats.json');
-  const result = await wirespan(['replay', ...args, '--output', `otlp-json=${spansFile}`, '--stats', statsFile]);
+  const result = await wirespan([
+    'replay',
+    ...args,
+    '--log-format',
+    'text',
+    '--output',
+    `otlp-json=${spansFile}`,
+    '--stats',
+    statsFile,
+  ]);
   assert.equal(result.exitCode, 0, `replay ended with ${result.exitCode ?? result.signal}\n${result.stderr}`);
   return {
     ...result,

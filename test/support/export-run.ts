@@ -44,7 +44,7 @@ export async function startExportRun(cleanup: Cleanup, options: ExportRunOptions
   await writeFile(configFile, JSON.stringify(config), { mode: 0o600 });
   const [command, ...words] = [
     ...[...mainCommand(), 'replay', captureFile, '--perspective', 'both', '--output', 'otlp'],
-    ...['--config', configFile, '--stats', statsFile, ...(options.args ?? [])],
+    ...['--config', configFile, '--stats', statsFile, '--log-format', 'text', ...(options.args ?? [])],
   ];
   const running = start(cleanup, command!, words, {
     env: { OTEL_EXPORTER_OTLP_ENDPOINT: undefined, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: undefined, ...options.env },

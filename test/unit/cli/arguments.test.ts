@@ -128,7 +128,7 @@ test('the command line goes before the environment', () => {
   assert.deepEqual(config.outputs, ['console']);
   assert.equal(config.capture.cgroup, '/x');
   assert.equal(config.telemetry.listen, '[::1]:1');
-  assert.deepEqual(config.log, { level: 'warn', format: 'text' });
+  assert.deepEqual(config.log, { level: 'warn', format: 'auto' });
   assert.equal(config.export.batchDelayMs, 9);
   assert.equal(warnings.length, 1);
   const bare = parse('agent');

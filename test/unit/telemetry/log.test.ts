@@ -73,6 +73,26 @@ test('a message that keeps coming is counted, and the count is written', () => {
   assert.equal(lines.length, written);
 });
 
+test('what kept coming is told when it comes no more', () => {
+  const { log, lines, clock } = capture();
+  for (let n = 0; n < 100; n++) log.warn('lost', { n });
+  log.settle();
+  assert.equal(lines.length, 5);
+  clock.ms += 10_000;
+  log.settle();
+  assert.match(lines[5] ?? '', /warn {2}lost repeated=95$/m);
+  log.settle();
+  log.flush();
+  assert.equal(lines.length, 6);
+});
+
+test('control characters stay escaped in json, too', () => {
+  const { log, lines } = capture({ format: 'json' });
+  log.warn('a', { comm: 'x\u001b[31m\u009b1m\u202eb' });
+  assert.doesNotMatch(lines[0]!.slice(0, -1), /[\p{Cc}\u202e]/u);
+  assert.equal((JSON.parse(lines[0]!) as { comm: string }).comm, 'x\u001b[31m\u009b1m\u202eb');
+});
+
 test('the table of messages is bounded, and a message that leaves it is not lost', () => {
   const { log, lines } = capture();
   for (let n = 0; n < 8; n++) log.warn('first');
