@@ -73,6 +73,6 @@ export const servicesShape = {
     .boolean()
     .default(false)
     .describe(
-      'Make no spans of processes that were seen to export spans of their own over OTLP. Default: ours join theirs as children, of kind INTERNAL where theirs stands for the same request, so that nothing counts twice.',
+      'Make no spans of processes that were seen to export spans of their own over OTLP, and no metrics of those that export metrics. Default: ours join theirs as children, of kind INTERNAL where theirs stands for the same request, so that nothing counts twice.',
     ),
 };

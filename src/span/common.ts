@@ -94,6 +94,7 @@ export class Common {
   /** What processes of this machine are to those at the other end. */
   private readonly localPeers = new WeakMap<Resource, Peer>();
   private readonly senders: TelemetrySenders;
+  private readonly avoidsInstrumented: boolean;
   private readonly decision: Decision | undefined;
   private readonly unknown: UnknownResources;
   private readonly salt: Buffer;
@@ -110,10 +111,11 @@ export class Common {
     const { sampledServices, instrumentedProcesses } = options.limits ?? defaultLimits;
     const { services } = options.counters;
     this.senders = new TelemetrySenders(instrumentedProcesses, services);
+    this.avoidsInstrumented = options.avoidInstrumented ?? false;
     this.decision = Decision.of({
       sampling: options.sampling ?? defaultSamplingOptions,
       filters: options.filters && Filters.of(options.filters),
-      avoided: options.avoidInstrumented ? this.senders : undefined,
+      avoided: this.avoidsInstrumented ? this.senders : undefined,
       maxServices: sampledServices,
       onEviction: () => count(services, 'rate_forgotten'),
     });
@@ -273,6 +275,14 @@ export class Common {
     count(this.counters.spans.leftOut, reason, wanted === (CLIENT_END | SERVER_END) ? 2 : 1);
   }
 
+  /** Whether exchanges are measured at this end. Those of processes that export metrics of their own are not where these are to be avoided. */
+  measures(connection: Connection, end: 'client' | 'server'): boolean {
+    if (!this.avoidsInstrumented || !this.senders.any) return true;
+    if (!this.senders.sends(this.resourceOf(connection, end), 'metrics')) return true;
+    count(this.counters.metrics, 'avoided_service');
+    return false;
+  }
+
   /**
    * To be asked of each CLIENT and SERVER span, once it is filled: where the application's own span stands for the exchange, ours is of a
    * kind that no metric of requests counts.
@@ -280,7 +290,7 @@ export class Common {
    * @param proven the wire carries the id of the client's own span
    */
   stepBack(span: Span, proven: boolean): void {
-    if (!this.senders.any || !this.senders.sendsSpans(span.resource)) return;
+    if (!this.senders.any || !this.senders.sends(span.resource, 'traces')) return;
     // A client that puts no context on the wire has no span of its own, as far as anybody can tell.
     if (span.kind === SpanKind.CLIENT && !proven) return;
     span.set(KEY.spanKind, span.kind === SpanKind.CLIENT ? 'client' : 'server');

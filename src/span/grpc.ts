@@ -83,11 +83,11 @@ export class GrpcSpans {
     let server: Side | undefined;
     const { durations } = this;
     if (durations !== undefined && counted) {
-      if (wantClient) {
+      if (wantClient && common.measures(connection, 'client')) {
         client = this.clientSide(exchange, state);
         this.measure(durations.client, client, exchange, method);
       }
-      if (wantServer) {
+      if (wantServer && common.measures(connection, 'server')) {
         server = this.serverSide(exchange, state);
         this.measure(durations.server, server, exchange, method);
       }

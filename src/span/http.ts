@@ -148,11 +148,11 @@ export class HttpSpans {
     const { durations } = this;
     if (durations !== undefined) {
       const seconds = (endUs - startUs) / 1e6;
-      if (wantClient) {
+      if (wantClient && common.measures(connection, 'client')) {
         client = this.clientSide(exchange, state);
         this.measure(durations.client, client, exchange, seconds, startUnixUs);
       }
-      if (wantServer) {
+      if (wantServer && common.measures(connection, 'server')) {
         server = this.serverSide(exchange, state, forwarded);
         this.measure(durations.server, server, exchange, seconds, startUnixUs);
       }

@@ -121,8 +121,10 @@ export class RouteLearner {
   private makeParameter(service: Service, place: Place): void {
     place.isParameter = true;
     place.parameter ??= new Place();
+    // At least twice what all have on average, where there are few.
+    const common = Math.max(place.requests / COMMON, (2 * place.requests) / place.segments!.size);
     for (const [segment, next] of place.segments!) {
-      if (next.requests * COMMON >= place.requests) continue;
+      if (next.requests >= common) continue;
       place.segments!.delete(segment);
       service.segments--;
       this.merge(service, next, place.parameter);

@@ -12,6 +12,7 @@ import type { Filters } from './filters.ts';
 import { RateLimit } from './rate-limit.ts';
 import type { Resource } from './resource.ts';
 import type { Span } from './span.ts';
+import type { TelemetrySenders } from './telemetry-senders.ts';
 import { KEEP_ALL, Threshold, withThreshold } from './threshold.ts';
 
 /** `sampling` of the configuration has these keys. */
@@ -63,17 +64,13 @@ export class Candidate {
 /** Why an end has no span; empty: it has one. */
 export type Reason = '' | 'filtered' | 'avoided_service' | 'unsampled' | 'rate_limited';
 
-/** Tells the services that make spans of their own. */
-export interface Instrumented {
-  isAvoided(resource: Resource): boolean;
-}
-
 export interface DecisionOptions {
   readonly sampling: SamplingOptions;
   /** Services whose rate is known at once. */
   readonly maxServices: number;
   readonly filters?: Filters | undefined;
-  readonly avoided?: Instrumented | undefined;
+  /** Whose spans are left out, for those that they make of their own. */
+  readonly avoided?: TelemetrySenders | undefined;
   /** Told when the rate of a service is forgotten for that of another. */
   readonly onEviction: () => void;
 }
@@ -81,7 +78,7 @@ export interface DecisionOptions {
 /** Anything beyond following the decision on the wire. */
 export class Decision {
   private readonly filters: Filters | undefined;
-  private readonly avoided: Instrumented | undefined;
+  private readonly avoided: TelemetrySenders | undefined;
   private readonly followParent: boolean;
   /** undefined: what is not kept for a reason of its own is not sampled. */
   private readonly root: Threshold | undefined;
@@ -120,7 +117,7 @@ export class Decision {
    */
   decide(span: Span, resource: Resource, context: WireContext | undefined, candidate: Candidate): Reason {
     if (this.filters?.leavesOut(resource, candidate)) return 'filtered';
-    if (this.avoided?.isAvoided(resource)) return 'avoided_service';
+    if (this.avoided?.any && this.avoided.sends(resource, 'traces')) return 'avoided_service';
     const said = this.followParent ? context?.sampled : undefined;
     if (this.plain) return said === false ? 'unsampled' : '';
 

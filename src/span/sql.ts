@@ -92,11 +92,11 @@ export class SqlSpans {
     const { durations } = this;
     if (durations !== undefined) {
       const seconds = (endUs - startUs) / 1e6;
-      if (wantClient) {
+      if (wantClient && common.measures(connection, 'client')) {
         client = this.sideOf('client', exchange, state);
         this.measure(durations.client, client, exchange, error, seconds, startUnixUs);
       }
-      if (wantServer) {
+      if (wantServer && common.measures(connection, 'server')) {
         server = this.sideOf('server', exchange, state);
         this.measure(durations.server, server, exchange, error, seconds, startUnixUs);
       }

@@ -15,6 +15,8 @@ export function signalOf(name: string): Signal {
         : 'profiles';
 }
 
+const NOTHING: ReadonlySet<Signal> = new Set();
+
 /**
  * Which processes make telemetry of their own, by their exports over OTLP that were seen. Who receives such exports as well passes on what
  * others have made: a Collector is no instrumented service.
@@ -25,7 +27,7 @@ export class TelemetrySenders {
   /** By service.instance.id, the oldest first. */
   private readonly senders = new Map<string, Set<Signal>>();
   private readonly forwarders = new Set<string>();
-  private known = new WeakMap<Resource, boolean>();
+  private known = new WeakMap<Resource, ReadonlySet<Signal>>();
 
   /** @param counts processes that were seen: `exports_traces`, ... , and `exports_forgotten`: what there was no room for any more */
   constructor(most: number, counts: ReasonCounts) {
@@ -33,28 +35,19 @@ export class TelemetrySenders {
     this.counts = counts;
   }
 
-  /** There is one that sends spans, perhaps. */
+  /** There is one. */
   get any(): boolean {
     return this.senders.size > 0;
   }
 
-  sendsSpans(resource: Resource): boolean {
-    let sends = this.known.get(resource);
-    if (sends === undefined) {
-      sends = this.sends(resource, 'traces');
-      this.known.set(resource, sends);
-    }
-    return sends;
-  }
-
   sends(resource: Resource, signal: Signal): boolean {
-    const id = idOf(resource);
-    return !this.forwarders.has(id) && this.senders.get(id)?.has(signal) === true;
-  }
-
-  /** The same, for a decision: its spans are left out. */
-  isAvoided(resource: Resource): boolean {
-    return this.any && this.sendsSpans(resource);
+    let signals = this.known.get(resource);
+    if (signals === undefined) {
+      const id = idOf(resource);
+      signals = (this.forwarders.has(id) ? undefined : this.senders.get(id)) ?? NOTHING;
+      this.known.set(resource, signals);
+    }
+    return signals.has(signal);
   }
 
   /** @param from the process at the client's end, @param to at the server's; undefined: not of this machine */

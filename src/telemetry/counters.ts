@@ -47,7 +47,10 @@ export interface Counters {
   incomplete: ReasonCounts;
   /** What is not known of SQL statements that have their span all the same: `text_limit`, `statement_evicted`, `statement_not_seen`, ... */
   sql: ReasonCounts;
-  /** Of the durations of exchanges: `series_limit` counts what went into the series for all that are too many, `series_expired` series. */
+  /**
+   * Of the durations of exchanges: `series_limit` counts what went into the series for all that are too many, `series_expired` series,
+   * `avoided_service` what was not measured because the process exports metrics of its own.
+   */
   metrics: ReasonCounts;
   /** By protocol. */
   parseErrors: ReasonCounts;

@@ -88,6 +88,19 @@ export function startHttp2Server(cleanup: Cleanup, options: ServerOptions = {}):
   return startServer(cleanup, [process.execPath, script('http2-server.mjs')], options);
 }
 
+/** An application that makes spans of its own and hands each request on to `upstream`: see instrumented-server.mjs. */
+export function startInstrumentedServer(
+  cleanup: Cleanup,
+  options: ServerOptions & { name: string; upstream: string; endpoint: string },
+): Promise<Server> {
+  const { name, upstream, endpoint } = options;
+  return startServer(cleanup, [process.execPath, script('instrumented-server.mjs')], {
+    ...options,
+    tls: false,
+    env: { OTEL_SERVICE_NAME: name, UPSTREAM: upstream, OTEL_EXPORTER_OTLP_ENDPOINT: endpoint },
+  });
+}
+
 /** What the gRPC server says of each call that it ended itself. */
 export interface AnsweredCall {
   method: string;

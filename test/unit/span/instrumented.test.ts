@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SpanKind } from '@opentelemetry/api';
 import type { Exchange } from '../../../src/exchange/exchange.ts';
-import type { SpanBuilder } from '../../../src/span/builder.ts';
+import { Durations, type SpanBuilder } from '../../../src/span/builder.ts';
 import type { Resource } from '../../../src/span/resource.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { builder, call, connection, exchange, headers, sqlExchange } from './fixtures.ts';
@@ -34,8 +34,15 @@ function exportOf(client: number, path = '/v1/traces', server = 3): Exchange {
 function spansOf(options: { avoidInstrumented?: boolean; limits?: number } = {}) {
   const counters = newCounters();
   const most = options.limits ?? 9;
+  const durations = new Durations({
+    limits: { metricSeries: 9, metricIdleUs: 1e9 },
+    exponential: false,
+    exemplars: false,
+    counters,
+  });
   const spans = builder({
     counters,
+    durations,
     resources: { resourceOf: (socket) => owners[socket] },
     avoidInstrumented: options.avoidInstrumented ?? false,
     limits: {
@@ -46,7 +53,7 @@ function spansOf(options: { avoidInstrumented?: boolean; limits?: number } = {})
       learnedSegmentsPerPlace: 2,
     },
   });
-  return { spans, counters };
+  return { spans, counters, durations };
 }
 
 const kinds = (spans: SpanBuilder, one: Exchange) =>
@@ -108,6 +115,24 @@ describe('applications that make spans of their own', () => {
     assert.deepEqual(kinds(spans, call({ connection: between(2, 3) }, { connection: between(2, 3), target })), []);
     assert.deepEqual(kinds(spans, exchange({ connection: between(2, 4) })), ['SERVER']);
     assert.deepEqual([counters.services, counters.spans.leftOut.otlp_export], [{ exports_traces: 1 }, 2]);
+  });
+
+  it('are not measured when they are to be avoided and export metrics of their own', () => {
+    for (const [path, measured] of [
+      ['/v1/metrics', 1],
+      ['/v1/traces', 2],
+    ] as const) {
+      const { spans, counters, durations } = spansOf({ avoidInstrumented: true });
+      spans.build(exportOf(1, path));
+      spans.build(exchange({ connection: between(1, 4) }));
+      const told = durations.collect(0).groups.flatMap(({ metrics }) => metrics.map(({ name }) => name));
+      assert.equal(told.length, measured, `${path}: ${told.join()}`);
+      assert.deepEqual(counters.metrics, measured === 1 ? { avoided_service: 1 } : {});
+    }
+    const { spans, durations } = spansOf();
+    spans.build(exportOf(1, '/v1/metrics'));
+    spans.build(exchange({ connection: between(1, 4) }));
+    assert.equal(durations.collect(0).groups.length, 2);
   });
 
   it('are not those that pass on what others have made', () => {
