@@ -1,13 +1,12 @@
 /**
  * Which exchanges become spans: the one place where that is decided, after all is known of the exchange and before anything is made of
- * it. What is to count every exchange, whatever becomes of its spans, looks at the same candidates before they are decided over.
+ * it but what measures every exchange (durations.ts).
  *
  * A decision is made for each end, and follows from what both ends see alike: the trace's random bits and context, failure, duration. So it
  * comes out the same on two nodes, but where the rate of one service is limited more than that of the other; then one keeps a part of
  * what the other keeps.
  */
-import type { WireContext } from './context.ts';
-import { RANDOM_BITS } from './context.ts';
+import { RANDOM_BITS, type WireContext } from './context.ts';
 import type { Filters } from './filters.ts';
 import { RateLimit } from './rate-limit.ts';
 import type { Resource } from './resource.ts';

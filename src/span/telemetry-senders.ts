@@ -4,15 +4,18 @@ import type { Resource } from './resource.ts';
 /** What OTLP carries. */
 export type Signal = 'traces' | 'metrics' | 'logs' | 'profiles';
 
-/** @param name as in the paths of OTLP over HTTP and in the names of its gRPC services */
+/** By their names in the paths of OTLP over HTTP, and in the names of its gRPC services. */
+const SIGNALS: Readonly<Record<string, Signal>> = {
+  trace: 'traces',
+  traces: 'traces',
+  metrics: 'metrics',
+  logs: 'logs',
+  profiles: 'profiles',
+};
+
+/** What is not known yet counts as what nobody asks for. */
 export function signalOf(name: string): Signal {
-  return name === 'trace' || name === 'traces'
-    ? 'traces'
-    : name === 'metrics'
-      ? name
-      : name === 'logs'
-        ? name
-        : 'profiles';
+  return SIGNALS[name] ?? 'logs';
 }
 
 const NOTHING: ReadonlySet<Signal> = new Set();
