@@ -58,6 +58,10 @@ http:
   learn_routes: true
 sql:
   capture_operation_and_collection: true
+metrics:
+  durations: true
+telemetry:
+  otlp: true
 `;
 
 interface Observed {
@@ -85,6 +89,7 @@ async function observe(cleanup: Cleanup, cgroup: Cgroup): Promise<Observed> {
     async finish({ encrypted, more = [] }) {
       const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
       assert.match(metrics, /^wirespan_exchanges/m);
+      assert.match(metrics, /_duration_seconds_count/);
       const { stdout, stderr, stats, spans } = await agent.stop();
       assert.equal(stats.spans.made, stats.spans.exported);
       assert.match(stderr, / debug /);
@@ -93,6 +98,8 @@ async function observe(cleanup: Cleanup, cgroup: Cgroup): Promise<Observed> {
         ...{ console: stdout, stderr, stats: JSON.stringify(stats), json: JSON.stringify(spans), otlp, metrics },
         ...(encrypted && { pcapng }),
       };
+      // Metrics came to the same backend.
+      assert.match(otlp, /(?:request|call|operation)\.duration/);
       // The packet file is not empty: it has the traffic, and what opens it.
       assert.match(pcapng, /SERVER_TRAFFIC_SECRET_0/);
       for (const [name, text] of Object.entries(outputs)) {

@@ -74,6 +74,31 @@ const cases: [string, Record<string, string | string[]>, ReturnType<typeof read>
 describe('context on the wire', () => {
   for (const [name, fields, wanted] of cases) it(name, () => assert.deepEqual(read(fields), wanted));
 
+  it('every form says the same of every trace', () => {
+    const id = (bytes: number) =>
+      fc
+        .uint8Array({ minLength: bytes, maxLength: bytes })
+        .map((each) => Buffer.from(each).toString('hex'))
+        .filter((text) => /[1-9a-f]/.test(text));
+    fc.assert(
+      fc.property(id(16), id(8), fc.boolean(), (trace, span, sampled) => {
+        const flag = sampled ? '1' : '0';
+        const short = (text: string) => text.replace(/^0+/, '');
+        const forms: Record<string, string>[] = [
+          { traceparent: `00-${trace}-${span}-0${flag}` },
+          { b3: `${trace}-${span}-${flag}` },
+          { 'x-b3-traceid': trace, 'x-b3-spanid': span, 'x-b3-sampled': flag },
+          { 'uber-trace-id': `${short(trace)}:${short(span)}:0:${flag}` },
+          { 'x-amzn-trace-id': `Root=1-${trace.slice(0, 8)}-${trace.slice(8)};Parent=${span};Sampled=${flag}` },
+        ];
+        for (const form of forms) assert.deepEqual(read(form), [trace, span, sampled]);
+        const context = new WireContext();
+        assert.ok(context.readTraceparent(`00-${trace}-${span}-0${flag}`, ''));
+        assert.equal(context.ids.toString('hex', 0, 16), trace);
+      }),
+    );
+  });
+
   it('never throws and never yields an id of zeros', () => {
     const text = fc.oneof(
       fc.string(),
