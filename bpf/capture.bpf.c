@@ -354,7 +354,8 @@ static __always_inline bool is_wanted(struct __sk_buff *skb, struct socket_state
 		}
 		if (!(state->flags & STATE_EGRESS_SEEN))
 			enter_sender(skb, state, cookie);
-	} else if (is_captured_at_sender(skb, state)) {
+	} else if (!(flags & TCP_RST) && is_captured_at_sender(skb, state)) {
+		/* A RST may come from no socket: where one cgroup is watched it is not seen where it was sent. */
 		return false;
 	}
 	return !is_muted(state, cookie) || (flags & (TCP_SYN | TCP_FIN | TCP_RST));

@@ -123,6 +123,8 @@ export const KEY = {
   webSocketClosedBy: new AttributeKey('wirespan.websocket.close.initiator', repeats),
   /** `client` or `server`: what this span would be, had the application not made one of its own of the same exchange. */
   spanKind: new AttributeKey('wirespan.span.kind', repeats),
+  /** The connection is older than the observation of it, so what was said before is not known. */
+  connectionJoined: new AttributeKey('wirespan.connection.joined', repeats),
   /** Why the exchange is not whole, an IncompleteReason. */
   incomplete: new AttributeKey('wirespan.exchange.incomplete', repeats),
 } as const;

@@ -102,6 +102,7 @@ function newSide(
     set(KEY.tlsProtocolVersion, tlsVersion);
     if (tls?.cipherSuite) set(KEY.tlsCipher, tls.cipherSuite);
   }
+  if (!connection.startSeen) set(KEY.connectionJoined, true);
   setPeer(set, peer ?? (ofClient ? names?.findName(tls?.serverName || address) : undefined));
   return {
     role,

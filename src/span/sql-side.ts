@@ -76,6 +76,7 @@ function newSide(
     set(KEY.tlsProtocolVersion, tlsVersion);
     if (tls?.cipherSuite) set(KEY.tlsCipher, tls.cipherSuite);
   }
+  if (!connection.startSeen) set(KEY.connectionJoined, true);
   setPeer(set, peer ?? (end === 'client' && tls?.serverName ? names?.findName(tls.serverName) : undefined));
   return {
     end,

@@ -4,93 +4,30 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { STATUS_NAMES } from '../../src/protocol/grpc/status.ts';
-import { type Stopped, startAgent } from '../support/agent.ts';
-import { type Certificate, selfSigned } from '../support/certificate.ts';
-import { newCgroup } from '../support/cgroup.ts';
 import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { clientScript } from '../support/clients.ts';
+import {
+  assertExactCalls,
+  clients,
+  lineOf,
+  lineOfCall,
+  lineOfEnd,
+  sizesOf,
+  sizesOfCall,
+  startGrpcServer,
+  statuses,
+  watchedCalls,
+} from '../support/grpc.ts';
 import { assertPairs, assertSameLines, servers } from '../support/http.ts';
 import { assertKernelClean } from '../support/kernel.ts';
 import { waitForPort } from '../support/net.ts';
 import { startNginx } from '../support/nginx.ts';
-import { run } from '../support/process.ts';
-import { type AnsweredCall, startGrpcServer, startHttp2Server } from '../support/servers.ts';
+import { startHttp2Server } from '../support/servers.ts';
 import type { FlatSpan } from '../support/spans.ts';
-
-interface Calls {
-  path: string;
-  count?: number;
-  /** Messages of each. */
-  requests?: number;
-  ask?: object;
-  deadlineMs?: number;
-  cancelMs?: number;
-  metadata?: Record<string, string>;
-}
-
-/** How a call ended for the client. */
-interface Ended {
-  path: string;
-  status: number;
-  requests: number;
-  responses: number;
-}
-
-/** A server, a client in the same cgroup, and an agent that watches it. */
-async function watched(cleanup: Cleanup, tls: boolean) {
-  const { path, prefix } = await newCgroup(cleanup);
-  const certificate: Certificate | undefined = tls ? await selfSigned(cleanup) : undefined;
-  const secure = certificate === undefined ? { tls } : { tls, certificate };
-  const ask = async (
-    port: number,
-    calls: readonly Calls[],
-    { compress = false, certFile = certificate?.certFile ?? '-' } = {},
-  ): Promise<Ended[]> => {
-    const target = [`127.0.0.1:${port}`, certFile, JSON.stringify({ compress, calls })];
-    const [command, ...words] = [...prefix, process.execPath, clientScript('grpc.mjs'), ...target];
-    return JSON.parse((await run(command!, words, { timeoutMs: 120_000 })).stdout) as Ended[];
-  };
-  return {
-    secure: { ...secure, prefix },
-    ask,
-    agent: (args: readonly string[] = []) => startAgent(cleanup, { args: ['--cgroup', path, ...args] }),
-  };
-}
 
 async function configFile(cleanup: Cleanup, text: string): Promise<string> {
   const file = join(await cleanup.temporaryFolder(), 'wirespan.yaml');
   await writeFile(file, text);
   return file;
-}
-
-/** All spans are those of these many calls, each with both of its ends; nothing else was counted. */
-function assertExact({ stats, spans }: Stopped, calls: number, incomplete: Record<string, number> = {}): void {
-  assert.equal(spans.length, 2 * calls);
-  assertPairs(spans);
-  assert.deepEqual([stats.exchanges, stats.incomplete, stats.parseErrors], [{ grpc: calls }, incomplete, {}]);
-  assert.deepEqual([stats.spans.made, stats.spans.exported, stats.spans.dropped], [2 * calls, 2 * calls, {}]);
-  assert.deepEqual([stats.packets.lost, stats.connections.undecryptable], [0, {}]);
-}
-
-const clients = (spans: readonly FlatSpan[]): FlatSpan[] => spans.filter((span) => span.kind === 'CLIENT');
-
-function lineOf({ attributes }: FlatSpan): string {
-  const said = ['request', 'response'].map((side) => attributes[`wirespan.rpc.${side}.messages`]);
-  return `${attributes['rpc.method']} ${attributes['rpc.status_code']} ${said.join('/')}`;
-}
-
-const lineOfCall = ({ method, status, requests, responses }: AnsweredCall): string =>
-  `test.Calls/${method} ${STATUS_NAMES[status]} ${requests}/${responses}`;
-const lineOfEnd = ({ path, status, requests, responses }: Ended): string =>
-  `${path.slice(1)} ${STATUS_NAMES[status]} ${requests}/${responses}`;
-
-function statuses(spans: readonly FlatSpan[]): Record<string, number> {
-  const counts: Record<string, number> = {};
-  for (const { name, attributes } of spans) {
-    const key = `${name} ${attributes['rpc.status_code']}`;
-    counts[key] = (counts[key] ?? 0) + 1;
-  }
-  return counts;
 }
 
 suite('gRPC', () => {
@@ -99,7 +36,7 @@ suite('gRPC', () => {
   for (const tls of [true, false]) {
     test(`all four kinds, ${tls ? 'over TLS' : 'plain'}: messages, bytes and statuses as both ends count them`, async (t) => {
       const cleanup = cleanupAfter(t);
-      const { secure, ask, agent: start } = await watched(cleanup, tls);
+      const { secure, ask, agent: start } = await watchedCalls(cleanup, tls);
       const server = await startGrpcServer(cleanup, secure);
       const agent = await start();
       const ends = await ask(server.port, [
@@ -117,17 +54,12 @@ suite('gRPC', () => {
       ]);
       await agent.waitForSpans(2 * ends.length);
       const stopped = await agent.stop();
-      assertExact(stopped, ends.length);
+      assertExactCalls(stopped, ends.length);
       // Of an unknown method the server itself says nothing.
       const known = servers(stopped.spans).filter((span) => span.name !== 'test.Calls/Missing');
       assertSameLines(known.map(lineOf), server.log().map(lineOfCall));
       assertSameLines(clients(stopped.spans).map(lineOf), ends.map(lineOfEnd));
-      const sizes = ({ attributes, name }: FlatSpan): string =>
-        `${name} ${attributes['wirespan.rpc.request.size']} ${attributes['wirespan.rpc.response.size']}`;
-      assertSameLines(
-        known.map(sizes),
-        server.log().map((call) => `test.Calls/${call.method} ${call.requestBytes} ${call.responseBytes}`),
-      );
+      assertSameLines(known.map(sizesOf), server.log().map(sizesOfCall));
       for (const span of stopped.spans) {
         const { attributes, status, kind } = span;
         const said = String(attributes['rpc.status_code']);
@@ -145,7 +77,7 @@ suite('gRPC', () => {
 
   test('compressed messages are counted as those that they are', async (t) => {
     const cleanup = cleanupAfter(t);
-    const { secure, ask, agent: start } = await watched(cleanup, true);
+    const { secure, ask, agent: start } = await watchedCalls(cleanup, true);
     const server = await startGrpcServer(cleanup, secure);
     const agent = await start();
     const padding = 'p'.repeat(10_000);
@@ -153,7 +85,7 @@ suite('gRPC', () => {
     const ends = await ask(server.port, calls, { compress: true });
     await agent.waitForSpans(2 * ends.length);
     const stopped = await agent.stop();
-    assertExact(stopped, 5);
+    assertExactCalls(stopped, 5);
     for (const { attributes } of stopped.spans) {
       assert.equal(attributes['wirespan.rpc.request.messages'], 20);
       assert.equal(attributes['wirespan.rpc.request.compressed_messages'], 20);
@@ -163,7 +95,7 @@ suite('gRPC', () => {
 
   test('deadlines, and calls that the client cancels', async (t) => {
     const cleanup = cleanupAfter(t);
-    const { secure, ask, agent: start } = await watched(cleanup, true);
+    const { secure, ask, agent: start } = await watchedCalls(cleanup, true);
     const server = await startGrpcServer(cleanup, secure);
     const agent = await start();
     const hang = { hang: true };
@@ -200,7 +132,7 @@ suite('gRPC', () => {
 
   test('1,000 calls at once', async (t) => {
     const cleanup = cleanupAfter(t);
-    const { secure, ask, agent: start } = await watched(cleanup, true);
+    const { secure, ask, agent: start } = await watchedCalls(cleanup, true);
     const server = await startGrpcServer(cleanup, secure);
     const agent = await start();
     const ends = await ask(server.port, [
@@ -211,7 +143,7 @@ suite('gRPC', () => {
     ]);
     await agent.waitForSpans(2 * ends.length);
     const stopped = await agent.stop();
-    assertExact(stopped, 1000);
+    assertExactCalls(stopped, 1000);
     assertSameLines(servers(stopped.spans).map(lineOf), server.log().map(lineOfCall));
     assertSameLines(clients(stopped.spans).map(lineOf), ends.map(lineOfEnd));
     assert.equal(stopped.stats.connections.tcp, 1);
@@ -219,7 +151,7 @@ suite('gRPC', () => {
 
   test('through nginx: two hops in one trace, and the same messages on both', async (t) => {
     const cleanup = cleanupAfter(t);
-    const { secure, ask, agent: start } = await watched(cleanup, false);
+    const { secure, ask, agent: start } = await watchedCalls(cleanup, false);
     const server = await startGrpcServer(cleanup, secure);
     const nginx = await startNginx(cleanup, {
       http2: true,
@@ -252,7 +184,7 @@ suite('gRPC', () => {
 
   test('a long stream is seen before its end, when asked for', async (t) => {
     const cleanup = cleanupAfter(t);
-    const { secure, ask, agent: start } = await watched(cleanup, true);
+    const { secure, ask, agent: start } = await watchedCalls(cleanup, true);
     const server = await startGrpcServer(cleanup, secure);
     const agent = await start(['--config', await configFile(cleanup, 'grpc: {interim_span_s: 1}\n')]);
     const stream = { path: '/test.Calls/Download', ask: { hang: true, replies: 7 }, cancelMs: 6000 };
@@ -274,7 +206,7 @@ suite('gRPC', () => {
 
   test('a server that is none of gRPC: the status is what the client makes of the HTTP status', async (t) => {
     const cleanup = cleanupAfter(t);
-    const { secure, ask, agent: start } = await watched(cleanup, false);
+    const { secure, ask, agent: start } = await watchedCalls(cleanup, false);
     const server = await startHttp2Server(cleanup, secure);
     const agent = await start();
     const paths = [400, 401, 403, 404, 429, 500, 502, 503, 504].map((status) => `/status/${status}`);

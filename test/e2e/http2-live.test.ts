@@ -1,63 +1,15 @@
 /** HTTP/2: nginx, Node, curl and h2load, over TLS and plain; what was served is what was traced, and how it ended. */
 import assert from 'node:assert/strict';
 import { after, suite, test } from 'node:test';
-import { type Agent, type Stopped, startAgent } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { clientScript } from '../support/clients.ts';
-import {
-  assertPairs,
-  assertSameAsLog,
-  assertSameLines,
-  clientOf,
-  ofPorts,
-  portsOf,
-  servers,
-  targetOf,
-} from '../support/http.ts';
+import type { Agent } from '../support/agent.ts';
+import { cleanupAfter } from '../support/cleanup.ts';
+import { assertSameAsLog, assertSameLines, clientOf, ofPorts, servers, targetOf } from '../support/http.ts';
+import { assertExact, lineOf, lineOfAnswer, nginxIn, watched } from '../support/http2-peers.ts';
 import { assertKernelClean } from '../support/kernel.ts';
-import { until, waitForPort } from '../support/net.ts';
-import { type Nginx, type NginxOptions, startNginx } from '../support/nginx.ts';
+import { until } from '../support/net.ts';
 import { run } from '../support/process.ts';
 import { type Server, startH2cServer, startHttp2Server } from '../support/servers.ts';
 import type { FlatSpan } from '../support/spans.ts';
-
-/** An agent that watches one cgroup, so that what it counts is exact; and how to run something in it. */
-async function watched(cleanup: Cleanup) {
-  const { path, prefix } = await newCgroup(cleanup);
-  const inside = async (...words: string[]): Promise<string> => {
-    const [command, ...rest] = [...prefix, ...words];
-    return (await run(command!, rest, { timeoutMs: 120_000 })).stdout;
-  };
-  return { prefix, inside, agent: () => startAgent(cleanup, { args: ['--cgroup', path] }) };
-}
-
-async function nginxIn(cleanup: Cleanup, prefix: readonly string[], options: NginxOptions = {}): Promise<Nginx> {
-  const nginx = await startNginx(cleanup, { workers: 2, http2: true, prefix, ...options });
-  for (const port of portsOf(nginx)) await waitForPort(port);
-  return nginx;
-}
-
-/** All spans are those of these many exchanges, each with both of its ends; nothing else was counted. */
-function assertExact(stopped: Stopped, exchanges: number, incomplete: Record<string, number> = {}): void {
-  const { stats, spans } = stopped;
-  assert.equal(spans.length, 2 * exchanges);
-  assertPairs(spans);
-  assert.deepEqual([stats.exchanges, stats.incomplete, stats.parseErrors], [{ http: exchanges }, incomplete, {}]);
-  assert.deepEqual([stats.spans.made, stats.spans.exported, stats.spans.dropped], [2 * exchanges, 2 * exchanges, {}]);
-  assert.deepEqual([stats.packets.lost, stats.connections.undecryptable], [0, {}]);
-}
-
-function runClient(base: string, asks: readonly object[], serial = false): string[] {
-  return [process.execPath, clientScript('http2.mjs'), base, JSON.stringify({ serial, asks })];
-}
-
-/** `METHOD TARGET STATUS BYTES`, or the error in the place of a status. */
-function lineOf(span: FlatSpan): string {
-  const { attributes } = span;
-  const status = attributes['http.response.status_code'] ?? attributes['error.type'];
-  return `${attributes['http.request.method']} ${targetOf(span)} ${status} ${attributes['http.response.body.size'] ?? 0}`;
-}
 
 suite('HTTP/2', () => {
   after(assertKernelClean);
@@ -122,7 +74,7 @@ suite('HTTP/2', () => {
 
   test("Node's server and client: bodies, header blocks of 60 KiB, pushes", async (t) => {
     const cleanup = cleanupAfter(t);
-    const { prefix, inside, agent: start } = await watched(cleanup);
+    const { prefix, ask, agent: start } = await watched(cleanup);
     const old = await startHttp2Server(cleanup, { prefix });
     const agent = await start();
     const plain = await startHttp2Server(cleanup, { prefix, tls: false, host: '::1' });
@@ -134,7 +86,7 @@ suite('HTTP/2', () => {
       { path: '/push/5' },
     ];
     for (const { url } of [old, plain]) {
-      const ends = JSON.parse(await inside(...runClient(url, asks))) as object;
+      const ends = await ask(url, asks);
       assert.deepEqual(ends, { 200: 41, 404: 1, 503: 1 });
     }
     await agent.waitForSpans(2 * 2 * 48);
@@ -142,10 +94,7 @@ suite('HTTP/2', () => {
     assertExact(stopped, 2 * 48);
     for (const server of [old, plain]) {
       const spans = servers(stopped.spans.filter(ofPorts(server.port)));
-      assertSameLines(
-        spans.map(lineOf),
-        server.log().map(({ method, target, status, bodyBytes }) => `${method} ${target} ${status} ${bodyBytes}`),
-      );
+      assertSameLines(spans.map(lineOf), server.log().map(lineOfAnswer));
       for (const span of spans) {
         const sent = targetOf(span) === '/echo' ? 70_000 : 0;
         assert.equal(span.attributes['http.request.body.size'], sent, targetOf(span));
@@ -156,12 +105,11 @@ suite('HTTP/2', () => {
 
   test('5,000 streams at once on one connection', async (t) => {
     const cleanup = cleanupAfter(t);
-    const { prefix, inside, agent: start } = await watched(cleanup);
+    const { prefix, ask, agent: start } = await watched(cleanup);
     const server = await startHttp2Server(cleanup, { prefix });
     const agent = await start();
     const count = 5000;
-    const said = await inside(...runClient(server.url, [{ path: `/gather/${count}`, count }]));
-    assert.deepEqual(JSON.parse(said), { 200: count });
+    assert.deepEqual(await ask(server.url, [{ path: `/gather/${count}`, count }]), { 200: count });
     await agent.waitForSpans(2 * count);
     const stopped = await agent.stop();
     assertExact(stopped, count);
@@ -173,7 +121,7 @@ suite('HTTP/2', () => {
 
   test('storms of resets, from both ends, by the names of their codes', async (t) => {
     const cleanup = cleanupAfter(t);
-    const { prefix, inside, agent: start } = await watched(cleanup);
+    const { prefix, ask, agent: start } = await watched(cleanup);
     const server = await startHttp2Server(cleanup, { prefix });
     const agent = await start();
     const asks = [
@@ -183,7 +131,7 @@ suite('HTTP/2', () => {
       { path: '/gather/100000', count: 1000, cancelMs: 2500 },
       { path: '/bytes/10', count: 100 },
     ];
-    const ends = JSON.parse(await inside(...runClient(server.url, asks))) as object;
+    const ends = await ask(server.url, asks);
     assert.deepEqual(ends, { 200: 100, 'reset 2': 500, 'reset 7': 500, 'reset 8': 1000 });
     await agent.waitForSpans(2 * 2100);
     const stopped = await agent.stop();
@@ -202,10 +150,10 @@ suite('HTTP/2', () => {
 
   test('GOAWAY with an error: the request that it ends says so', async (t) => {
     const cleanup = cleanupAfter(t);
-    const { prefix, inside, agent: start } = await watched(cleanup);
+    const { prefix, ask, agent: start } = await watched(cleanup);
     const server = await startHttp2Server(cleanup, { prefix });
     const agent = await start();
-    await inside(...runClient(server.url, [{ path: '/bytes/1' }, { path: '/goaway/11' }], true)).catch(() => '');
+    await ask(server.url, [{ path: '/bytes/1' }, { path: '/goaway/11' }], { serial: true }).catch(() => {});
     await agent.waitForSpans(4);
     const { spans } = await agent.stop();
     const killed = servers(spans).find((span) => targetOf(span) === '/goaway/11');
@@ -235,18 +183,18 @@ suite('HTTP/2', () => {
 
   test('a connection that is older than the agent, in plain text, is joined', async (t) => {
     const cleanup = cleanupAfter(t);
-    const { prefix, inside, agent: start } = await watched(cleanup);
+    const { prefix, ask: request, agent: start } = await watched(cleanup);
     const server = await startHttp2Server(cleanup, { prefix, tls: false });
     const ask = (i: number): object => ({ path: `/bytes/${i}`, headers: { 'user-agent': 'pool' }, waitMs: 10 });
     const asks = Array.from({ length: 40 }, (_, i) => ask(i));
     // The server answers the stream in the middle when there is a second one, which comes once the agent is there.
-    const client = inside(
-      ...runClient(server.url, [...asks.slice(0, 5), { path: '/gather/2' }, ...asks.slice(5)], true),
-    );
+    const client = request(server.url, [...asks.slice(0, 5), { path: '/gather/2' }, ...asks.slice(5)], {
+      serial: true,
+    });
     await until(async () => (server.log().length === 5 ? true : undefined), 'the first requests');
     const agent = await start();
     await run('curl', ['-s', '-o', '/dev/null', '--http2-prior-knowledge', `${server.url}/gather/2`]);
-    assert.deepEqual(JSON.parse(await client), { 200: 41 });
+    assert.deepEqual(await client, { 200: 41 });
     const last = (span: FlatSpan): boolean => targetOf(span) === '/bytes/39';
     await agent.waitForSpans(1, last);
     const { spans, stats } = await agent.stop();
@@ -257,6 +205,7 @@ suite('HTTP/2', () => {
       assert.equal(Number(targetOf(span).slice('/bytes/'.length)), span.attributes['http.response.body.size']);
       // It stands in the table since before: not known, so absent.
       assert.equal(span.attributes['user_agent.original'], undefined);
+      assert.equal(span.attributes['wirespan.connection.joined'], true);
     }
     assert.deepEqual([stats.parseErrors, stats.spans.made], [{}, spans.length]);
   });

@@ -1,5 +1,6 @@
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cacheFolder } from './paths.ts';
 
@@ -22,4 +23,11 @@ export async function cached(name: string, needed: string, build: (folder: strin
     await rm(work, { recursive: true, force: true });
   }
   return target;
+}
+
+/** Part of a name of the cache: changes with what these files hold. */
+export async function contentHash(files: readonly string[]): Promise<string> {
+  const hash = createHash('sha256');
+  for (const file of files) hash.update(await readFile(file));
+  return hash.digest('hex').slice(0, 12);
 }

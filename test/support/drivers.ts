@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { cp, mkdir, readdir, readFile } from 'node:fs/promises';
+import { cp, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cached } from './cache.ts';
-import { goBuild } from './go.ts';
+import { cached, contentHash } from './cache.ts';
+import { goCached } from './go.ts';
 import { npmPackages } from './npm.ts';
 import { run, runAnyway } from './process.ts';
+import { pythonPackages } from './python.ts';
 
 const FOLDER = fileURLToPath(new URL('drivers', import.meta.url));
 
@@ -40,11 +41,7 @@ export interface Driver {
   command(task: DriverTask): Promise<{ words: string[]; env?: Record<string, string> }>;
 }
 
-async function contentHash(files: readonly string[]): Promise<string> {
-  const hash = createHash('sha256');
-  for (const file of files) hash.update(await readFile(file));
-  return hash.digest('hex').slice(0, 12);
-}
+const packages = (): Promise<string> => pythonPackages('sql-drivers', FOLDER, 'psycopg');
 
 function nodeScript(name: string) {
   return async (task: DriverTask) => ({
@@ -53,38 +50,14 @@ function nodeScript(name: string) {
   });
 }
 
-/** The Python packages of requirements.txt, installed for this machine's Python when they are not in the cache. */
-async function pythonPackages(): Promise<string> {
-  const { stdout } = await run('python3', ['-c', 'import sys; print("%d.%d" % sys.version_info[:2])']);
-  const requirements = join(FOLDER, 'requirements.txt');
-  const name = `sql-drivers-python${stdout.trim()}-${await contentHash([requirements])}`;
-  return cached(name, 'psycopg', async (work) => {
-    const flags = [
-      '--require-hashes',
-      '--only-binary=:all:',
-      '--disable-pip-version-check',
-      '--no-warn-script-location',
-    ];
-    const words = ['-m', 'pip', 'install', '--quiet', ...flags, '--root-user-action=ignore', '--target', work];
-    await run('python3', [...words, '-r', requirements], { timeoutMs: 300_000 });
-  });
-}
-
 function pythonScript(name: string) {
   return async (task: DriverTask) => ({
     words: ['python3', join(FOLDER, `${name}.py`), JSON.stringify(task)],
-    env: { PYTHONPATH: await pythonPackages(), PYTHONDONTWRITEBYTECODE: '1' },
+    env: { PYTHONPATH: await packages(), PYTHONDONTWRITEBYTECODE: '1' },
   });
 }
 
-async function goProgram(): Promise<string> {
-  const sources = join(FOLDER, 'go');
-  const files = (await readdir(sources)).sort().map((name) => join(sources, name));
-  const folder = await cached(`sql-drivers-go-${await contentHash(files)}`, 'drivers', (work) =>
-    goBuild(sources, join(work, 'drivers'), '.'),
-  );
-  return join(folder, 'drivers');
-}
+const goProgram = (): Promise<string> => goCached('sql-drivers', join(FOLDER, 'go'), 'drivers');
 
 function goDriver(kind: string) {
   return async (task: DriverTask) => ({ words: [await goProgram(), kind, JSON.stringify(task)] });
@@ -234,7 +207,7 @@ export const MYSQL_DRIVERS: readonly Driver[] = [
 
 /** Makes ready what the drivers need, so that no test's time goes into it. */
 export async function prepareDrivers(): Promise<void> {
-  await Promise.all([npmPackages('sql-drivers-node', FOLDER), pythonPackages()]);
+  await Promise.all([npmPackages('sql-drivers-node', FOLDER), packages()]);
   await Promise.all([goProgram(), javaClasses()]);
 }
 
@@ -271,7 +244,7 @@ export async function runDriver(
 
 /** The environment and the words that run one of the Python scripts. */
 export async function pythonProgram(name: string): Promise<{ words: string[]; env: Record<string, string> }> {
-  const env = { PYTHONPATH: await pythonPackages(), PYTHONDONTWRITEBYTECODE: '1' };
+  const env = { PYTHONPATH: await packages(), PYTHONDONTWRITEBYTECODE: '1' };
   return { words: ['python3', join(FOLDER, `${name}.py`)], env };
 }
 

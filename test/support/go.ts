@@ -1,6 +1,7 @@
-import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { cached, contentHash } from './cache.ts';
 import { run, runAnyway } from './process.ts';
 
 /** Long enough for a cold build on two cores. */
@@ -35,4 +36,13 @@ export async function goBuild(
   } finally {
     await rm(work, { recursive: true, force: true });
   }
+}
+
+/** The program in a folder of sources, built when it is not in the cache. */
+export async function goCached(name: string, sources: string, program: string): Promise<string> {
+  const files = (await readdir(sources)).sort().map((file) => join(sources, file));
+  const folder = await cached(`${name}-go-${await contentHash(files)}`, program, (work) =>
+    goBuild(sources, join(work, program), '.'),
+  );
+  return join(folder, program);
 }

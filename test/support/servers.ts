@@ -34,7 +34,11 @@ export interface Server {
   log(): Answered[];
 }
 
-async function startServer(
+/**
+ * @param command HOST PORT [CERT KEY] are put behind it; it says `listening PORT`, then a line of JSON per answer
+ * @param more words behind those
+ */
+export async function startServer(
   cleanup: Cleanup,
   command: readonly string[],
   options: ServerOptions,
@@ -69,7 +73,8 @@ async function startServer(
   };
 }
 
-const script = (name: string) => fileURLToPath(new URL(`servers/${name}`, import.meta.url));
+/** The path of a server script. */
+export const serverScript = (name: string) => fileURLToPath(new URL(`servers/${name}`, import.meta.url));
 
 /**
  * A server on Node's http or https. Paths: /bytes/N (a body of N bytes), /status/N (no body), /echo (the request's body), /slow/MS
@@ -77,15 +82,16 @@ const script = (name: string) => fileURLToPath(new URL(`servers/${name}`, import
  * bytes, 50 ms apart; `endMs` of its line is just before the end), /die (resets the connection).
  */
 export function startNodeServer(cleanup: Cleanup, options: ServerOptions = {}): Promise<Server> {
-  return startServer(cleanup, [process.execPath, script('node-server.mjs')], options);
+  return startServer(cleanup, [process.execPath, serverScript('node-server.mjs')], options);
 }
 
 /**
  * A server on Node's http2: /bytes/N, /status/N, /echo, /reset/CODE (RST_STREAM with that code), /gather/N (answers when N such streams are
- * open at once), /goaway/CODE (GOAWAY with that code, then the end of the connection, without an answer), /push/N (N promised streams of 10 bytes each).
+ * open at once), /goaway/CODE (GOAWAY with that code, then the end of the connection, without an answer), /push/N (N promised streams of 10 bytes each),
+ * /refuse/N (refuses the first N requests with the same target), /hints/N (N interim responses, 100 ms before an answer with trailers); CONNECT.
  */
 export function startHttp2Server(cleanup: Cleanup, options: ServerOptions = {}): Promise<Server> {
-  return startServer(cleanup, [process.execPath, script('http2-server.mjs')], options);
+  return startServer(cleanup, [process.execPath, serverScript('http2-server.mjs')], options);
 }
 
 /** An application that makes spans of its own and hands each request on to `upstream`: see instrumented-server.mjs. */
@@ -111,18 +117,9 @@ export interface AnsweredCall {
   responseBytes: number;
 }
 
-/** A server on @grpc/grpc-js: test.Calls with Unary, Upload, Download and Chat, see grpc-server.mjs. */
-export async function startGrpcServer(
-  cleanup: Cleanup,
-  options: ServerOptions = {},
-): Promise<Omit<Server, 'log'> & { log(): AnsweredCall[] }> {
-  const server = await startServer(cleanup, [process.execPath, script('grpc-server.mjs')], options);
-  return { ...server, log: () => server.log() as unknown as AnsweredCall[] };
-}
-
 /** A server that agrees to `Upgrade: h2c` and answers `hello` to everything. */
 export function startH2cServer(cleanup: Cleanup): Promise<Server> {
-  return startServer(cleanup, [process.execPath, script('h2c-server.mjs')], { tls: false });
+  return startServer(cleanup, [process.execPath, serverScript('h2c-server.mjs')], { tls: false });
 }
 
 /** What the WebSocket server says of a connection that has ended: messages and bytes of their content, before compression. */
@@ -138,22 +135,23 @@ export interface Talked {
 /**
  * A WebSocket server on the package ws: /echo, /fragments (echoes in fragments of 5000 bytes, with pings between them), /deflate (echoes,
  * all messages compressed when the client agrees), /close/CODE and /die (closes, tears down the connection at the first message), /refuse (403).
+ * With WEBSOCKET_HTTP2 in its environment it speaks HTTP/2.
  */
 export async function startWebSocketServer(
   cleanup: Cleanup,
   options: ServerOptions = {},
 ): Promise<Server & { talked(): Talked[] }> {
-  const server = await startServer(cleanup, [process.execPath, script('websocket-server.mjs')], options);
+  const server = await startServer(cleanup, [process.execPath, serverScript('websocket-server.mjs')], options);
   return { ...server, talked: () => server.log() as unknown as Talked[] };
 }
 
 /** A relay that hands the bytes of its connections on to a server of this machine, as they are: TLS goes through it. */
 export function startTcpRelay(cleanup: Cleanup, to: Server, options: ServerOptions = {}): Promise<Server> {
-  const words = [process.execPath, script('tcp-relay.mjs')];
+  const words = [process.execPath, serverScript('tcp-relay.mjs')];
   return startServer(cleanup, words, { ...options, tls: false }, [String(to.port)]);
 }
 
 /** A server on Python's http.server, with the same /bytes/N, /status/N, /echo and /slow/MS. */
 export function startPythonServer(cleanup: Cleanup, options: ServerOptions = {}): Promise<Server> {
-  return startServer(cleanup, ['python3', '-u', script('python-server.py')], options);
+  return startServer(cleanup, ['python3', '-u', serverScript('python-server.py')], options);
 }

@@ -1,6 +1,6 @@
 /**
  * `node http2.mjs BASE JSON`: sends requests on one HTTP/2 connection, all at once, or one after the other with `serial`. JSON: a list of
- * {path, count, method, body, headers, cancelMs, waitMs}. Says how they ended: counts by status, or by the code of their reset.
+ * {path, count, method, body, headers, cancelMs, waitMs}, or {connect: HOST:PORT, say}: a tunnel to there, that text, all of the answer. Says how they ended: counts by status, or by the code of their reset.
  */
 import http2 from 'node:http2';
 
@@ -35,13 +35,32 @@ function send({ path, method = 'GET', body = 0, headers = {}, cancelMs }) {
   });
 }
 
+function tunnel({ connect, say }) {
+  return new Promise((resolve) => {
+    const stream = session.request({ ':method': 'CONNECT', ':authority': connect }, { endStream: false });
+    let text = '';
+    stream.setEncoding('latin1');
+    stream.on('response', () => stream.write(say));
+    stream.on('data', (part) => {
+      text += part;
+    });
+    stream.on('error', () => {});
+    stream.on('end', () => stream.end());
+    stream.on('close', () => {
+      const [said] = text.split('\r\n', 1);
+      ends[said] = (ends[said] ?? 0) + 1;
+      resolve();
+    });
+  });
+}
+
 await new Promise((resolve) => session.on('remoteSettings', resolve));
 const all = asks.flatMap((ask) => Array.from({ length: ask.count ?? 1 }, () => ask));
 if (serial) {
   for (const ask of all) {
-    await send(ask);
+    await (ask.connect === undefined ? send(ask) : tunnel(ask));
     if (ask.waitMs !== undefined) await new Promise((resolve) => setTimeout(resolve, ask.waitMs));
   }
-} else await Promise.all(all.map(send));
+} else await Promise.all(all.map((ask) => (ask.connect === undefined ? send(ask) : tunnel(ask))));
 session.close();
 console.log(JSON.stringify(ends));

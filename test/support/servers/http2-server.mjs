@@ -1,6 +1,7 @@
 /** `node http2-server.mjs HOST PORT [CERT KEY]`: see servers.ts. Says `listening PORT`, then a line of JSON per answer. */
 import { readFileSync } from 'node:fs';
 import http2 from 'node:http2';
+import { connect } from 'node:net';
 
 const [host, port, cert, key] = process.argv.slice(2);
 const options = { maxSessionMemory: 1000, settings: { maxConcurrentStreams: 100_000, maxHeaderListSize: 1 << 20 } };
@@ -9,6 +10,7 @@ const server = cert
   : http2.createServer(options);
 
 let gathered = [];
+const refused = new Map();
 
 function finish(stream, headers, status, body) {
   if (stream.destroyed) return;
@@ -17,8 +19,25 @@ function finish(stream, headers, status, body) {
   stream.end(body);
 }
 
+/** A tunnel (RFC 9113 section 8.5). */
+function tunnel(stream, authority) {
+  const [, host, port] = /^(.*):(\d+)$/.exec(authority);
+  const socket = connect(Number(port), host, () => {
+    console.log(JSON.stringify({ method: 'CONNECT', target: authority, status: 200, bodyBytes: 0 }));
+    stream.respond({ ':status': 200 });
+    stream.pipe(socket);
+    socket.pipe(stream);
+  });
+  socket.on('error', () => stream.close());
+  stream.on('close', () => socket.destroy());
+}
+
 server.on('stream', (stream, headers) => {
   stream.on('error', () => {});
+  if (headers[':method'] === 'CONNECT') {
+    tunnel(stream, headers[':authority']);
+    return;
+  }
   const [, path, argument] = /^\/(\w+)(?:\/(\d+))?/.exec(headers[':path']) ?? [];
   const number = Number(argument ?? 0);
   if (path === 'echo') {
@@ -31,7 +50,23 @@ server.on('stream', (stream, headers) => {
   if (path === 'bytes') finish(stream, headers, 200, Buffer.alloc(number, 120));
   else if (path === 'status') finish(stream, headers, number, Buffer.alloc(0));
   else if (path === 'reset') stream.close(number);
-  else if (path === 'goaway') {
+  else if (path === 'refuse') {
+    const target = headers[':path'];
+    const before = refused.get(target) ?? 0;
+    refused.set(target, before + 1);
+    if (before < number) stream.close(http2.constants.NGHTTP2_REFUSED_STREAM);
+    else finish(stream, headers, 200, Buffer.alloc(10, 120));
+  } else if (path === 'hints') {
+    for (let i = 0; i < number; i++) stream.additionalHeaders({ ':status': 103, link: '</style.css>; rel=preload' });
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'x-checksum': '17' }));
+    // The answer comes when the hints have been read.
+    setTimeout(() => {
+      if (stream.destroyed) return;
+      console.log(JSON.stringify({ method: headers[':method'], target: headers[':path'], status: 200, bodyBytes: 5 }));
+      stream.respond({ ':status': 200 }, { waitForTrailers: true });
+      stream.end('hints');
+    }, 100);
+  } else if (path === 'goaway') {
     const { session } = stream;
     session.goaway(number, 0);
     setTimeout(() => session.destroy(), 50);

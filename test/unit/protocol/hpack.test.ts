@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { HeaderList } from '../../../src/protocol/http2/headers.ts';
@@ -205,6 +206,27 @@ describe('Huffman', () => {
     );
   });
 });
+
+/** Header blocks of one connection each, with changes of the table's size, as other encoders made them; and the fields that they hold. */
+for (const encoder of ['golang-x-net', 'python-hpack']) {
+  test(`what ${encoder} encoded`, () => {
+    const file = new URL(`../../golden/hpack/${encoder}.json`, import.meta.url);
+    const blocks = JSON.parse(readFileSync(file, 'utf8')) as { wire: string; fields: [string, string][] }[];
+    const decoder = new HpackDecoder(NAMES, 65_536);
+    const known = new Set([':method', ':scheme', ':path', ':status', ':authority', 'cache-control', 'custom-key']);
+    for (const name of ['date', 'location', 'content-encoding']) known.add(name);
+    assert.equal(blocks.length, 100);
+    let most = 0;
+    for (const { wire, fields } of blocks) {
+      const expected = fields
+        .filter(([name]) => known.has(name))
+        .map(([name, value]) => `${name === ':authority' ? 'host' : name}: ${Buffer.from(value).toString('latin1')}`);
+      assert.deepEqual(read(decoder, hex(wire)), expected.sort());
+      most = Math.max(most, decoder.tableEntries);
+    }
+    assert.ok(most > 10, `${most} entries`);
+  });
+}
 
 const NAME_LIST = [':path', 'cache-control', 'custom-key', 'x-unwanted', 'cookie', 'date', 'user-agent', 'x-two'];
 const line: fc.Arbitrary<FieldLine> = fc.tuple(
