@@ -83,6 +83,8 @@ export class Workloads implements ResourceResolver {
   /** Ids of cgroups that are ignored, with a process that was in them. */
   readonly #ignored = new Map<number, Workload>();
   #ignoredRevision = 0;
+  /** By id, of containers: what runs in one for a moment only is known by those that went before. */
+  readonly #podCgroups = new Map<number, CgroupIdentity>();
   /** By process id, in the order of the last record. */
   readonly #processes = new Map<number, Workload>();
   /** Executables of processes that were not read at their exec, in case they are gone at their first socket. */
@@ -215,10 +217,14 @@ export class Workloads implements ResourceResolver {
 
   /** Finds the pod of a process by its socket's cgroup where /proc could not say, and ignores the cgroup of one that is not watched. */
   #place(workload: Workload, cgroupId: number, kubernetes: KubernetesOptions): void {
-    if (workload.facts.cgroup === unknownCgroup) {
-      const cgroup = kubernetes.cgroupById(cgroupId);
-      if (cgroup !== undefined) {
-        workload.facts = { ...workload.facts, cgroup };
+    const { cgroup } = workload.facts;
+    if (cgroup.pod !== undefined) {
+      makeRoom(this.#podCgroups, this.#limits.workloadProcesses);
+      this.#podCgroups.set(cgroupId, cgroup);
+    } else if (cgroup === unknownCgroup) {
+      const found = this.#podCgroups.get(cgroupId) ?? kubernetes.cgroupById(cgroupId);
+      if (found !== undefined) {
+        workload.facts = { ...workload.facts, cgroup: found };
         workload.resource = resourceOfProcess(workload.facts, this.#host, this.#agentVersion);
         workload.revision = 0;
       }

@@ -135,7 +135,8 @@ export class PodNetwork {
     this.#nodes += 1;
     const bridge = `wsb${this.#id}${this.#nodes}`;
     const subnet = `${this.#subnet}.${this.#nodes}`;
-    await run('ip', ['link', 'add', bridge, 'type', 'bridge']);
+    // With an address of its own: it would take one of a pod's, and lose it with the pod.
+    await run('ip', ['link', 'add', bridge, 'address', macOf(`${subnet}.1`), 'type', 'bridge']);
     this.#cleanup.add(() => run('ip', ['link', 'delete', bridge]));
     await run('ip', ['addr', 'add', `${subnet}.1/24`, 'dev', bridge]);
     await run('ip', ['link', 'set', bridge, 'up']);
@@ -294,8 +295,12 @@ export class SimulatedPod {
     await ip('netns', 'add', this.#namespace);
     this.#cleanup.add(() => ip('netns', 'delete', this.#namespace));
     await ip('link', 'add', outer, 'type', 'veth', 'peer', 'name', inner, 'netns', this.#namespace);
+    // A namespace is gone some time after it was deleted: until then somebody would answer at an address that is another pod's.
+    this.#cleanup.add(() => ip('link', 'delete', outer));
     await ip('link', 'set', outer, 'master', bridge, 'up');
     const inside = (...args: string[]) => ip('-n', this.#namespace, ...args);
+    // By the address, as network plugins do it: who has an address next is reached without asking anew.
+    await inside('link', 'set', inner, 'address', macOf(this.ip));
     await inside('addr', 'add', `${this.ip}/24`, 'dev', inner);
     await inside('link', 'set', inner, 'up');
     await inside('link', 'set', 'lo', 'up');
@@ -337,6 +342,10 @@ export class SimulatedPod {
     for (const { cgroup } of this.#containers.values()) await emptied(cgroup).catch(() => {});
     await this.#cleanup.run();
   }
+}
+
+function macOf(ip: string): string {
+  return ['0a', '58', ...ip.split('.').map((part) => Number(part).toString(16).padStart(2, '0'))].join(':');
 }
 
 /** Ends all processes of a cgroup. */

@@ -173,6 +173,11 @@ test('a process that was gone before it could be read is found by the cgroup of 
   assert.equal(workloads.resourceOf(5)?.name, 'cart');
   workloads.socket(socket(6, 4243, 78));
   assert.equal(workloads.resourceOf(6)?.name, 'x');
+  // Its cgroup is gone, too, but there was another process in it.
+  fake(1, podCgroup);
+  workloads.socket(socket(7, 1, 78));
+  workloads.socket(socket(8, 4244, 78));
+  assert.equal(workloads.resourceOf(8)?.name, 'cart');
 });
 
 test('cgroups of what is not watched are ignored, until it is', () => {
