@@ -1,7 +1,11 @@
-/** `npm run bench -- [live] [replay] [http2] [http2-replay] [sql] [sql-replay] [gateway] [--rounds N] [--seconds N] [--exchanges N] [--json]` */
+/**
+ * `npm run bench -- [live] [replay] [http2] [http2-replay] [sql] [sql-replay] [gateway] [kubernetes] [--rounds N] [--seconds N] [--exchanges N] [--pods N]
+ * [--json]`
+ */
 import { parseArgs } from 'node:util';
 import { gatewayBench, printGateway } from './gateway.ts';
 import { http2Bench, printHttp2 } from './http2.ts';
+import { kubernetesBench, printKubernetes } from './kubernetes.ts';
 import { liveBench, printLive } from './live.ts';
 import { http2ReplayBench, printReplay, replayBench, sqlReplayBench } from './replay.ts';
 import { printSql, sqlBench } from './sql.ts';
@@ -12,11 +16,12 @@ const { values, positionals } = parseArgs({
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '6' },
     exchanges: { type: 'string', default: '1000000' },
+    pods: { type: 'string', default: '10000' },
     json: { type: 'boolean', default: false },
   },
 });
 
-const all = ['live', 'replay', 'http2', 'http2-replay', 'sql', 'sql-replay', 'gateway'];
+const all = ['live', 'replay', 'http2', 'http2-replay', 'sql', 'sql-replay', 'gateway', 'kubernetes'];
 const wanted = positionals.length === 0 ? all : positionals;
 const unknown = wanted.filter((name) => !all.includes(name));
 if (unknown.length > 0) {
@@ -59,5 +64,10 @@ if (wanted.includes('gateway')) {
   const gateway = await gatewayBench({ rounds, exchanges: Math.min(Number(values.exchanges), 250_000) });
   result.gateway = gateway;
   if (!values.json) printGateway(gateway);
+}
+if (wanted.includes('kubernetes')) {
+  const kubernetes = await kubernetesBench({ pods: Number(values.pods) });
+  result.kubernetes = kubernetes;
+  if (!values.json) printKubernetes(kubernetes);
 }
 if (values.json) console.log(JSON.stringify(result));
