@@ -266,6 +266,8 @@ class DetectLayer implements Layer {
     const side = this.sides[direction];
     if (side.length === 0) return;
     side.length = 0;
+    // A segment may be larger than what may be held.
+    if (side.bytes.length > this.context.limits.detectionBytes) side.bytes = NOTHING;
     const held = this.held;
     this.held = [];
     for (const h of held) {

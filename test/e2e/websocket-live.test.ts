@@ -208,6 +208,39 @@ suite('WebSocket', () => {
     assert.equal(servers(spans)[0]?.attributes['http.response.status_code'], 403);
   });
 
+  for (const tls of [true, false]) {
+    test(`on streams of one HTTP/2 connection (RFC 8441), ${tls ? 'TLS' : 'plain'}`, async (t) => {
+      const cleanup = cleanupAfter(t);
+      const { prefix, within, agent: start } = await watched(cleanup);
+      const server = await startWebSocketServer(cleanup, { prefix, tls, env: { WEBSOCKET_HTTP2: '1' } });
+      const agent = await start();
+      const tasks = [
+        { path: '/echo?text', sizes: SIZES },
+        { path: '/fragments', sizes: SIZES, binary: true, pings: true },
+        ...Array.from({ length: 10 }, (_, i) => ({ path: `/echo?many=${i}`, sizes: Array(50).fill(i + 100) })),
+        { path: '/refuse' },
+      ];
+      const ends = await talk(within, { url: `h2${tls ? 's' : ''}://127.0.0.1:${server.port}` }, tasks);
+      assert.deepEqual(ends, [...Array(12).fill(1000), 403]);
+      const log = await talked(server, 12);
+      await agent.waitForSpans(4 * 12 + 2);
+      const { spans, stats } = await agent.stop();
+      assert.deepEqual([spans.length, stats.exchanges], [50, { http: 13, websocket: 12 }]);
+      assert.deepEqual([stats.parseErrors, stats.incomplete, stats.packets.lost], [{}, {}, 0]);
+      assertSameAsTalked(spans, log);
+      const handshakes = spans.filter((span) => span.name !== 'WebSocket');
+      assertPairs(handshakes);
+      for (const { attributes } of handshakes) {
+        assert.deepEqual([attributes['http.request.method'], attributes['network.protocol.version']], ['CONNECT', '2']);
+      }
+      for (const life of lives(spans)) {
+        const parent = handshakes.find((span) => span.spanId === life.parentSpanId);
+        assert.deepEqual([parent?.kind, parent?.attributes['http.response.status_code']], [life.kind, 200]);
+      }
+      assert.equal(stats.connections.tcp, 1);
+    });
+  }
+
   test('through nginx, by TLS 1.2 and 1.3 and plain: both hops are counted alike, in the trace of the client', async (t) => {
     const cleanup = cleanupAfter(t);
     const { prefix, within, agent: start } = await watched(cleanup);

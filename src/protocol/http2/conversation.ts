@@ -472,7 +472,7 @@ export class Conversation {
     stream.over = true;
     const { counters } = this.context;
     stream.endUs = timeUs;
-    if (incomplete !== undefined) {
+    if (incomplete !== undefined && stream.observer?.isOver?.() !== true) {
       stream.incomplete = incomplete;
       count(counters.incomplete, incomplete);
     }

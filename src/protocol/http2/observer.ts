@@ -16,6 +16,8 @@ export interface StreamObserver {
   response?(timeUs: number): void;
   /** Time passes, in steps of about a second; only of observers that have this method when they are opened. */
   readonly tick?: ((timeUs: number) => void) | undefined;
+  /** Whether all is there that it waits for: how the stream ends is of no importance any more. */
+  isOver?(): boolean;
   /** Nothing more comes in this direction. What trailers there were stand in the exchange. */
   end(direction: Direction, timeUs: number): void;
   /**

@@ -240,6 +240,8 @@ export class FrameReader {
     if (this.doubtful && !isPlausible(head, at, FRAME_HEADER_BYTES, this.direction, this.maxFrameBytes)) return false;
     this.doubtful = false;
     if (isConnectionError(type, length, streamId, this.maxFrameBytes)) return false;
+    // Section 8.4: a client cannot push.
+    if (type === PUSH_PROMISE && this.direction === FROM_CLIENT) return false;
     // Section 6.10: nothing may come between the frames of a header block.
     if (this.block.open) return type === CONTINUATION && streamId === this.block.streamId;
     // The rest of a block whose beginning was not read.

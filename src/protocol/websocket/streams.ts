@@ -43,6 +43,10 @@ class WebSocketObserver implements StreamObserver {
     this.session?.end(direction, timeUs);
   }
 
+  isOver(): boolean {
+    return this.session?.over === true;
+  }
+
   finish(exchange: HttpExchange): Exchange {
     const { session, context } = this;
     // Refused, or never answered.
