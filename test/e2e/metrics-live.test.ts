@@ -6,11 +6,13 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
+import { STATUS_NAMES } from '../../src/protocol/grpc/status.ts';
 import { startAgent } from '../support/agent.ts';
 import { newCgroup } from '../support/cgroup.ts';
 import { cleanupAfter } from '../support/cleanup.ts';
-import { nodeLoad } from '../support/clients.ts';
+import { clientScript, nodeLoad } from '../support/clients.ts';
 import { emptyLog, startPostgres } from '../support/databases/postgres.ts';
+import { startGrpcServer } from '../support/grpc.ts';
 import { assertKernelClean } from '../support/kernel.ts';
 import { checkWithPromtool, type Sample, scrape, sumOf } from '../support/metrics.ts';
 import { freePort, until } from '../support/net.ts';
@@ -228,5 +230,42 @@ suite('metrics of real traffic', () => {
       assert.ok(Math.abs(sumOf(samples, `${name}_sum`) - sum) < 1e-5);
     }
     await agent.stop();
+  });
+
+  test('gRPC: every call once, at both ends, though none becomes a span', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const cgroup = await newCgroup(cleanup);
+    const server = await startGrpcServer(cleanup, { tls: false, prefix: cgroup.prefix });
+    const config = join(await cleanup.temporaryFolder(), 'wirespan.yaml');
+    // A call that lasts long is told of twice, and counted once.
+    await writeFile(config, 'metrics: { durations: true }\ngrpc: { interim_span_s: 1 }\n');
+    const port = await freePort();
+    const agent = await startAgent(cleanup, {
+      args: ['--cgroup', cgroup.path, '--config', config, '--listen', `127.0.0.1:${port}`],
+      env: { OTEL_TRACES_SAMPLER: 'always_off' },
+    });
+    const calls = [
+      { path: '/test.Calls/Unary', count: 20, ask: { bytes: 300 } },
+      ...[2, 5, 13].map((status) => ({ path: '/test.Calls/Unary', count: 4, ask: { status } })),
+      { path: '/test.Calls/Upload', count: 10, requests: 20, ask: { bytes: 1000 } },
+      { path: '/test.Calls/Download', count: 2, ask: { hang: true, replies: 5 }, deadlineMs: 3000 },
+    ];
+    const script = [process.execPath, clientScript('grpc.mjs'), `127.0.0.1:${server.port}`, '-'];
+    const [client, ...words] = [...cgroup.prefix, ...script, JSON.stringify({ calls })];
+    const { stdout } = await run(client!, words, { timeoutMs: 120_000 });
+    const ended = JSON.parse(stdout) as { path: string; status: number }[];
+    const truth = tally(ended.map(({ path, status }) => `${path.slice(1)} ${STATUS_NAMES[status]}`));
+    const samples = await until(async () => {
+      const now = await scrape(`http://127.0.0.1:${port}`);
+      const name = 'rpc_client_call_duration_seconds_count';
+      return sumOf(now, name) >= ended.length ? now : undefined;
+    }, 'all calls in the metrics');
+    const called = ({ rpc_method, rpc_status_code }: Record<string, string>): string =>
+      `${rpc_method} ${rpc_status_code}`;
+    assert.deepEqual(counted(samples, 'rpc_client_call_duration_seconds', called), truth);
+    assert.deepEqual(counted(samples, 'rpc_server_call_duration_seconds', called), truth);
+    assert.equal(sumOf(samples, 'wirespan_exchanges_total', { protocol: 'grpc' }), ended.length);
+    const { spans, stats } = await agent.stop();
+    assert.deepEqual([spans, stats.spans.leftOut], [[], { unsampled: 2 * ended.length }]);
   });
 });

@@ -11,12 +11,13 @@ import { clientScript } from '../support/clients.ts';
 import { startMariaDb } from '../support/databases/mariadb.ts';
 import { startPostgres } from '../support/databases/postgres.ts';
 import { nodeProgram } from '../support/drivers.ts';
+import { startGrpcServer } from '../support/grpc.ts';
 import { type Inside, inside } from '../support/inside.ts';
 import { assertKernelClean } from '../support/kernel.ts';
 import { freePort } from '../support/net.ts';
 import { mainFile } from '../support/paths.ts';
 import { run } from '../support/process.ts';
-import { startGrpcServer, startHttp2Server, startNodeServer, startWebSocketServer } from '../support/servers.ts';
+import { startHttp2Server, startNodeServer, startWebSocketServer } from '../support/servers.ts';
 import { startSink } from '../support/sink.ts';
 
 /** Each is planted once, somewhere else. */

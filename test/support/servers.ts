@@ -100,7 +100,7 @@ export function startInstrumentedServer(
   options: ServerOptions & { name: string; upstream: string; endpoint: string },
 ): Promise<Server> {
   const { name, upstream, endpoint } = options;
-  return startServer(cleanup, [process.execPath, script('instrumented-server.mjs')], {
+  return startServer(cleanup, [process.execPath, serverScript('instrumented-server.mjs')], {
     ...options,
     tls: false,
     env: { OTEL_SERVICE_NAME: name, UPSTREAM: upstream, OTEL_EXPORTER_OTLP_ENDPOINT: endpoint },
