@@ -1,7 +1,13 @@
-/** A reporter of node:test that writes the totals of a run as one line of JSON, for test/run.mjs. */
+/**
+ * A reporter of node:test that writes the totals of a run as one line of JSON, for test/run.mjs: the counts, and the files in which something
+ * failed (`failedFiles`).
+ */
 export default async function* totals(source) {
-  for await (const event of source) {
+  const failedFiles = new Set();
+  for await (const { type, data } of source) {
+    if (type === 'test:fail' && data.file !== undefined) failedFiles.add(data.file);
     // A summary without a file is that of the whole run.
-    if (event.type === 'test:summary' && event.data.file === undefined) yield `${JSON.stringify(event.data.counts)}\n`;
+    if (type === 'test:summary' && data.file === undefined)
+      yield `${JSON.stringify({ ...data.counts, failedFiles: [...failedFiles] })}\n`;
   }
 }
