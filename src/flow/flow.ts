@@ -46,8 +46,8 @@ export interface FlowTableOptions {
 export interface FlowShared {
   readonly options: FlowTableOptions;
   readonly reassembly: Reassembly;
-  /** Flows whose layer wants ticks. */
-  readonly ticking: Set<Flow>;
+  /** Flows whose layer wants ticks; each knows its place. Not a Set, see TupleTable. */
+  readonly ticking: Flow[];
   /** All was seen up to both FINs. */
   finished(flow: Flow, timeUs: number): void;
 }
@@ -80,6 +80,8 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
   list: LinkedList<Flow> | undefined = undefined;
   nextInBucket: Flow | undefined = undefined;
   private layer: Layer | undefined = undefined;
+  /** In `ticking`, -1: not there. */
+  private tickingAt = -1;
   private closing = false;
   private readonly shared: FlowShared;
 
@@ -113,7 +115,7 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
     if (this.muted) return;
     this.muted = true;
     for (const half of this.halves) half.discard();
-    this.shared.ticking.delete(this);
+    this.wantTicks(false);
     this.muteSocket(this.connection.client.socket);
     this.muteSocket(this.connection.server.socket);
   }
@@ -124,8 +126,17 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
   }
 
   wantTicks(wanted: boolean): void {
-    if (wanted && !this.closed && !this.muted) this.shared.ticking.add(this);
-    else this.shared.ticking.delete(this);
+    const { ticking } = this.shared;
+    if (wanted && !this.closed && !this.muted) {
+      if (this.tickingAt < 0) this.tickingAt = ticking.push(this) - 1;
+    } else if (this.tickingAt >= 0) {
+      const last = ticking.pop()!;
+      if (last !== this) {
+        ticking[this.tickingAt] = last;
+        last.tickingAt = this.tickingAt;
+      }
+      this.tickingAt = -1;
+    }
   }
 
   finish(): void {
@@ -203,7 +214,7 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
     for (const half of this.halves) half.discard();
     this.connection.spanState = undefined;
     this.closed = true;
-    this.shared.ticking.delete(this);
+    this.wantTicks(false);
     const { options } = this.shared;
     count(options.counters.connections.ended, reason);
     options.onConnectionEnd?.(this.connection, reason);

@@ -20,23 +20,29 @@ export interface Tupled<T> {
   nextInBucket: T | undefined;
 }
 
+/** Places at first; a power of two. */
+const PLACES = 256;
+
 /**
  * Finds connections by the addresses and ports of a segment, whichever end sent it.
  *
- * A Map from a 32-bit hash (seeded: senders must not be able to choose collisions) to a chain of members that share it.
+ * Chains by a 32-bit hash (seeded: senders must not be able to choose collisions). Not a Map: where entries come and go, a Map makes
+ * itself a new table now and then, and what was in the old one stays in memory until the next full collection, since the tables are linked.
  */
 export class TupleTable<T extends Tupled<T>> {
   /** The direction of the segment last found. */
   direction: Direction = FROM_CLIENT;
-  private readonly buckets = new Map<number, T>();
-  private readonly seed: number;
+  private buckets: (T | undefined)[] = new Array(PLACES).fill(undefined);
+  private size = 0;
+  /** Members may move between tables that have the same. */
+  readonly seed: number;
 
   constructor(seed: number = (Math.random() * 0x1_0000_0000) | 0) {
     this.seed = seed;
   }
 
   find(bytes: Buffer, segment: Segment, scope: number): T | undefined {
-    let member = this.buckets.get(this.hash(bytes, segment, scope));
+    let member = this.buckets[this.hash(bytes, segment, scope) & (this.buckets.length - 1)];
     while (member !== undefined) {
       const tuple = member.tuple;
       if (tuple.scope === scope && tuple.family === segment.family) {
@@ -71,22 +77,41 @@ export class TupleTable<T extends Tupled<T>> {
   }
 
   add(member: T): void {
-    member.nextInBucket = this.buckets.get(member.tuple.hash);
-    this.buckets.set(member.tuple.hash, member);
+    if (this.size >= this.buckets.length) this.grow();
+    this.size++;
+    this.insert(member);
   }
 
+  /** The member must be in this table. */
   remove(member: T): void {
-    const { hash } = member.tuple;
-    let other = this.buckets.get(hash);
+    const at = member.tuple.hash & (this.buckets.length - 1);
+    let other = this.buckets[at];
     if (other === member) {
-      if (member.nextInBucket === undefined) this.buckets.delete(hash);
-      else this.buckets.set(hash, member.nextInBucket);
-    }
-    while (other !== undefined) {
-      if (other.nextInBucket === member) other.nextInBucket = member.nextInBucket;
-      other = other.nextInBucket;
+      this.buckets[at] = member.nextInBucket;
+    } else {
+      while (other !== undefined && other.nextInBucket !== member) other = other.nextInBucket;
+      if (other !== undefined) other.nextInBucket = member.nextInBucket;
     }
     member.nextInBucket = undefined;
+    this.size--;
+  }
+
+  private insert(member: T): void {
+    const at = member.tuple.hash & (this.buckets.length - 1);
+    member.nextInBucket = this.buckets[at];
+    this.buckets[at] = member;
+  }
+
+  private grow(): void {
+    const members = this.buckets;
+    this.buckets = new Array(2 * members.length).fill(undefined);
+    for (let member of members) {
+      while (member !== undefined) {
+        const next: T | undefined = member.nextInBucket;
+        this.insert(member);
+        member = next;
+      }
+    }
   }
 
   /** The same for both directions: the sum of both ends' hashes. */
@@ -121,10 +146,10 @@ function isFrom(
   return true;
 }
 
+/** Exactly as long as it is: an array that grows by pushes has room for seventeen. */
 function words(bytes: Buffer, start: number, length: number): number[] {
-  const list: number[] = [];
-  for (let i = 0; i < length; i += 4) list.push(word(bytes, start + i));
-  return list;
+  if (length === 4) return [word(bytes, start)];
+  return [word(bytes, start), word(bytes, start + 4), word(bytes, start + 8), word(bytes, start + 12)];
 }
 
 function word(bytes: Buffer, at: number): number {

@@ -5,15 +5,17 @@ import { count } from '../telemetry/counters.ts';
 import { type Connection, type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, opposite } from './connection.ts';
 import { Flow, type FlowShared, type FlowTableOptions } from './flow.ts';
 import type { Half } from './half.ts';
+import { type ClosedFlow, Lingering } from './lingering.ts';
 import { LinkedList } from './list.ts';
 import { TupleTable } from './lookup.ts';
+import { NumberMap } from './number-map.ts';
 import { RoleGuess } from './role.ts';
 
 export type { FlowControl, FlowTableOptions } from './flow.ts';
 
 /** What became of a packet. One object is reused for all packets: read it before the next call. */
 export interface PacketVerdict {
-  /** The connection that the packet belongs to; closed ones are remembered for a while. */
+  /** The connection that the packet belongs to. Of one that has ended little is remembered: undefined. */
   connection: Connection | undefined;
   /** The same packet was seen before, at the socket that sent it. */
   duplicateView: boolean;
@@ -35,8 +37,8 @@ export interface PacketVerdict {
  * Both ends here. Every packet can be seen twice: leaving the one socket, arriving at the other. The sender's view comes first
  * and is in order; once a direction was seen at its sender, an arriving packet that says nothing new is a duplicate view.
  *
- * Memory. Every connection is in one list: `embryonic` (no payload yet), `active`, `halfClosed` (by the direction of the FIN; these are
- * ordered by last packet), or `lingering` (closed by FIN or RST, ordered by time of closing). When there are too many, lingering ones make
+ * Memory. Every open connection is in one list, ordered by last packet: `embryonic` (no payload yet), `active`, `halfClosed` (by the direction
+ * of the FIN). Of one that was closed by FIN or RST a little is remembered in `lingering`. When there are too many, lingering ones make
  * room, then those that the server has closed, then embryonic ones (so that a flood of SYNs cannot push out what carries data), then the
  * active one idle for longest. What is half closed and silent ends soon: since Linux 6.13 the reset that a socket in TIME_WAIT sends
  * passes no program at its sender, so the end of every fourth connection that its server closes first is not seen.
@@ -46,27 +48,30 @@ export class FlowTable {
   private readonly shared: FlowShared;
   private readonly tuples = new TupleTable<Flow>();
   /** Sockets that were seen sending. */
-  private readonly sockets = new Map<number, Flow>();
+  private readonly sockets = new NumberMap<Flow>();
   /** Announced sockets by their peer's cookie, while the peer was not seen sending. */
   private readonly awaitingPeer = new Map<number, number>();
   private readonly embryonic = new LinkedList<Flow>();
   private readonly active = new LinkedList<Flow>();
   /** By the direction that has ended. */
   private readonly halfClosed: readonly [LinkedList<Flow>, LinkedList<Flow>] = [new LinkedList(), new LinkedList()];
-  private readonly lingering = new LinkedList<Flow>();
+  private readonly lingering: Lingering;
   private readonly roles = new RoleGuess();
   private readonly segment: Segment = newSegment();
   private readonly verdict: PacketVerdict = { connection: undefined, duplicateView: false };
   /** The direction of the packet in hand. */
   private direction: Direction = FROM_CLIENT;
+  /** The closed connection that the packet in hand is a late one of. */
+  private late: ClosedFlow | undefined = undefined;
   private nextId = 1;
 
   constructor(options: FlowTableOptions) {
     this.options = options;
+    this.lingering = new Lingering(options.limits, this.tuples.seed);
     this.shared = {
       options,
       reassembly: { limits: options.limits, counts: options.counters.reassembly, heldBytes: 0, holes: new Set<Half>() },
-      ticking: new Set<Flow>(),
+      ticking: [],
       finished: (flow, timeUs) => this.end(flow, 'fin', timeUs),
     };
   }
@@ -113,7 +118,8 @@ export class FlowTable {
     }
     const flow = this.flowBySocket(record, segment) ?? this.flowByTuple(record, segment);
     if (flow === undefined) {
-      count(counters.packets.ignored, 'no_connection');
+      if (this.late !== undefined) verdict.duplicateView = this.takeLate(this.late, record, segment);
+      else count(counters.packets.ignored, 'no_connection');
       return verdict;
     }
     verdict.connection = flow.connection;
@@ -137,22 +143,21 @@ export class FlowTable {
     this.endSilent(this.active, limits.idleUs, 'idle', timeUs);
     this.endSilent(this.halfClosed[FROM_CLIENT], limits.clientClosedUs, 'fin', timeUs);
     this.endSilent(this.halfClosed[FROM_SERVER], limits.serverClosedUs, 'fin', timeUs);
-    for (;;) {
-      const oldest = this.lingering.first;
-      if (oldest === undefined || oldest.queuedUs + limits.lingerUs > timeUs) break;
-      this.release(oldest);
-    }
-    for (const flow of this.shared.ticking) flow.tick(timeUs);
+    this.lingering.tick(timeUs);
+    // Backwards: one that leaves is replaced by one that had its turn.
+    const { ticking } = this.shared;
+    for (let i = ticking.length - 1; i >= 0; i--) ticking[i]?.tick(timeUs);
   }
 
   /** Ends every connection, delivering what is held. */
   closeAll(reason: EndReason, timeUs: number): void {
-    for (const list of [this.embryonic, this.active, ...this.halfClosed, this.lingering]) {
+    for (const list of [this.embryonic, this.active, ...this.halfClosed]) {
       for (let flow = list.first; flow !== undefined; flow = list.first) {
         flow.close(reason, timeUs);
         this.release(flow);
       }
     }
+    this.lingering.clear();
     this.awaitingPeer.clear();
   }
 
@@ -164,7 +169,7 @@ export class FlowTable {
     if (control !== 0 && (record.direction === DIRECTION_EGRESS || (segment.flags & (SYN | ACK)) === SYN))
       return undefined;
     const flow = this.sockets.get(record.cookie);
-    if (flow === undefined || flow.closed) return undefined;
+    if (flow === undefined) return undefined;
     const { client, server } = flow.connection;
     const ofClient = client.socket === record.cookie;
     const direction = ofClient === (record.direction === DIRECTION_EGRESS) ? FROM_CLIENT : FROM_SERVER;
@@ -176,15 +181,17 @@ export class FlowTable {
     return flow;
   }
 
-  /** The slow path: by addresses and ports, making a connection where the packet calls for one. Sets this.direction. */
+  /** The slow path: by addresses and ports, making a connection where the packet calls for one. Sets this.direction, or this.late. */
   private flowByTuple(record: PacketRecord, segment: Segment): Flow | undefined {
     const scope = scopeOf(record, segment);
     let flow = this.tuples.find(record.bytes, segment, scope);
     this.direction = this.tuples.direction;
+    this.late = flow === undefined ? this.closedByTuple(record, segment, scope) : undefined;
+    if (this.late !== undefined) return undefined;
     if ((segment.flags & (SYN | RST)) === SYN) {
       flow = this.synchronize(record, segment, flow, scope);
     } else if ((segment.flags & RST) === 0 && segment.payloadLength > 0) {
-      if (flow !== undefined && this.isOther(flow, record, segment)) {
+      if (flow !== undefined && this.isOther(flow, record)) {
         this.replace(flow, record.timeUs);
         flow = undefined;
       }
@@ -192,6 +199,31 @@ export class FlowTable {
     }
     if (flow !== undefined && record.cookie !== 0) this.associate(flow, record, segment);
     return flow;
+  }
+
+  /** The closed connection that the packet is a late one of. One whose addresses and ports are used anew is forgotten. */
+  private closedByTuple(record: PacketRecord, segment: Segment, scope: number): ClosedFlow | undefined {
+    const closed = this.lingering.find(record.bytes, segment, scope);
+    if (closed === undefined || (segment.flags & RST) !== 0) return closed;
+    if ((segment.flags & SYN) !== 0) {
+      const { initialKnown, initial } = closed.half(this.lingering.direction);
+      if (initialKnown && initial === (segment.seq | 0)) return closed;
+    } else if (segment.payloadLength === 0 || !this.lingering.isOther(closed, record, segment)) {
+      return closed;
+    }
+    this.lingering.remove(closed);
+    return undefined;
+  }
+
+  /** @returns whether it is the arriving copy of a packet that was seen when it was sent */
+  private takeLate(closed: ClosedFlow, record: PacketRecord, segment: Segment): boolean {
+    const { reassembly } = this.options.counters;
+    const half = closed.half(this.lingering.direction);
+    if (record.direction === DIRECTION_INGRESS && half.seenAtSender) return true;
+    if ((segment.flags & (SYN | RST)) === SYN && !half.seenAtSender) count(reassembly, 'retransmission');
+    if (record.direction === DIRECTION_EGRESS) half.seenAtSender = true;
+    if (segment.payloadLength > 0) count(reassembly, 'after_close');
+    return false;
   }
 
   /** A SYN or SYN-ACK (RFC 9293 3.5): of the connection found, or of a new one. */
@@ -218,7 +250,6 @@ export class FlowTable {
       if (!flow.halves[direction].seenAtSender) count(this.options.counters.reassembly, 'retransmission');
       return true;
     }
-    if (flow.closed) return false;
     const half = flow.halves[direction];
     if (isAnswer) {
       if (other === -1) return false;
@@ -236,13 +267,14 @@ export class FlowTable {
   }
 
   /** Whether data comes from a later connection with the same addresses and ports, whose SYN was not seen. */
-  private isOther(flow: Flow, record: PacketRecord, segment: Segment): boolean {
+  private isOther(flow: Flow, record: PacketRecord): boolean {
     const direction = this.direction;
-    if (record.cookie !== 0 && record.direction === DIRECTION_EGRESS && flow.socketConfirmed[direction]) {
-      return flow.sender(direction).socket !== record.cookie;
-    }
-    const half = flow.halves[direction];
-    return flow.closed && half.started && half.distance(segment.seq) > this.options.limits.reassemblyWindowBytes;
+    return (
+      record.cookie !== 0 &&
+      record.direction === DIRECTION_EGRESS &&
+      flow.socketConfirmed[direction] &&
+      flow.sender(direction).socket !== record.cookie
+    );
   }
 
   private create(record: PacketRecord, segment: Segment, scope: number, sender: Direction, startSeen: boolean): Flow {
@@ -272,7 +304,7 @@ export class FlowTable {
   /** Learns which socket an end has. */
   private associate(flow: Flow, record: PacketRecord, segment: Segment): void {
     const { flags } = segment;
-    if ((flags & RST) !== 0 || flow.closed) return;
+    if ((flags & RST) !== 0) return;
     if (record.direction === DIRECTION_EGRESS) {
       if ((flags & (SYN | ACK)) === (SYN | ACK)) return;
       this.confirm(flow, this.direction, record.cookie);
@@ -300,7 +332,7 @@ export class FlowTable {
   /** `peer` is announced as the socket at the other end of `cookie`, which is an end of `flow`. */
   private joinPeer(flow: Flow, cookie: number, peer: number): void {
     const direction = flow.connection.client.socket === cookie ? FROM_SERVER : FROM_CLIENT;
-    if (flow.closed || flow.socketConfirmed[direction]) return;
+    if (flow.socketConfirmed[direction]) return;
     flow.sender(direction).socket = peer;
     if (flow.muted) flow.muteSocket(peer);
   }
@@ -308,7 +340,7 @@ export class FlowTable {
   /** Whether a packet that arrives repeats what was seen when it was sent. */
   private saysNothingNew(flow: Flow, half: Half): boolean {
     const { flags, seq, payloadLength } = this.segment;
-    if (flow.closed || flow.muted) return true;
+    if (flow.muted) return true;
     if ((flags & RST) !== 0) return false;
     if ((flags & SYN) !== 0) return flow.connection.initialSequence[half.direction] === seq;
     if ((flags & FIN) !== 0 && half.finSequence < 0) return false;
@@ -320,10 +352,6 @@ export class FlowTable {
     const { segment } = this;
     const { flags, payloadLength } = segment;
     const { timeUs } = record;
-    if (flow.closed) {
-      if (payloadLength > 0) count(this.options.counters.reassembly, 'after_close');
-      return;
-    }
     if ((flags & RST) !== 0) {
       this.reset(flow, half, timeUs);
       return;
@@ -388,7 +416,7 @@ export class FlowTable {
   /** Keeps the lists in order of last packet, to the second: not one list operation per packet. */
   private touch(flow: Flow, timeUs: number): void {
     flow.lastUs = timeUs;
-    if (timeUs - flow.queuedUs < 1_000_000 || flow.closed) return;
+    if (timeUs - flow.queuedUs < 1_000_000) return;
     flow.queuedUs = timeUs;
     flow.list?.push(flow);
   }
@@ -406,9 +434,8 @@ export class FlowTable {
   private end(flow: Flow, reason: EndReason, timeUs: number): void {
     if (flow.closed) return;
     flow.close(reason, timeUs);
-    flow.queuedUs = timeUs;
-    this.lingering.push(flow);
-    if (this.lingering.size > this.options.limits.lingeringConnections) this.release(this.lingering.first!);
+    this.release(flow);
+    this.lingering.add(flow, timeUs);
   }
 
   private replace(flow: Flow, timeUs: number): void {
@@ -418,8 +445,8 @@ export class FlowTable {
 
   private makeRoom(timeUs: number): void {
     while (this.size + this.lingering.size >= this.options.limits.connections) {
+      if (this.lingering.forgetOldest()) continue;
       const victim =
-        this.lingering.first ??
         this.halfClosed[FROM_SERVER].first ??
         this.embryonic.first ??
         this.halfClosed[FROM_CLIENT].first ??

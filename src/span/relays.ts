@@ -1,7 +1,7 @@
 import type { Connection } from '../flow/connection.ts';
 
-/** Two connections of one session begin within moments: these many are seen in between at most. */
-const MAX_SESSIONS = 4096;
+/** Two connections of one session begin within moments: at least these many are remembered, at most twice as many. */
+const MIN_SESSIONS = 2048;
 
 /** Ids of connections, 0 for none. */
 interface Ends {
@@ -15,8 +15,9 @@ interface Ends {
  * connections as well, but each has one end only: those are the two ends of one.
  */
 export class Relays {
-  /** By client_random, in the order of their beginning. */
-  private readonly sessions = new Map<string, Ends>();
+  /** By client_random. Two generations: a Map whose oldest entry goes each time costs more and more to look for the oldest in. */
+  private recent = new Map<string, Ends>();
+  private older = new Map<string, Ends>();
 
   /** @returns whether another connection has given the ids of this one's session to the spans of an end that this one has as well */
   hasGiven({ id, client, server, tls }: Connection): boolean {
@@ -28,7 +29,7 @@ export class Relays {
       client: client.socket !== 0 || inFile ? id : 0,
       server: server.socket !== 0 || inFile ? id : 0,
     };
-    const known = this.sessions.get(session);
+    const known = this.recent.get(session) ?? this.older.get(session);
     if (known === undefined) {
       this.remember(session, ends);
       return false;
@@ -40,13 +41,11 @@ export class Relays {
   }
 
   private remember(session: string, ends: Ends): void {
-    if (this.sessions.size >= MAX_SESSIONS) {
-      for (const oldest of this.sessions.keys()) {
-        this.sessions.delete(oldest);
-        break;
-      }
+    if (this.recent.size >= MIN_SESSIONS) {
+      this.older = this.recent;
+      this.recent = new Map();
     }
-    this.sessions.set(session, ends);
+    this.recent.set(session, ends);
   }
 }
 

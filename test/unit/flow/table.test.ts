@@ -421,8 +421,10 @@ describe('FlowTable: time and room', () => {
       flows.client({ srcPort, seq: 1, payload: 'a' });
       flows.client({ srcPort, seq: 2, flags: 'R' });
     }
-    assert.equal(flows.client({ srcPort: 1, seq: 2, ack: 1 }).connection, undefined);
-    assert.notEqual(flows.client({ srcPort: 5, seq: 2, ack: 1 }).connection, undefined);
+    flows.client({ srcPort: 1, seq: 2, ack: 1 });
+    assert.deepEqual(flows.counters.packets.ignored, { no_connection: 1 });
+    flows.client({ srcPort: 5, seq: 2, ack: 1 });
+    assert.deepEqual(flows.counters.packets.ignored, { no_connection: 1 });
   });
 
   it('ticks those who want it', () => {

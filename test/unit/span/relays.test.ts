@@ -47,7 +47,7 @@ describe('a TLS session that passes through this machine twice', () => {
       random.writeUInt32BE(id);
       assert.equal(relays.hasGiven(connection({ id, tls: { ...tls(), clientRandom: random } })), false);
     }
-    const { sessions } = relays as unknown as { sessions: Map<string, object> };
-    assert.equal(sessions.size, 4096);
+    const { recent, older } = relays as unknown as Record<'recent' | 'older', Map<string, object>>;
+    assert.ok(recent.size + older.size <= 4096);
   });
 });
