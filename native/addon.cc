@@ -3,8 +3,6 @@
 #include <napi.h>
 
 #include <linux/types.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,6 +16,7 @@
 #include <vector>
 
 #include "bpf/events.h"
+#include "native/addon_memory.h"
 #include "native/addon_tls.h"
 #include "native/bpf_loader.h"
 #include "native/bpf_log.h"
@@ -352,16 +351,6 @@ Napi::Value ClockOffsetUs(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(offset) / 1000);
 }
 
-// protectMemory(): no core dump of this process, whose memory holds keys, and no look into it by others of its user. Its files in /proc
-// then belong to root.
-Napi::Value ProtectMemory(const Napi::CallbackInfo& info) {
-  rlimit none = {0, 0};
-  if (prctl(PR_SET_DUMPABLE, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0) {
-    throw Napi::Error::New(info.Env(), std::string("cannot keep this process's memory from being dumped: ") + strerror(errno));
-  }
-  return info.Env().Undefined();
-}
-
 // probeFeature(name, cgroupPath): undefined when it works here, else why not.
 Napi::Value ProbeFeature(const Napi::CallbackInfo& info) {
   std::string why = wirespan::ProbeFeature(info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::String>().Utf8Value());
@@ -371,7 +360,6 @@ Napi::Value ProbeFeature(const Napi::CallbackInfo& info) {
 void ExportCapture(Napi::Env env, Napi::Object exports) {
   exports.Set("CaptureSession", CaptureSession::Define(env));
   exports.Set("clockOffsetUs", Napi::Function::New(env, ClockOffsetUs, "clockOffsetUs"));
-  exports.Set("protectMemory", Napi::Function::New(env, ProtectMemory, "protectMemory"));
   exports.Set("probeFeature", Napi::Function::New(env, ProbeFeature, "probeFeature"));
 }
 
@@ -487,6 +475,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportLayout(env, exports);
   ExportCapture(env, exports);
   wirespan::ExportDecryption(env, exports);
+  wirespan::ExportMemory(env, exports);
   ExportProbes(env, exports);
   return exports;
 }

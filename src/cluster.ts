@@ -1,12 +1,16 @@
 /** What the agent asks of a Kubernetes cluster, where there is one: a part of its composition root. */
 import { findCgroupRoot } from './capture/cgroup.ts';
 import type { LiveCapture } from './capture/live.ts';
+import { releaseMemory } from './capture/native.ts';
 import type { Config } from './config/schema.ts';
 import type { Log } from './telemetry/log.ts';
 import { CgroupDirectories } from './workload/cgroups.ts';
 import { clusterPlace } from './workload/cluster-place.ts';
 import type { Cluster } from './workload/kubernetes/cluster.ts';
 import type { KubernetesOptions } from './workload/workloads.ts';
+
+/** So long after the last list of several that come together. */
+const RELEASE_MS = 2000;
 
 /** @returns `undefined` where there is no cluster to ask; @throws Error for people where there should be one */
 export async function openCluster({ kubernetes, limits }: Config, log: Log): Promise<Cluster | undefined> {
@@ -15,7 +19,12 @@ export async function openCluster({ kubernetes, limits }: Config, log: Log): Pro
   if (nodeName === undefined) return undefined;
   // What it needs is large, and of no use elsewhere.
   const { Cluster } = await import('./workload/kubernetes/cluster.ts');
-  return Cluster.open({ options: kubernetes, nodeName, kubeconfig, limits, log });
+  let release: NodeJS.Timeout | undefined;
+  const listed = (): void => {
+    clearTimeout(release);
+    release = setTimeout(releaseMemory, RELEASE_MS).unref();
+  };
+  return Cluster.open({ options: kubernetes, nodeName, kubeconfig, limits, log, listed });
 }
 
 /** For the owners of sockets: the pods of this node, and the means to ignore those that are not watched. */

@@ -1,4 +1,6 @@
 import { createRequire } from 'node:module';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 /**
  * What the addon exports, typed. Each area of the addon has its own interface in the file that uses it; that file narrows `native()`
@@ -7,6 +9,8 @@ import { createRequire } from 'node:module';
 export interface NativeLayout {
   /** See protectMemory(). */
   protectMemory(): void;
+  /** See releaseMemory(). */
+  releaseFreeMemory(): void;
   /** Offsets of bpf/events.h by struct, in the shape of the constants of records.ts. */
   recordLayout(): Record<'HEADER' | 'PACKET' | 'SOCKET' | 'PROCESS' | 'SECRET', Record<string, number>>;
 }
@@ -39,4 +43,15 @@ export function native<T = NativeLayout>(): T {
  */
 export function protectMemory(): void {
   native().protectMemory();
+}
+
+/**
+ * Gives back to the system what was needed for a moment only, such as the lists of a large cluster. V8 collects when it allocates, which an agent
+ * on a quiet node hardly does, and the C library keeps what it has. Takes as long as a full collection: tens of milliseconds.
+ */
+export function releaseMemory(): void {
+  // The one way to V8's collector that Node has.
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+  native().releaseFreeMemory();
 }

@@ -33,6 +33,8 @@ export interface ClusterParts {
     'kubernetesObjects' | 'kubernetesDeparted' | 'kubernetesDepartedUs' | 'kubernetesOwners'
   >;
   readonly log: Pick<Log, 'warn' | 'debug'>;
+  /** A whole collection of objects was read, which takes much more memory than what is kept of it. */
+  readonly listed?: () => void;
 }
 
 export class Cluster {
@@ -81,7 +83,7 @@ export class Cluster {
     this.pods = new NodePods({ identities, filter, chainOf, limits });
     this.peers = options.peers ? new Peers({ chainOf, limits }) : undefined;
     const podOptions = { nameFromLabels: options.serviceNameFromLabels };
-    const common = { client, api, limit: limits.kubernetesObjects, counts, onError };
+    const common = { client, api, limit: limits.kubernetesObjects, counts, onError, listed: () => parts.listed?.() };
     const { peers, pods } = this;
     const nodePodSet = (pod: NodePod): void => {
       pods.set(pod);

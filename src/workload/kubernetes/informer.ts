@@ -42,6 +42,8 @@ export interface InformerOptions<T extends ClusterObject> {
   /** `over_limit`, `handler_failed`. */
   readonly counts: ReasonCounts;
   readonly onError?: (name: string, error: Error, retryMs: number) => void;
+  /** All there is was listed, once more. */
+  readonly listed?: () => void;
   /** Milliseconds since the Unix epoch. */
   readonly now?: () => number;
   /** From 0 to 1. */
@@ -54,7 +56,7 @@ export interface InformerOptions<T extends ClusterObject> {
 const CALM_MS = 60_000;
 
 export class Informer<T extends ClusterObject> {
-  readonly #options: Required<Omit<InformerOptions<T>, 'fieldSelector' | 'onError'>> & InformerOptions<T>;
+  readonly #options: Required<Omit<InformerOptions<T>, 'fieldSelector' | 'onError' | 'listed'>> & InformerOptions<T>;
   readonly #informer: ListWatch<T>;
   /** Until when the server has told of all changes, for certain; and when the last list was asked for. */
   #contactMs = 0;
@@ -172,6 +174,7 @@ export class Informer<T extends ClusterObject> {
     this.#synced = true;
     this.#contactMs = Math.max(this.#contactMs, this.#listedMs);
     this.#firstSync();
+    this.#options.listed?.();
     return api.watch(path, query, {
       open: () => {
         this.#connected = true;
