@@ -1,3 +1,4 @@
+import { parseListenAddress } from './listen.ts';
 import { readOtlpVariables } from './otlp-environment.ts';
 import type { ConfigFile } from './schema.ts';
 
@@ -25,9 +26,11 @@ export function readMetricsVariables(
         telemetry.otlp = true;
         break;
       case 'prometheus': {
-        const host = read('OTEL_EXPORTER_PROMETHEUS_HOST') || 'localhost';
+        const host = read('OTEL_EXPORTER_PROMETHEUS_HOST').replace(/^\[(.*)\]$/, '$1') || 'localhost';
         const port = read('OTEL_EXPORTER_PROMETHEUS_PORT') || DEFAULT_PROMETHEUS_PORT;
-        telemetry.listen = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+        const listen = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+        if (parseListenAddress(listen) !== undefined) telemetry.listen = listen;
+        else warnings.push('OTEL_EXPORTER_PROMETHEUS_HOST, _PORT: expected a name or an address, and a port; ignored');
         break;
       }
       case 'none':

@@ -46,7 +46,7 @@ const CASES: readonly Case[] = [
   {
     pattern: /^(?:UNIMPLEMENTED|HTTP (?:404|405|30\d))/,
     advice:
-      'no OTLP for traces at this place: check protocol, port (usually 4317 for grpc, 4318 for http/protobuf) and path of the endpoint',
+      'no OTLP of this signal at this place: check that the backend takes it, and protocol, port (usually 4317 for grpc, 4318 for http/protobuf) and path of the endpoint',
   },
   {
     pattern: /^HTTP 415/,
@@ -54,7 +54,7 @@ const CASES: readonly Case[] = [
   },
   {
     pattern: /^(?:HTTP 413)|larger than max|message (?:larger|too large)/i,
-    advice: 'the backend takes smaller requests only: lower export.batch_spans',
+    advice: 'the backend takes smaller requests only: for spans, lower export.batch_spans',
   },
   {
     pattern: /ECONNRESET|socket hang up|connection dropped|protocol error|failed to connect/i,

@@ -53,6 +53,8 @@ export class MetricsEncoder {
   /** @returns as many requests as it takes: no backend is sent more at once than it is sure to accept */
   encode(groups: readonly MetricGroup[], nowUnixUs: number): EncodedMetrics[] {
     this.#nowUnixUs = nowUnixUs;
+    // Not what a round has left that ended in an error.
+    this.#writer = new ProtobufWriter(4096);
     const requests: EncodedMetrics[] = [];
     let points = 0;
     const end = (): void => {

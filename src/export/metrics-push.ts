@@ -5,6 +5,8 @@ import { adviceFor } from './advice.ts';
 import type { BatchExporter, ExportOutcome } from './batch.ts';
 import type { EncodedMetrics, MetricsEncoder } from './metrics-encoder.ts';
 
+const MAX_MESSAGE_LENGTH = 128;
+
 export interface MetricsPushOptions {
   readonly exporter: BatchExporter;
   readonly encoder: MetricsEncoder;
@@ -57,24 +59,39 @@ export class MetricsPush {
   }
 
   #push(): Promise<void> {
-    if (this.#round !== undefined) return this.#round;
-    const { encoder, collect } = this.#options;
-    const requests = encoder.encode(collect(), Date.now() * 1000);
-    this.#round = Promise.all(requests.map((request) => this.#send(request))).then(() => {
+    this.#round ??= this.#pushAll().finally(() => {
       this.#round = undefined;
     });
     return this.#round;
   }
 
-  #send({ payload, points }: EncodedMetrics): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
+  /** One request after another: a backend that takes them slowly is not sent all at once. Never rejects: nobody waits for a round. */
+  async #pushAll(): Promise<void> {
+    const { encoder, collect, log } = this.#options;
+    let failed = false;
+    try {
+      for (const request of encoder.encode(collect(), Date.now() * 1000)) {
+        const outcome = await this.#send(request);
+        failed ||= !outcome.delivered;
+        this.#finished(request.points, outcome);
+      }
+    } catch (error) {
+      failed = true;
+      this.#tellFailure('internal', error instanceof Error ? error.message : String(error));
+    }
+    if (this.#failing && !failed) log.info('metrics are delivered again');
+    this.#failing = failed;
+  }
+
+  async #send({ payload, points }: EncodedMetrics): Promise<ExportOutcome> {
+    const { promise, resolve } = Promise.withResolvers<ExportOutcome>();
     this.#inFlight += points;
-    this.#options.exporter.exportBatch({ payload, spans: points, byteLength: payload.length }, (outcome) => {
+    try {
+      this.#options.exporter.exportBatch({ payload, spans: points, byteLength: payload.length }, resolve);
+      return await promise;
+    } finally {
       this.#inFlight -= points;
-      this.#finished(points, outcome);
-      resolve();
-    });
-    return promise;
+    }
   }
 
   #finished(points: number, outcome: ExportOutcome): void {
@@ -82,19 +99,27 @@ export class MetricsPush {
     if (outcome.delivered) {
       const rejected = Math.min(Math.max(0, Math.trunc(outcome.rejected)), points);
       this.#exported += points - rejected;
-      if (this.#failing) log.info('metrics are delivered again');
-      this.#failing = false;
-      if (rejected === 0) return;
-      count(this.#dropped, 'rejected', rejected);
-      log.warn('the backend rejected metrics', { points: rejected, message: outcome.message.slice(0, 128) });
+      const said = outcome.message.slice(0, MAX_MESSAGE_LENGTH);
+      if (rejected > 0) {
+        count(this.#dropped, 'rejected', rejected);
+        log.warn('the backend rejected metrics', { points: rejected, reason: said });
+      } else if (said !== '') {
+        // Partial success without rejected points is the backend's way to warn.
+        log.warn('the backend accepted metrics with a warning', { reason: said });
+      }
       return;
     }
     const { status } = outcome.failure;
     const reason = outcome.reason.replace(/\s+/g, ' ').trim();
     count(this.#dropped, status, points);
-    if (!this.#failing) {
-      log.warn('metrics cannot be delivered at the moment', { status, reason, advice: adviceFor(status, reason) });
-    }
+    this.#tellFailure(status, reason);
+  }
+
+  /** Once, until all of a round is delivered. */
+  #tellFailure(status: string, reason: string): void {
+    if (this.#failing) return;
     this.#failing = true;
+    const advice = adviceFor(status, reason);
+    this.#options.log.warn('metrics cannot be delivered at the moment', { status, reason, advice });
   }
 }

@@ -332,7 +332,7 @@ export class OtlpOutput implements Output {
     if (rejected > 0) this.rejected(rejected, message.slice(0, MAX_MESSAGE_LENGTH));
     else if (message !== '') {
       // Partial success without rejected spans is the backend's way to warn.
-      const said = { message: message.slice(0, MAX_MESSAGE_LENGTH) };
+      const said = { reason: message.slice(0, MAX_MESSAGE_LENGTH) };
       this.log.warn('the backend accepted spans with a warning', this.fields(said));
     }
     this.finish(batch, rejected > 0 ? 'rejected' : '', true);
@@ -340,7 +340,7 @@ export class OtlpOutput implements Output {
 
   private rejected(spans: number, message: string): void {
     this.drop('rejected', spans);
-    this.log.warn('the backend rejected spans', this.fields({ spans, message }));
+    this.log.warn('the backend rejected spans', this.fields({ spans, reason: message }));
     this.deliveries.rejections ??= {};
     const { rejections } = this.deliveries;
     const known = message in rejections || Object.keys(rejections).length < MAX_MESSAGES;

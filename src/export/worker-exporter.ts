@@ -46,22 +46,34 @@ export class WorkerTraceExporter implements BatchExporter {
 
   exportBatch(batch: Batch, done: (outcome: ExportOutcome) => void): void {
     if (!Buffer.isBuffer(batch.payload)) throw new TypeError('a worker takes encoded batches');
-    if (this.#worker === undefined && performance.now() - this.#brokenAtMs < RESTART_DELAY_MS) {
+    if (this.#worker === undefined && !this.#restarted()) {
       const outcome = failed(this.#why, true);
       queueMicrotask(() => done(outcome));
       return;
     }
-    this.#worker ??= this.#start();
     const id = this.#nextId++;
     this.#pending.set(id, done);
     const request: WorkerRequest = { id, payload: batch.payload, spans: batch.spans };
-    this.#worker.postMessage(request);
+    this.#worker?.postMessage(request);
   }
 
   async shutdown(): Promise<void> {
     const worker = this.#worker;
     this.#pending.clear();
     await worker?.terminate();
+  }
+
+  /** The system may refuse another thread: a limit of processes, say. */
+  #restarted(): boolean {
+    if (performance.now() - this.#brokenAtMs < RESTART_DELAY_MS) return false;
+    try {
+      this.#worker = this.#start();
+      return true;
+    } catch (error) {
+      this.#brokenAtMs = performance.now();
+      this.#why = `no export thread can be started: ${error instanceof Error ? error.message : String(error)}`;
+      return false;
+    }
   }
 
   #start(): Worker {

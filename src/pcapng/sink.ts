@@ -35,7 +35,7 @@ const OUTPUT_BYTES = 256 * 1024;
  * Packets are written in the order of their time: each waits for limits.pcapngReorderUs, since processors race by microseconds.
  * A secret is written as soon as it is known, so that it stands ahead of all that still waits. The packets of a connection that
  * lacks its secret (connection.awaitingSecret) wait for it, bounded in time and bytes; they then come later in the file than their
- * time says, but in the order of their connection. Nobody else waits for them.
+ * time says, but in the order of their connection (late copies that come after its end excepted). Nobody else waits for them.
  *
  * Sans-IO: bytes go out through `write`, and whatever goes wrong there turns the sink off.
  */

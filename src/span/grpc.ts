@@ -99,7 +99,7 @@ export class GrpcSpans {
       this.finish(this.clientSpan, exchange, method);
       common.stepBack(this.clientSpan, context?.hasSpanId === true);
       if (!counted) makeInterim(this.clientSpan, state.seed, exchange);
-      else durations?.client.exemplify(this.clientSpan);
+      else if (client !== undefined) durations?.client.exemplify(this.clientSpan);
       spans.push(this.clientSpan);
     }
     if ((ends & SERVER_END) !== 0) {
@@ -107,7 +107,7 @@ export class GrpcSpans {
       this.finish(this.serverSpan, exchange, method);
       common.stepBack(this.serverSpan, context?.hasSpanId === true);
       if (!counted) makeInterim(this.serverSpan, state.seed, exchange);
-      else durations?.server.exemplify(this.serverSpan);
+      else if (server !== undefined) durations?.server.exemplify(this.serverSpan);
       spans.push(this.serverSpan);
     }
   }

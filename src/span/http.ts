@@ -166,7 +166,7 @@ export class HttpSpans {
       const span = this.clientSpan;
       this.start(span, SpanKind.CLIENT, exchange, startUnixUs, endUnixUs);
       this.finishClient(span, state, exchange, context, client);
-      durations?.client.exemplify(span);
+      if (client !== undefined) durations?.client.exemplify(span);
       common.stepBack(span, context?.hasSpanId === true);
       spans.push(span);
     }
@@ -174,7 +174,7 @@ export class HttpSpans {
       const span = this.serverSpan;
       this.start(span, SpanKind.SERVER, exchange, startUnixUs, endUnixUs);
       this.finishServer(span, state, exchange, context, forwarded, server);
-      durations?.server.exemplify(span);
+      if (server !== undefined) durations?.server.exemplify(span);
       common.stepBack(span, context?.hasSpanId === true);
       spans.push(span);
     }

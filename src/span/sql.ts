@@ -126,7 +126,7 @@ export class SqlSpans {
         (ends & SERVER_END) !== 0 ? '' : (side.peer?.name ?? common.processOf(connection, 'server')?.name ?? '');
       span.shared = side.block;
       this.finish(span, exchange, name, error, startUnixUs, endUnixUs);
-      durations?.client.exemplify(span);
+      if (client !== undefined) durations?.client.exemplify(span);
       common.stepBack(span, context?.hasSpanId === true);
       spans.push(span);
     }
@@ -137,7 +137,7 @@ export class SqlSpans {
       span.resource = server?.durationsOf ?? common.resourceOf(connection, 'server');
       span.shared = (server ?? this.sideOf('server', exchange, state)).block;
       this.finish(span, exchange, name, error, startUnixUs, endUnixUs);
-      durations?.server.exemplify(span);
+      if (server !== undefined) durations?.server.exemplify(span);
       common.stepBack(span, context?.hasSpanId === true);
       spans.push(span);
     }

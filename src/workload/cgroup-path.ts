@@ -86,7 +86,7 @@ function containerIn(part: string): string | undefined {
 }
 
 /** The innermost pod, and the first container from it on. */
-function podOf(path: string): PodPath | undefined {
+export function podOf(path: string): PodPath | undefined {
   const parts = path.split('/');
   for (let i = parts.length - 1; i >= 0; i--) {
     const uid = podPart.exec(parts[i]!)?.[1];

@@ -1,7 +1,7 @@
 import { PROCESS_EXEC, type ProcessRecord, type SocketRecord } from '../capture/records.ts';
 import { defaultLimits, type Limits } from '../config/limits.ts';
 import { type Knowledge, type Resource, type ResourceResolver, type Watched, watchedFully } from '../span/resource.ts';
-import { type CgroupIdentity, unknownCgroup } from './cgroup-path.ts';
+import { type CgroupIdentity, type PodPath, podOf, unknownCgroup } from './cgroup-path.ts';
 import type { Host } from './host.ts';
 import type { ContainerIdentity, PodDirectory } from './pods.ts';
 import { factsWithoutProc, type ProcessFacts, readProcess } from './proc.ts';
@@ -219,8 +219,7 @@ export class Workloads implements ResourceResolver {
   #place(workload: Workload, cgroupId: number, kubernetes: KubernetesOptions): void {
     const { cgroup } = workload.facts;
     if (cgroup.pod !== undefined) {
-      makeRoom(this.#podCgroups, this.#limits.workloadProcesses);
-      this.#podCgroups.set(cgroupId, cgroup);
+      this.#rememberCgroup(cgroupId, cgroup, cgroup.pod);
     } else if (cgroup === unknownCgroup) {
       const found = this.#podCgroups.get(cgroupId) ?? kubernetes.cgroupById(cgroupId);
       if (found !== undefined) {
@@ -237,6 +236,14 @@ export class Workloads implements ResourceResolver {
     }
     this.#ignored.set(cgroupId, workload);
     kubernetes.ignoreCgroup(cgroupId, true);
+  }
+
+  /** With version 1 all sockets are of the root, and where both are mounted the pods may stand apart in version 1 only: the id then names none. */
+  #rememberCgroup(cgroupId: number, cgroup: CgroupIdentity, pod: PodPath): void {
+    const known = this.#podCgroups.get(cgroupId);
+    if (known === cgroup || cgroupId <= ROOT_CGROUP || podOf(cgroup.path)?.uid !== pod.uid) return;
+    if (known === undefined) makeRoom(this.#podCgroups, this.#limits.workloadProcesses);
+    this.#podCgroups.set(cgroupId, cgroup);
   }
 
   /** Asks who its container is, when there may be another answer than last time. */

@@ -33,18 +33,22 @@ test('the standard variables of metrics', () => {
   assert.deepEqual(warnings, []);
   const v6 = configOf({ OTEL_METRICS_EXPORTER: 'prometheus', OTEL_EXPORTER_PROMETHEUS_HOST: '::1' });
   assert.equal(v6.config.telemetry.listen, '[::1]:9464');
+  const bracketed = configOf({ OTEL_METRICS_EXPORTER: 'prometheus', OTEL_EXPORTER_PROMETHEUS_HOST: '[::1]' });
+  assert.equal(bracketed.config.telemetry.listen, '[::1]:9464');
 });
 
 test('what cannot be done is said', () => {
   const { config, warnings } = configOf({
-    OTEL_METRICS_EXPORTER: 'console',
+    OTEL_METRICS_EXPORTER: 'console,prometheus',
+    OTEL_EXPORTER_PROMETHEUS_PORT: '70000',
     OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE: 'delta',
     OTEL_METRIC_EXPORT_INTERVAL: 'often',
   });
-  assert.equal(config.telemetry.otlp, false);
+  assert.deepEqual([config.telemetry.otlp, config.telemetry.listen], [false, undefined]);
   assert.deepEqual(warnings, [
     'OTEL_METRIC_EXPORT_INTERVAL: expected a whole number from 1 to 3600000; ignored',
     'OTEL_METRICS_EXPORTER: expected otlp, prometheus or none; ignored',
+    'OTEL_EXPORTER_PROMETHEUS_HOST, _PORT: expected a name or an address, and a port; ignored',
     'OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE: all is cumulative here; ignored',
   ]);
 });

@@ -107,10 +107,13 @@ test('a backend that is away is told once, and when it is back; points are count
   const { backend, push, lines } = setUp(1500);
   for (const outcome of [away, away, { ...delivered, rejected: 7, message: 'too old' }, delivered]) {
     t.mock.timers.tick(INTERVAL_MS);
-    backend.answer(outcome);
     await settled();
+    // Two requests each time, one after the other.
+    for (let request = 0; request < 2; request++) {
+      backend.answer(outcome);
+      await settled();
+    }
   }
-  // Two requests each time.
   assert.deepEqual(push.state(), { inFlight: 0, exported: 2986, dropped: { UNAVAILABLE: 3000, rejected: 14 } });
   assert.deepEqual(
     lines.map((line) =>
@@ -123,9 +126,34 @@ test('a backend that is away is told once, and when it is back; points are count
     ),
     [
       'metrics cannot be delivered at the moment status=UNAVAILABLE reason="connect ECONNREFUSED"',
+      'the backend rejected metrics points=7 reason="too old"',
+      'the backend rejected metrics points=7 reason="too old"',
       'metrics are delivered again',
-      'the backend rejected metrics points=7 message="too old"',
-      'the backend rejected metrics points=7 message="too old"',
+    ],
+  );
+});
+
+test('an error of our own costs a round, and is told', async (t) => {
+  t.mock.timers.enable({ apis: ['setInterval', 'setTimeout'] });
+  const { backend, push, lines } = setUp();
+  const batches = backend.exportBatch.bind(backend);
+  backend.exportBatch = () => {
+    throw new Error('no thread');
+  };
+  t.mock.timers.tick(INTERVAL_MS);
+  await settled();
+  backend.exportBatch = batches;
+  t.mock.timers.tick(INTERVAL_MS);
+  await settled();
+  backend.answer({ ...delivered, message: 'slow down' });
+  await settled();
+  assert.deepEqual(push.state(), { inFlight: 0, exported: 3, dropped: {} });
+  assert.deepEqual(
+    lines.map((line) => line.split(' ').slice(2).join(' ').trim()),
+    [
+      'metrics cannot be delivered at the moment status=internal reason="no thread"',
+      'the backend accepted metrics with a warning reason="slow down"',
+      'metrics are delivered again',
     ],
   );
 });

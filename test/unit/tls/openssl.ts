@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { setTimeout as setTimeoutPromise } from 'node:timers/promises';
 import { listen, type Recording, recordingProxy, rsaCertificate, temporaryPath } from './support.ts';
 
 export interface Line {
@@ -93,9 +94,15 @@ export async function recordOpenssl(options: OpensslOptions): Promise<Recording>
   const proxy = await recordingProxy(port);
   const certificate = options.server.includes('-nocert') ? [] : ['-key', keyFile, '-cert', certFile];
   const startServer = async (own: string[]) => {
-    const process = new Process(['s_server', '-accept', String(port), ...certificate, ...own]);
-    await process.until(() => process.output.includes('ACCEPT'), 'start of the server');
-    return process;
+    for (;;) {
+      const process = new Process(['s_server', '-accept', String(port), ...certificate, ...own]);
+      const taken = () => process.output.includes('Address already in use');
+      await process.until(() => process.output.includes('ACCEPT') || taken(), 'start of the server');
+      if (!taken()) return process;
+      // The port of a short connection of somebody else's, since it was found free.
+      await process.stop();
+      await setTimeoutPromise(200);
+    }
   };
   const startClient = (more: string[]) =>
     new Process([

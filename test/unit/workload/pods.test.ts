@@ -180,6 +180,19 @@ test('a process that was gone before it could be read is found by the cgroup of 
   assert.equal(workloads.resourceOf(8)?.name, 'cart');
 });
 
+test('a cgroup that does not name the pod, where version 1 does, tells nothing of others in it', () => {
+  const { workloads, state } = setUp();
+  state.found = identity('cart');
+  fake(1, `1:name=systemd:${podCgroup.slice('0::'.length)}\n0::/system.slice/docker.service`);
+  fake(2, `1:name=systemd:${podCgroup.slice('0::'.length)}\n0::/`);
+  workloads.socket(socket(5, 1, 78));
+  workloads.socket(socket(6, 2, 1));
+  assert.deepEqual([workloads.resourceOf(5)?.name, workloads.resourceOf(6)?.name], ['cart', 'cart']);
+  workloads.socket(socket(7, 4242, 78));
+  workloads.socket(socket(8, 4243, 1));
+  assert.deepEqual([workloads.resourceOf(7)?.name, workloads.resourceOf(8)?.name], ['x', 'x']);
+});
+
 test('cgroups of what is not watched are ignored, until it is', () => {
   fake(1, podCgroup);
   fake(2, '0::/system.slice/sshd.service');
