@@ -259,6 +259,10 @@ export function printKubernetes({ pods, podBytes, without, with: w }: Kubernetes
   console.log(
     `  with it             ready after ${w.readyMs.toFixed(0)} ms, all known after ${(w.syncedMs / 1000).toFixed(1)} s and ${w.startCpuSeconds.toFixed(1)} s of CPU; ${memory(w)}`,
   );
+  const megabytes = ((w.anonymousMib + w.ringMib) * 1024 * 1024) / 1e6;
+  console.log(
+    `  memory              ${megabytes.toFixed(0)} MB of its own, the ring among it (at most 150 MB); the rest of what is resident is the file of Node`,
+  );
   console.log(
     `  CPU                 ${w.restCpuPercent.toFixed(1)} % of a core at rest, ${w.churnCpuPercent.toFixed(1)} % with up to ${UPDATES_PER_SECOND} changes of pods a second`,
   );

@@ -134,8 +134,8 @@ async function compare(subject: Subject, options: ReplayOptions) {
         throw new Error(`replay made ${made} ${subject.name}, ${spans} spans arrived, expected ${count}`);
       }
       peakRssBytes = Math.max(peakRssBytes, stats.peakRssBytes);
-      const other = await timedSeconds(`tshark -n -r ${file} ${tshark} | wc -l`);
-      // Several completions of one packet are one line.
+      const other = await timedSeconds(`tshark -n -r ${file} ${tshark} | tr , '\\n' | wc -l`);
+      // Those of one packet are in one line, with commas between them.
       if (Number(other.stdout) < count * 0.9) throw new Error(`tshark saw ${other.stdout.trim()} ${subject.name}`);
       ours.push(count / stats.cpuSeconds);
       theirs.push(count / other.cpuSeconds);
