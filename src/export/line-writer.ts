@@ -121,8 +121,11 @@ export class LineWriter {
       durations: new Map(),
       spoolSpans: 0,
       spoolBytes: 0,
+      spoolRecovered: 0,
+      spoolDamagedBytes: 0,
       exported: this.options.deliveries.exported,
       dropped: this.options.deliveries.dropped,
+      rejections: {},
     };
   }
 

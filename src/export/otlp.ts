@@ -179,8 +179,11 @@ export class OtlpOutput implements Output {
       durations: this.durations,
       spoolSpans: this.spool?.spans ?? 0,
       spoolBytes: this.spool?.bytes ?? 0,
+      spoolRecovered: this.spool?.recovered ?? 0,
+      spoolDamagedBytes: this.spool?.damagedBytes ?? 0,
       exported: this.deliveries.exported,
       dropped: this.deliveries.dropped,
+      rejections: this.deliveries.rejections ?? {},
     };
   }
 

@@ -49,6 +49,11 @@ export interface OutputState {
   /** On disk. */
   readonly spoolSpans: number;
   readonly spoolBytes: number;
+  /** Found there at the start: spans, and bytes that belong to nothing whole. */
+  readonly spoolRecovered: number;
+  readonly spoolDamagedBytes: number;
   readonly exported: number;
   readonly dropped: Readonly<ReasonCounts>;
+  /** What is dropped as `rejected`, by what the backend says about it. */
+  readonly rejections: Readonly<ReasonCounts>;
 }

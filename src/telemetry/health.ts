@@ -14,9 +14,12 @@ export interface InformerState {
   readonly name: string;
   /** It has listed once: what it knows is whole, if maybe old. */
   readonly synced: boolean;
+  /** It is being told of changes now. */
+  readonly connected: boolean;
   readonly lastError: string | undefined;
   /** How often it was begun anew. */
   readonly restarts: number;
+  readonly objects: number;
 }
 
 export interface HealthOptions {

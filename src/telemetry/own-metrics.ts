@@ -26,10 +26,15 @@ export interface ObservedOutput {
   readonly retries: number;
   readonly spoolSpans: number;
   readonly spoolBytes: number;
+  /** Found there at the start: spans, and bytes that belong to nothing whole. */
+  readonly spoolRecovered: number;
+  readonly spoolDamagedBytes: number;
   /** In seconds, by error.type; empty for what was delivered. */
   readonly durations: ReadonlyMap<string, Histogram>;
   readonly exported: number;
   readonly dropped: Readonly<ReasonCounts>;
+  /** What is dropped as `rejected`, by what the backend says about it: few texts, and short ones. */
+  readonly rejections: Readonly<ReasonCounts>;
 }
 
 /** A ring between kernel and agent, in bytes. */
@@ -38,13 +43,22 @@ export interface ObservedRing {
   readonly size: number;
 }
 
+/** A watch on the API server. */
+export interface ObservedInformer {
+  readonly name: string;
+  readonly synced: boolean;
+  readonly connected: boolean;
+  readonly restarts: number;
+  readonly objects: number;
+}
+
 /** What is told besides the counters. */
 export interface Observations {
   /** By reason, what the kernel could not hand over: not in the counters before the end. */
   readonly lost: readonly ReasonCounts[];
   readonly rings: Readonly<Record<string, ObservedRing>>;
   readonly outputs: readonly ObservedOutput[];
-  readonly informers: readonly { readonly name: string; readonly synced: boolean; readonly restarts: number }[];
+  readonly informers: readonly ObservedInformer[];
   /** Files with a TLS library that are probed. */
   readonly probedFiles: number;
   /** What the parts besides the pipeline count, by TABLE_ROWS. */
@@ -129,13 +143,17 @@ const TABLE_ROWS = {
   waits: ['wirespan.kubernetes.waits', 'Exchanges that waited for what the cluster knows'],
 } as const;
 
-/** Places that are told in another way: as otel.sdk.*, and by each output. */
-export const COUNTERS_TOLD_ELSEWHERE: readonly string[] = [
-  'spans.made',
-  'spans.exported',
-  'spans.dropped',
-  'otherOutputs',
-];
+/** Places that are told of each output, or as otel.sdk.*: by which metric. */
+export const COUNTERS_TOLD_ELSEWHERE: Readonly<Record<string, string>> = {
+  'spans.made': 'otel.sdk.span.started',
+  'spans.exported': 'otel.sdk.exporter.span.exported',
+  'spans.dropped': 'otel.sdk.processor.span.processed',
+  'spans.rejections': 'wirespan.output.rejections',
+  'spans.spool.recovered': 'wirespan.output.spool.recovered',
+  'spans.spool.left': 'wirespan.output.spool.spans',
+  'spans.spool.damagedBytes': 'wirespan.output.spool.damaged',
+  otherOutputs: 'otel.sdk.exporter.span.exported',
+};
 
 /** Why spans never came to the exporter, by the words of the semantic conventions; all other reasons are the exporter's. */
 const PROCESSOR_ERRORS: Readonly<Record<string, string>> = {
@@ -185,7 +203,7 @@ function spanMetrics({ spans }: Counters, outputs: readonly ObservedOutput[]): M
   return [
     metric('counter', 'otel.sdk.span.started', '{span}', 'Spans, by what the sampler has decided', [
       point(spans.made, { [sampling]: 'RECORD_AND_SAMPLE' }),
-      point(spans.leftOut.unsampled ?? 0, { [sampling]: 'DROP' }),
+      point((spans.leftOut.unsampled ?? 0) + (spans.leftOut.rate_limited ?? 0), { [sampling]: 'DROP' }),
     ]),
     metric(
       'counter',
@@ -289,13 +307,30 @@ function outputMetrics(outputs: readonly ObservedOutput[]): Metric[] {
     all('counter', 'retries', '{request}', 'Requests that were sent again', (output) => output.retries),
     all('up_down_counter', 'spool.usage', 'By', 'Bytes that wait on disk', (output) => output.spoolBytes),
     all('up_down_counter', 'spool.spans', '{span}', 'Spans that wait on disk', (output) => output.spoolSpans),
+    all('counter', 'spool.recovered', '{span}', 'Spans that an earlier run left', (output) => output.spoolRecovered),
+    all(
+      'counter',
+      'spool.damaged',
+      'By',
+      'Bytes on disk that belonged to nothing whole',
+      (output) => output.spoolDamagedBytes,
+    ),
+    metric(
+      'counter',
+      'wirespan.output.rejections',
+      '{span}',
+      'Spans that the backend rejected, by what it said',
+      outputs.flatMap(({ name, rejections }) =>
+        Object.entries(rejections).map(([reason, value]) => point(value, { output: name, reason })),
+      ),
+    ),
   ];
 }
 
 function captureMetrics({ rings, informers, probedFiles, tables }: Observations): Metric[] {
   const ofRings = (read: (ring: ObservedRing) => number): NumberPoint[] =>
     Object.entries(rings).map(([ring, usage]) => point(read(usage), { ring }));
-  const ofInformers = (read: (informer: Observations['informers'][number]) => number): NumberPoint[] =>
+  const ofInformers = (read: (informer: ObservedInformer) => number): NumberPoint[] =>
     informers.map((informer) => point(read(informer), { informer: informer.name }));
   return [
     metric(
@@ -325,6 +360,20 @@ function captureMetrics({ rings, informers, probedFiles, tables }: Observations)
       '{informer}',
       '1 when the informer knows what the API server has',
       ofInformers(({ synced }) => (synced ? 1 : 0)),
+    ),
+    metric(
+      'gauge',
+      'wirespan.informer.connected',
+      '{informer}',
+      '1 while the API server tells the informer of changes',
+      ofInformers(({ connected }) => (connected ? 1 : 0)),
+    ),
+    metric(
+      'up_down_counter',
+      'wirespan.informer.objects',
+      '{object}',
+      'Objects that the informer holds',
+      ofInformers(({ objects }) => objects),
     ),
     metric(
       'counter',

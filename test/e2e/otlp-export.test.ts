@@ -167,6 +167,7 @@ describe('OTLP over gRPC', () => {
     assert.equal(counters.spans.exported, sent - 3);
     assert.deepEqual(counters.spans.dropped, { rejected: 3 });
     assert.deepEqual(counters.spans.rejections, { no: 3 });
+    assert.deepEqual(to.state()?.rejections, { no: 3 });
     assert.ok(lines.some((line) => line.includes('rejected')));
   });
 

@@ -31,9 +31,10 @@ function everything(): Samples {
   const output: ObservedOutput = {
     ...{ name: 'otlp', type: 'otlp_grpc_span_exporter' },
     ...{ queueSpans: 1, queueSpansLimit: 2, queueBytes: 1, queueBytesLimit: 2, inFlight: 1, inFlightSpans: 1 },
-    ...{ retries: 1, spoolSpans: 1, spoolBytes: 1, exported: 1 },
+    ...{ retries: 1, spoolSpans: 1, spoolBytes: 1, spoolRecovered: 1, spoolDamagedBytes: 1, exported: 1 },
     durations: new Map([['', new Histogram([1], false)]]),
     dropped: { queue_full: 1, rejected: 1 },
+    rejections: { 'too old': 1 },
   };
   const group = ownMetrics(
     counters,
@@ -41,7 +42,7 @@ function everything(): Samples {
       lost: [{ packet_ring_full: 1 }],
       rings: { packets: { waiting: 1, size: 2 } },
       outputs: [output],
-      informers: [{ name: 'pods', synced: true, restarts: 0 }],
+      informers: [{ name: 'pods', synced: true, connected: true, restarts: 0, objects: 1 }],
       probedFiles: 1,
       tables: {},
       loopDelay,

@@ -35,9 +35,9 @@ test('ready from when everything is watched until it is stopped', () => {
 
 test('informers that have not synced make it unready, and say why; one that was synced and fails does not', () => {
   const informers: InformerState[] = [
-    { name: 'pods', synced: false, lastError: undefined, restarts: 0 },
-    { name: 'services', synced: false, lastError: '403 Forbidden', restarts: 3 },
-    { name: 'nodes', synced: true, lastError: 'connection refused', restarts: 2 },
+    { name: 'pods', synced: false, connected: false, lastError: undefined, restarts: 0, objects: 0 },
+    { name: 'services', synced: false, connected: false, lastError: '403 Forbidden', restarts: 3, objects: 0 },
+    { name: 'nodes', synced: true, connected: false, lastError: 'connection refused', restarts: 2, objects: 3 },
   ];
   const health = new Health({
     readerProgress: () => ({ waiting: 0, read: 0 }),

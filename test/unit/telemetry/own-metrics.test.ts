@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Histogram } from '../../../src/metric/histogram.ts';
 import type { Metric } from '../../../src/metric/metric.ts';
-import { newCounters } from '../../../src/telemetry/counters.ts';
+import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
 import { LoopDelay } from '../../../src/telemetry/loop-delay.ts';
 import {
   COUNTER_ROWS,
@@ -22,6 +22,36 @@ const nothing: Observations = {
   loopDelay: new LoopDelay(100),
   startUnixUs: 1,
 };
+
+const output: ObservedOutput = {
+  name: 'otlp',
+  type: 'otlp_grpc_span_exporter',
+  queueSpans: 10,
+  queueSpansLimit: 50,
+  queueBytes: 1000,
+  queueBytesLimit: 5000,
+  inFlight: 2,
+  inFlightSpans: 8,
+  retries: 3,
+  spoolSpans: 4,
+  spoolBytes: 400,
+  spoolRecovered: 9,
+  spoolDamagedBytes: 77,
+  durations: new Map(),
+  exported: 60,
+  dropped: { queue_full: 12, rejected: 6, export_failed: 3, shutdown: 1 },
+  rejections: { 'too old': 5, other: 1 },
+};
+
+/** Nothing is optional. */
+type Whole<T> = { [Key in keyof T]-?: Whole<T[Key]> };
+
+/** With all that some runs alone count. */
+function wholeCounters(): Whole<Counters> {
+  const counters = newCounters();
+  const spool = { recovered: 0, left: 0, damagedBytes: 0 };
+  return { ...counters, spans: { ...counters.spans, rejections: {}, spool }, otherOutputs: {} };
+}
 
 /** The values of a metric, by its attributes. */
 function valuesOf(metrics: readonly Metric[], name: string): Record<string, number> {
@@ -46,8 +76,12 @@ function placesOf(value: object, prefix = ''): string[] {
 }
 
 test('every counter of the statistics is a metric', () => {
-  const told = [...COUNTER_ROWS.map(([path]) => path), ...COUNTERS_TOLD_ELSEWHERE];
-  assert.deepEqual(told.sort(), placesOf(newCounters()).sort());
+  const told = [...COUNTER_ROWS.map(([path]) => path), ...Object.keys(COUNTERS_TOLD_ELSEWHERE)];
+  assert.deepEqual(told.sort(), placesOf(wholeCounters()).sort());
+  const { metrics } = ownMetrics(newCounters(), { ...nothing, outputs: [output] }, {});
+  for (const name of Object.values(COUNTERS_TOLD_ELSEWHERE)) {
+    assert.ok(metrics.find((metric) => metric.name === name)?.points.length, name);
+  }
 });
 
 test('numbers, and tables by what tells their entries apart', () => {
@@ -73,6 +107,19 @@ test('numbers, and tables by what tells their entries apart', () => {
   });
 });
 
+test('the watches on the API server', () => {
+  const informers = [
+    { name: 'pods', synced: true, connected: true, restarts: 2, objects: 300 },
+    { name: 'nodes', synced: false, connected: false, restarts: 0, objects: 0 },
+  ];
+  const { metrics } = ownMetrics(newCounters(), { ...nothing, informers }, {});
+  const of = (name: string) => valuesOf(metrics, `wirespan.informer.${name}`);
+  assert.deepEqual(of('synced'), { pods: 1, nodes: 0 });
+  assert.deepEqual(of('connected'), { pods: 1, nodes: 0 });
+  assert.deepEqual(of('objects'), { pods: 300, nodes: 0 });
+  assert.deepEqual(of('restarts'), { pods: 2, nodes: 0 });
+});
+
 test('names are used once, and are those that OpenTelemetry allows', () => {
   const { metrics } = ownMetrics(newCounters(), nothing, {});
   const names = metrics.map(({ name }) => name);
@@ -83,31 +130,15 @@ test('names are used once, and are those that OpenTelemetry allows', () => {
 test('spans and what became of them, by the conventions for SDK metrics', () => {
   const counters = newCounters();
   counters.spans.made = 100;
-  counters.spans.leftOut = { unsampled: 20, ignored: 3 };
+  counters.spans.leftOut = { unsampled: 20, rate_limited: 5, ignored: 3 };
   const durations = new Map([
     ['', new Histogram([1], false)],
     ['UNAVAILABLE', new Histogram([1], false)],
   ]);
   durations.get('')!.record(0.5);
-  const output: ObservedOutput = {
-    name: 'otlp',
-    type: 'otlp_grpc_span_exporter',
-    queueSpans: 10,
-    queueSpansLimit: 50,
-    queueBytes: 1000,
-    queueBytesLimit: 5000,
-    inFlight: 2,
-    inFlightSpans: 8,
-    retries: 3,
-    spoolSpans: 0,
-    spoolBytes: 0,
-    durations,
-    exported: 60,
-    dropped: { queue_full: 12, rejected: 6, export_failed: 3, shutdown: 1 },
-  };
-  const { metrics } = ownMetrics(counters, { ...nothing, outputs: [output] }, {});
+  const { metrics } = ownMetrics(counters, { ...nothing, outputs: [{ ...output, durations }] }, {});
   const component = 'otlp otlp_grpc_span_exporter';
-  assert.deepEqual(valuesOf(metrics, 'otel.sdk.span.started'), { RECORD_AND_SAMPLE: 100, DROP: 20 });
+  assert.deepEqual(valuesOf(metrics, 'otel.sdk.span.started'), { RECORD_AND_SAMPLE: 100, DROP: 25 });
   assert.deepEqual(valuesOf(metrics, 'otel.sdk.exporter.span.exported'), {
     [component]: 60,
     [`${component} rejected`]: 6,
@@ -127,6 +158,10 @@ test('spans and what became of them, by the conventions for SDK metrics', () => 
     [`${component} UNAVAILABLE`]: 0,
   });
   assert.deepEqual(valuesOf(metrics, 'wirespan.output.retries'), { otlp: 3 });
+  assert.deepEqual(valuesOf(metrics, 'wirespan.output.rejections'), { 'otlp too old': 5, 'otlp other': 1 });
+  assert.deepEqual(valuesOf(metrics, 'wirespan.output.spool.spans'), { otlp: 4 });
+  assert.deepEqual(valuesOf(metrics, 'wirespan.output.spool.recovered'), { otlp: 9 });
+  assert.deepEqual(valuesOf(metrics, 'wirespan.output.spool.damaged'), { otlp: 77 });
 });
 
 test('how late the event loop was', () => {
