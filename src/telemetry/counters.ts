@@ -1,4 +1,7 @@
-/** Counts by reason. Reasons are a closed set of snake_case words in the code that counts them. */
+/**
+ * Counts by reason. Reasons are a closed set of snake_case words in the code that counts them, but for the name of a library (`no_probe: NAME` of
+ * `undecryptable`) and the words of a backend (`rejections`).
+ */
 export type ReasonCounts = Record<string, number>;
 
 export function count(counts: ReasonCounts, reason: string, n = 1): void {
@@ -64,7 +67,8 @@ export interface Counters {
     made: number;
     /**
      * Spans that were not made on purpose: `unsampled` and `rate_limited` (sampling), `filtered`, `avoided_service` (that make spans of their
-     * own), `otlp_export` (the telemetry of other processes), `ignored` and `below_min_duration` (SQL statements, by the configuration).
+     * own), `otlp_export` (the telemetry of other processes), `ignored` and `below_min_duration` (SQL statements, by the configuration),
+     * `not_watched` (pods) and `seen_by_client` (statements of which the agent at the client's end makes the span) in Kubernetes.
      */
     leftOut: ReasonCounts;
   };
