@@ -32,6 +32,15 @@ function assertBalanced(stats: Stats): void {
   assert.equal(stats.spans.made, stats.spans.exported + sum(stats.spans.dropped), JSON.stringify(stats.spans));
 }
 
+/** What the agent says in JSON, as far as it is looked at. */
+interface LogLine {
+  time: string;
+  level: string;
+  message: string;
+  reason?: string;
+  spans?: number;
+}
+
 /** A cgroup with a server in it, so that the counts of the agent are those of the test alone. */
 async function watchedServer(cleanup: Cleanup, tls = true): Promise<{ cgroup: Cgroup; server: Server }> {
   const cgroup = await newCgroup(cleanup);
@@ -148,6 +157,41 @@ suite('the end', () => {
       assert.match(stderr, /spans were not exported spans=10\b/);
     });
   }
+
+  test('where standard error is no terminal, every message is an object of JSON', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const { cgroup, server } = await watchedServer(cleanup);
+    const config = await configFile(
+      cleanup,
+      `export: { flush_deadline_ms: ${FLUSH_DEADLINE_MS}, batch_delay_ms: 100 }\n`,
+    );
+    const begunMs = Date.now();
+    const agent = await startAgent(cleanup, {
+      json: false,
+      logFormat: 'own',
+      args: ['--output', 'otlp', '--config', config, '--cgroup', cgroup.path],
+      env: { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${await freePort()}` },
+    });
+    await ask(cgroup, server, 3);
+    await agent.running.waitFor('stderr', /spans cannot be delivered at the moment/);
+    const { stderr } = await agent.stop('SIGTERM');
+    const lines = stderr.trimEnd().split('\n');
+    const messages = lines.filter((line) => !/^ready\b/.test(line)).map((line) => JSON.parse(line) as LogLine);
+    assert.equal(messages.length, lines.length - 1);
+    for (const { time, level, message } of messages) {
+      assert.match(level, /^(?:error|warn|info)$/);
+      assert.notEqual(message, '');
+      assert.match(time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+      assert.ok(Date.parse(time) >= begunMs && Date.parse(time) <= Date.now(), time);
+    }
+    const of = (text: string) => messages.filter(({ message }) => message.startsWith(text));
+    const [failing] = of('spans cannot be delivered at the moment');
+    assert.deepEqual([failing?.level, typeof failing?.reason], ['warn', 'string']);
+    assert.deepEqual(
+      of('spans were not exported').map(({ level, spans }) => [level, spans]),
+      [['warn', 6]],
+    );
+  });
 
   test('a second signal: at once, and not as if all were well', async (t) => {
     const cleanup = cleanupAfter(t);

@@ -43,6 +43,8 @@ export interface AgentOptions {
   env?: Record<string, string | undefined>;
   /** `false`: no otlp-json output of ours. */
   json?: boolean;
+  /** Default: text; `own` is what the agent chooses by itself. */
+  logFormat?: 'text' | 'own';
   /** The user id that the agent will have, which its files are given to. */
   owner?: number;
   /** Before the command, such as `ip netns exec NAME`. */
@@ -90,9 +92,10 @@ export async function startAgent(cleanup: Cleanup, options: AgentOptions = {}): 
   const spansFile = join(folder, 'spans.jsonl');
   const statsFile = join(folder, 'stats.json');
   const json = options.json === false ? [] : ['--output', `otlp-json=${spansFile}`];
+  const format = options.logFormat === 'own' ? [] : ['--log-format', 'text'];
   const [command, ...args] = [
     ...[...(options.prefix ?? []), ...(options.command ?? mainCommand())],
-    ...['agent', ...json, '--stats', statsFile, '--log-format', 'text', ...(options.args ?? [])],
+    ...['agent', ...json, '--stats', statsFile, ...format, ...(options.args ?? [])],
   ];
   const begun = performance.now();
   const running = start(cleanup, command!, args, { env: { ...NEUTRAL, ...options.env } });
