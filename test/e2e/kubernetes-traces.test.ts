@@ -59,7 +59,8 @@ suite('pods of two nodes', () => {
       namespace: SHOP,
       owner: replicaSet,
       qos: 'burstable',
-      labels: { 'pod-template-hash': '5d4f' },
+      labels: { 'pod-template-hash': '5d4f', 'wirespan.test/team': 'storefront' },
+      annotations: { 'wirespan.test/contact': 'desk 7', 'other.test/contact': 'nobody' },
     });
     cart = await nodes.b.pod({
       name: 'cart-77b9-y1',
@@ -96,7 +97,7 @@ suite('pods of two nodes', () => {
       kubeconfig,
       env,
       args: ['--output', 'otlp'],
-      settings: ['cluster_name: test', 'labels: ["wirespan.test/*"]'],
+      settings: ['cluster_name: test', 'labels: ["wirespan.test/*"]', 'annotations: [wirespan.test/contact]'],
     };
     agents = { a: await startNodeAgent(cleanup, nodes.a, options), b: await startNodeAgent(cleanup, nodes.b, options) };
   });
@@ -169,6 +170,9 @@ suite('pods of two nodes', () => {
         'k8s.node.name': 'node-a',
         'k8s.pod.name': 'web-5d4f-x1',
         'k8s.pod.uid': web.uid,
+        // What the configuration names, and nothing else.
+        'k8s.pod.label.wirespan.test/team': 'storefront',
+        'k8s.pod.annotation.wirespan.test/contact': 'desk 7',
         'k8s.replicaset.name': 'web-5d4f',
         'k8s.deployment.name': 'web',
         'k8s.container.name': 'main',
