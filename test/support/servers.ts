@@ -88,7 +88,8 @@ export function startNodeServer(cleanup: Cleanup, options: ServerOptions = {}): 
 /**
  * A server on Node's http2: /bytes/N, /status/N, /echo, /reset/CODE (RST_STREAM with that code), /gather/N (answers when N such streams are
  * open at once), /goaway/CODE (GOAWAY with that code, then the end of the connection, without an answer), /push/N (N promised streams of 10 bytes each),
- * /refuse/N (refuses the first N requests with the same target), /hints/N (N interim responses, 100 ms before an answer with trailers); CONNECT.
+ * /refuse/N (refuses the first N requests with the same target), /hold/N (says `holds`; the beginning of an answer with N bytes, nothing of it with 0, and
+ * never its end), /hints/N (N interim responses, 100 ms before an answer with trailers); CONNECT.
  */
 export function startHttp2Server(cleanup: Cleanup, options: ServerOptions = {}): Promise<Server> {
   return startServer(cleanup, [process.execPath, serverScript('http2-server.mjs')], options);

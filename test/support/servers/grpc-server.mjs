@@ -1,7 +1,7 @@
 /**
  * `node grpc-server.mjs HOST PORT [CERT KEY]`: test.Calls, whose messages are JSON with padding: Unary, Upload (client streaming), Download
  * (server streaming), Chat (both). Asks: {bytes: of each reply, replies: Download, status: to end with, failFirst: before any reply,
- * hang: never answer}. Says `listening PORT`, then a line of JSON per call that it ended itself.
+ * hang: never end, which it says: `hangs`}. Says `listening PORT`, then a line of JSON per call that it ended itself.
  */
 import { readFileSync } from 'node:fs';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
@@ -36,7 +36,10 @@ const failure = (code) => Object.assign(new Error('not for traces'), { code, det
 const implementation = {
   Unary(call, callback) {
     const { bytes = 10, status = 0, hang = false } = read(call.request);
-    if (hang) return;
+    if (hang) {
+      console.log('hangs');
+      return;
+    }
     said('Unary', 1, status === 0 ? 1 : 0, status, call.request.length, status === 0 ? bytes : 0);
     if (status === 0) callback(null, Buffer.alloc(bytes, 121));
     else callback(failure(status));
@@ -63,7 +66,10 @@ const implementation = {
     call.on('error', () => {});
     const count = failFirst ? 0 : replies;
     for (let i = 0; i < count; i++) call.write(Buffer.alloc(bytes, 121));
-    if (hang) return;
+    if (hang) {
+      console.log('hangs');
+      return;
+    }
     said('Download', 1, count, status, call.request.length, count * bytes);
     if (status === 0) call.end();
     else call.emit('error', failure(status));

@@ -66,6 +66,12 @@ server.on('stream', (stream, headers) => {
       stream.respond({ ':status': 200 }, { waitForTrailers: true });
       stream.end('hints');
     }, 100);
+  } else if (path === 'hold') {
+    if (number > 0) {
+      stream.respond({ ':status': 200 });
+      stream.write(Buffer.alloc(number, 120));
+    }
+    console.log('holds');
   } else if (path === 'goaway') {
     const { session } = stream;
     session.goaway(number, 0);
