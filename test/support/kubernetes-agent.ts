@@ -1,19 +1,21 @@
 /** Agents as a DaemonSet would have them: one per simulated node, with a ServiceAccount that may do what it needs and no more. */
+import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Agent, type AgentOptions, startAgent } from './agent.ts';
+import { objectsOf, renderChart } from './chart.ts';
 import type { Cleanup } from './cleanup.ts';
 import type { Cluster } from './kubernetes.ts';
+import type { KubernetesObject } from './kubernetes-api.ts';
 import { createNamespace } from './kubernetes-objects.ts';
 import type { SimulatedNode } from './pods.ts';
 
-/** What the agent asks the API server for. */
-const RULES = [
-  { apiGroups: [''], resources: ['pods', 'services', 'nodes'], verbs: ['list', 'watch'] },
-  { apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], verbs: ['list', 'watch'] },
-  { apiGroups: ['apps'], resources: ['replicasets'], verbs: ['get'] },
-  { apiGroups: ['batch'], resources: ['jobs'], verbs: ['get'] },
-];
+/** The rights that the chart gives its agents. */
+async function chartRole(): Promise<KubernetesObject> {
+  const roles = objectsOf(await renderChart()).filter(({ kind }) => kind === 'ClusterRole');
+  assert.equal(roles.length, 1, 'the ClusterRoles of the chart');
+  return roles[0]!;
+}
 
 export interface AgentAccount {
   /** Of a kubeconfig that logs in by the token in the file. */
@@ -23,23 +25,18 @@ export interface AgentAccount {
   allow(allowed: boolean): Promise<void>;
 }
 
-/** Makes the ServiceAccount, its rights, and a kubeconfig. */
+/** Makes a ServiceAccount, with the chart's ClusterRole and no other, and a kubeconfig. */
 export async function agentAccount(cleanup: Cleanup, cluster: Cluster): Promise<AgentAccount> {
   const { api } = cluster;
   const [namespace, name] = ['wirespan', 'agent'];
   await createNamespace(api, namespace);
   await api.create({ apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace } });
-  await api.create({
-    apiVersion: 'rbac.authorization.k8s.io/v1',
-    kind: 'ClusterRole',
-    metadata: { name },
-    rules: RULES,
-  });
+  const role = await api.create(await chartRole());
   const binding = {
     apiVersion: 'rbac.authorization.k8s.io/v1',
     kind: 'ClusterRoleBinding',
     metadata: { name },
-    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name },
+    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: role.metadata.name },
     subjects: [{ kind: 'ServiceAccount', name, namespace }],
   };
   await api.create(binding);
