@@ -5,12 +5,14 @@
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { after, before, suite, test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import type { Agent, Stats } from '../support/agent.ts';
 import { Cleanup } from '../support/cleanup.ts';
 import { assertKernelClean } from '../support/kernel.ts';
 import { type Cluster, startCluster } from '../support/kubernetes.ts';
 import { type AgentAccount, agentAccount, startNodeAgent } from '../support/kubernetes-agent.ts';
 import { createNamespace, createNode } from '../support/kubernetes-objects.ts';
+import { type Sample, scrape } from '../support/metrics.ts';
 import { freePort, until } from '../support/net.ts';
 import { PodNetwork, type SimulatedNode, type SimulatedPod } from '../support/pods.ts';
 import { run } from '../support/process.ts';
@@ -21,9 +23,14 @@ import type { FlatSpan } from '../support/spans.ts';
 const ADDRESSES = 3;
 const GENERATIONS = 16;
 
+const byInformer = (samples: readonly Sample[], name: string): Record<string, number> =>
+  Object.fromEntries(
+    samples.filter((sample) => sample.name === name).map(({ labels, value }) => [labels.informer!, value]),
+  );
+
 interface Ready {
   status: string;
-  informers: { name: string; synced: boolean; restarts: number; lastError?: string }[];
+  informers: { name: string; synced: boolean; connected: boolean; restarts: number; lastError?: string }[];
 }
 
 suite('pods that come and go', () => {
@@ -140,6 +147,20 @@ suite('pods that come and go', () => {
       await ask(client, next, nextUrl);
       return (await agents.b.spans()).some(({ resource }) => resource['k8s.pod.name'] === 'after-outage') || undefined;
     }, 'a span of a pod that came after the outage');
+    // The metrics say the same, once all informers are back.
+    const back = await until(async () => {
+      const { informers } = await ready();
+      const samples = await scrape(`http://127.0.0.1:${telemetryPort}`);
+      const said = ['synced', 'restarts_total'].map((what) => byInformer(samples, `wirespan_informer_${what}`));
+      const known = informers.map(({ name, restarts }) => [name, restarts]);
+      const same = isDeepStrictEqual(said[1], Object.fromEntries(known));
+      return same && informers.every(({ connected }) => connected)
+        ? { synced: said[0]!, restarts: said[1]! }
+        : undefined;
+    }, 'watches of all informers, and metrics that tell of them');
+    const all = ['node_pods', 'pods', 'services', 'endpointslices', 'nodes'];
+    assert.deepEqual(back.synced, Object.fromEntries(all.map((name) => [name, 1])));
+    for (const name of all) assert.ok(back.restarts[name]! >= 1, JSON.stringify(back.restarts));
     await own.run();
   });
 
