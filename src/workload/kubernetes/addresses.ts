@@ -10,9 +10,15 @@ interface Claim<Holder> {
   readonly fromMs: number;
   /** `lasting` while it does. */
   toMs: number;
+  /** Its holder is known to have it no more; otherwise that may have been concluded from who came after it. */
+  isReleased: boolean;
+  /** The one that this one ended, as far as is known; while this one lasts. */
+  former?: Claim<Holder> | undefined;
 }
 
 const lasting = Number.POSITIVE_INFINITY;
+/** Times of the API server are cut to these. */
+const SECOND_MS = 1000;
 
 export class Addresses<Holder> {
   readonly #retainMs: number;
@@ -40,13 +46,16 @@ export class Addresses<Holder> {
   claim(address: string, holder: Holder, sinceMs: number | undefined, nowMs: number): void {
     const claims = this.#claims.get(address);
     if (claims === undefined) {
-      this.#claims.set(address, [{ holder, fromMs: sinceMs ?? Number.NEGATIVE_INFINITY, toMs: lasting }]);
+      this.#claims.set(address, [
+        { holder, fromMs: sinceMs ?? Number.NEGATIVE_INFINITY, toMs: lasting, isReleased: false },
+      ]);
       return;
     }
     const last = claims.at(-1)!;
     if (last.holder === holder && last.toMs === lasting) return;
     // Who had it has it no more, at the latest since the new one was being made ready.
-    this.#claims.set(address, [...claims, { holder, fromMs: nowMs, toMs: lasting }]);
+    const former = last.toMs === lasting ? last : undefined;
+    this.#claims.set(address, [...claims, { holder, fromMs: nowMs, toMs: lasting, isReleased: false, former }]);
     if (last.toMs === lasting) this.#end(address, last, Math.min(sinceMs ?? nowMs, nowMs), nowMs);
   }
 
@@ -56,10 +65,12 @@ export class Addresses<Holder> {
    * @param nowMs when that became known
    */
   release(address: string, holder: Holder, goneMs: number, nowMs: number): void {
-    const claim = this.#claims.get(address)?.findLast((each) => each.holder === holder);
-    if (claim === undefined) return;
-    if (claim.toMs === lasting) this.#end(address, claim, goneMs, nowMs);
-    else claim.toMs = Math.min(claim.toMs, goneMs);
+    for (const claim of this.#claims.get(address) ?? []) {
+      if (claim.holder !== holder) continue;
+      claim.isReleased = true;
+      if (claim.toMs === lasting) this.#releaseLasting(address, claim, goneMs, nowMs);
+      else claim.toMs = Math.min(claim.toMs, goneMs);
+    }
   }
 
   /** @returns who had the address at this time, as far as that is certain */
@@ -88,8 +99,20 @@ export class Addresses<Holder> {
     }
   }
 
+  #releaseLasting(address: string, claim: Claim<Holder>, goneMs: number, nowMs: number): void {
+    const { former, fromMs } = claim;
+    // It was heard of too late: who was taken to have lost the address to it came after it, and has it still.
+    if (former?.isReleased === false && goneMs < fromMs) {
+      const againMs = Math.max(former.fromMs, goneMs + SECOND_MS);
+      const again = { holder: former.holder, fromMs: againMs, toMs: lasting, isReleased: false };
+      this.#claims.set(address, [...this.#claims.get(address)!, again]);
+    }
+    this.#end(address, claim, goneMs, nowMs);
+  }
+
   #end(address: string, claim: Claim<Holder>, goneMs: number, nowMs: number): void {
     claim.toMs = goneMs;
+    claim.former = undefined;
     this.#ended.push({ address, claim, knownMs: nowMs });
     this.tick(nowMs);
   }

@@ -85,9 +85,9 @@ export class Cluster {
     const podOptions = { nameFromLabels: options.serviceNameFromLabels };
     const common = { client, api, limit: limits.kubernetesObjects, counts, onError, listed: () => parts.listed?.() };
     const { peers, pods } = this;
-    const nodePodSet = (pod: NodePod): void => {
+    const nodePodSet = (pod: NodePod, changedMs?: number): void => {
       pods.set(pod);
-      peers?.setPod(pod);
+      peers?.setPod(pod, changedMs);
     };
     this.#informers.push(
       new Informer<NodePod>({
@@ -96,7 +96,7 @@ export class Cluster {
         path: '/api/v1/pods',
         fieldSelector: `spec.nodeName=${nodeName}`,
         record: (object) => new NodePod(object, podOptions),
-        added: nodePodSet,
+        added: (pod) => nodePodSet(pod),
         changed: nodePodSet,
         removed: (pod, goneMs) => {
           pods.remove(pod);
@@ -109,7 +109,7 @@ export class Cluster {
       name: string,
       path: string,
       record: (object: ApiObject) => T,
-      set: (object: T) => void,
+      set: (object: T, changedMs?: number) => void,
       removed: (object: T, goneMs: number) => void,
       fieldSelector?: string,
     ): Informer<T> =>
@@ -118,7 +118,7 @@ export class Cluster {
         name,
         path,
         record,
-        added: set,
+        added: (object) => set(object),
         changed: set,
         removed,
         ...(fieldSelector && { fieldSelector }),
@@ -128,7 +128,7 @@ export class Cluster {
         'pods',
         '/api/v1/pods',
         (object) => new Pod(object, podOptions),
-        (pod) => peers.setPod(pod),
+        (pod, changedMs) => peers.setPod(pod, changedMs),
         (pod, goneMs) => peers.removePod(pod, goneMs),
         `spec.nodeName!=${nodeName}`,
       ),

@@ -34,8 +34,9 @@ export interface InformerOptions<T extends ClusterObject> {
   /** Makes the record that is kept. */
   readonly record: (object: ApiObject) => T;
   readonly added: (object: T) => void;
-  readonly changed: (object: T) => void;
-  /** @param goneMs when it may have gone at the earliest: a deletion that was seen is of now */
+  /** @param changedMs when it may have changed at the earliest: a change that was seen is of now. By then another may have its name */
+  readonly changed: (object: T, changedMs: number) => void;
+  /** @param goneMs the same of its end */
   readonly removed: (object: T, goneMs: number) => void;
   /** Objects kept at most. */
   readonly limit: number;
@@ -89,11 +90,10 @@ export class Informer<T extends ClusterObject> {
       this.#objects++;
       this.#handle(() => options.added(object));
     });
-    this.#informer.on('update', (object) => this.#handle(() => options.changed(object)));
+    this.#informer.on('update', (object) => this.#handle(() => options.changed(object, this.#sinceMs())));
     this.#informer.on('delete', (object) => {
       this.#objects--;
-      const { now } = this.#options;
-      this.#handle(() => options.removed(object, this.#watching ? now() : this.#contactMs));
+      this.#handle(() => options.removed(object, this.#sinceMs()));
     });
     this.#informer.on('error', (error) => this.#failed(error));
   }
@@ -122,6 +122,11 @@ export class Informer<T extends ClusterObject> {
 
   get(namespace: string, name: string): T | undefined {
     return this.#informer.get(name, namespace);
+  }
+
+  /** Since when that may be which is being told. */
+  #sinceMs(): number {
+    return this.#watching ? this.#options.now() : this.#contactMs;
   }
 
   /** Never while the informer runs: the library would end what runs with an error, and so for ever. */

@@ -66,8 +66,9 @@ export class NodePods implements PodDirectory {
     entry.pod = pod;
     this.#present.set(pod.key, entry);
     for (const podUid of pod.uids) this.#byUid.set(podUid, entry);
-    for (const container of pod.containers) {
-      if (container.id === '') continue;
+    const started = pod.containers.filter(({ id }) => id !== '');
+    for (const { id } of started) renew(entry, id);
+    for (const container of started) {
       this.#byContainer.set(container.id, entry);
       this.#knownOf(entry, container.id).container = container;
     }
@@ -155,6 +156,14 @@ function onlyContainer(pod: NodePod, containerId: string): Container | undefined
   if (containerId === '' || pod.onlyContainer === '') return undefined;
   const named = pod.containers.findLast(({ name }) => name === pod.onlyContainer);
   return { name: pod.onlyContainer, image: '', imageId: '', restarts: 0, ...named, id: containerId };
+}
+
+/** A container that is there still is none of the oldest, however often others of its pod have been started again. */
+function renew({ known }: Entry, containerId: string): void {
+  const found = known.get(containerId);
+  if (found === undefined) return;
+  known.delete(containerId);
+  known.set(containerId, found);
 }
 
 function markStale(entry: Entry): void {

@@ -65,12 +65,13 @@ export class Peers implements PeerDirectory {
     return this.#revision;
   }
 
-  setPod(pod: Pod): void {
+  /** @param changedMs when it may have changed at the earliest, or taken the place of one of its name; default: now */
+  setPod(pod: Pod, changedMs = this.#options.now()): void {
     this.#revision++;
     const nowMs = this.#options.now();
     let known = this.#pods.get(pod.key);
     if (known !== undefined && known.pod.uid !== pod.uid) {
-      this.removePod(known.pod, nowMs);
+      this.removePod(known.pod, changedMs);
       known = undefined;
     }
     if (known === undefined) {
@@ -79,7 +80,7 @@ export class Peers implements PeerDirectory {
     } else {
       for (const address of known.pod.addresses) {
         if (!known.pod.hostNetwork && !pod.addresses.includes(address))
-          this.#podAddresses.release(address, known, nowMs, nowMs);
+          this.#podAddresses.release(address, known, changedMs, nowMs);
       }
       this.#removeHostPorts(known);
       known.pod = pod;

@@ -84,6 +84,14 @@ test('a restarted container has another id under the same pod; the one before ke
   assert.equal(say(idOf(999)), 'cart-5d4f-x1/main');
 });
 
+test('a container keeps its name, however often another of its pod is started again', () => {
+  const { pods, say } = directory();
+  for (let i = 10; i < 1000; i++) {
+    pods.set(pod({ containers: { agent: idOf(5), main: idOf(i) } }));
+    assert.deepEqual([say(idOf(5), ''), say(idOf(i), '')], ['cart-5d4f-x1/agent', 'cart-5d4f-x1/main']);
+  }
+});
+
 test('static pods by the hash of their manifest', () => {
   const hash = '6576683a93d91d8e2119df2c2755f2f1';
   const { pods, say } = directory();

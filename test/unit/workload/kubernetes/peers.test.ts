@@ -95,6 +95,35 @@ test('one of the same name that takes its place is another', () => {
   assert.equal(say('10.0.0.9'), 'db.shop');
 });
 
+test('of one whose place was taken while nobody watched, not even the name says how long it had its address', () => {
+  const { peers, say, at } = directory();
+  peers.setPod(pod('db-0', { uid: 'first' }));
+  at(T0 + 60_000);
+  peers.setPod(pod('db-0', { uid: 'second', ips: ['10.0.0.9'] }), T0 + 1000);
+  peers.setPod(pod('other-0'));
+  assert.deepEqual(
+    [T0, T0 + 1000, T0 + 59_000, T0 + 60_000].map((ms) => say('10.0.0.5', 0, ms)),
+    ['db.shop', undefined, undefined, 'other.shop'],
+  );
+});
+
+test('a pod that ended before takes its address from nobody when it is heard of later', () => {
+  const { peers, say } = directory();
+  const finished = [{ name: 'main', state: { terminated: { finishedAt: '2026-01-01T00:01:00Z' } } }];
+  const job = pod('job-0', { phase: 'Succeeded', status: { containerStatuses: finished } });
+  peers.setPod(pod('cart-0', { start: '2026-01-01T00:05:00Z' }));
+  peers.setPod(job);
+  peers.setPod(job);
+  assert.deepEqual(
+    [say('10.0.0.5'), say('10.0.0.5', 0, Date.parse('2026-01-01T00:06:00Z'))],
+    ['cart.shop', 'cart.shop'],
+  );
+  peers.removePod(job, T0);
+  assert.equal(say('10.0.0.5'), 'cart.shop');
+  peers.removePod(pod('cart-0'), T0 - 1000);
+  assert.equal(say('10.0.0.5'), undefined);
+});
+
 test('a pod that has ended has no address, even before it is deleted', () => {
   const { peers, say } = directory();
   peers.setPod(pod('job-0'));
