@@ -1,6 +1,6 @@
 /** Secrets that programs send each other stand in no output of the agent: neither in spans nor in what it says of itself. */
 import assert from 'node:assert/strict';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { type Agent, startAgent } from '../support/agent.ts';
@@ -71,11 +71,25 @@ interface Observed {
   finish(wanted: { encrypted: boolean; more?: readonly string[] }): Promise<Record<string, string>>;
 }
 
+/** Spans for a backend that is away go to files in this folder. */
+const configWithSpool = (spool: string) => `${CONFIG}
+otlp_copies:
+  - {name: away, endpoint: "http://127.0.0.1:1"}
+export:
+  spool_folder: ${spool}
+`;
+
+async function textsIn(folder: string): Promise<string> {
+  const names = await readdir(folder);
+  return (await Promise.all(names.sort().map((name) => readFile(join(folder, name), 'latin1')))).join('\n');
+}
+
 /** An agent with every output there is. */
 async function observe(cleanup: Cleanup, cgroup: Cgroup): Promise<Observed> {
   const folder = await cleanup.temporaryFolder();
   const [dump, packets, config] = ['otlp.bin', 'packets.pcapng', 'wirespan.yaml'].map((name) => join(folder, name));
-  await writeFile(config!, CONFIG);
+  const spool = join(folder, 'spool');
+  await writeFile(config!, configWithSpool(spool));
   const sink = await startSink(cleanup, 0, dump);
   const port = await freePort();
   const agent = await startAgent(cleanup, {
@@ -94,9 +108,12 @@ async function observe(cleanup: Cleanup, cgroup: Cgroup): Promise<Observed> {
       const { stdout, stderr, stats, spans } = await agent.stop();
       assert.equal(stats.spans.made, stats.spans.exported);
       assert.match(stderr, / debug /);
+      const kept = { recovered: 0, left: stats.spans.made, damagedBytes: 0 };
+      assert.deepEqual(stats.otherOutputs['otlp:away'], { exported: 0, dropped: {}, spool: kept });
       const [otlp, pcapng] = await Promise.all([readFile(dump!, 'latin1'), readFile(packets!, 'latin1')]);
       const outputs: Record<string, string> = {
         ...{ console: stdout, stderr, stats: JSON.stringify(stats), json: JSON.stringify(spans), otlp, metrics },
+        spool: await textsIn(join(spool, 'otlp-away')),
         ...(encrypted && { pcapng }),
       };
       // Metrics came to the same backend.
@@ -117,7 +134,7 @@ suite('planted secrets', () => {
   after(assertKernelClean);
 
   /** The outputs that a person or a backend reads. */
-  const shown = (outputs: Record<string, string>) => ['console', 'json', 'otlp'].map((name) => outputs[name]!);
+  const shown = (outputs: Record<string, string>) => ['console', 'json', 'otlp', 'spool'].map((name) => outputs[name]!);
 
   test('of HTTP, plain and encrypted: none is in an output', async (t) => {
     const cleanup = cleanupAfter(t);
