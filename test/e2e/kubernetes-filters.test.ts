@@ -177,6 +177,21 @@ suite('which pods are watched', () => {
     }
   });
 
+  test('a filter by namespace leaves out the end that is in it, and counts it', async (t) => {
+    const own = cleanupAfter(t);
+    const config = 'filters:\n  exclude:\n    - {namespace: sh*, path: /bytes/*}\n';
+    const agent = await start(own, { config });
+    for (const container of ['main', 'proxy']) {
+      const urls = ['/bytes/3', '/bytes/4', '/echo'].map((path) => `${servers.other.url}${path}`);
+      await curl(pods.plain, container, ...urls.flatMap((url) => ['-o', '/dev/null', url]).slice(2));
+    }
+    await agent.waitForSpans(8);
+    const { spans, stats } = await stop(agent);
+    const served = ['/bytes/3', '/bytes/4', '/echo'].flatMap((path) => Array(2).fill(`SERVER other ${path}`));
+    assert.deepEqual(spans, [...Array(2).fill('CLIENT plain /echo'), ...served]);
+    assert.deepEqual(stats.spans.leftOut, { filtered: 4 });
+  });
+
   test('a container that the API server tells of later: its spans wait; of one that it never tells of, not for ever', async (t) => {
     const own = cleanupAfter(t);
     const agent = await start(own, { settings: ['wait_ms: 3000'] });

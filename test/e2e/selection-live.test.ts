@@ -7,6 +7,7 @@ import { startAgent } from '../support/agent.ts';
 import { newCgroup } from '../support/cgroup.ts';
 import { cleanupAfter } from '../support/cleanup.ts';
 import { fileBackend, startCollector } from '../support/collector.ts';
+import { startPostgres } from '../support/databases/postgres.ts';
 import { inside, startAgentOf } from '../support/inside.ts';
 import { assertKernelClean } from '../support/kernel.ts';
 import { until } from '../support/net.ts';
@@ -16,6 +17,8 @@ import type { FlatSpan } from '../support/spans.ts';
 const ORDINARY = 300;
 const FAILED = 30;
 const SLOW = 3;
+/** Longer than a quick statement takes on a machine that stands still now and then. */
+const SLOW_STATEMENT_MS = 3000;
 
 const pathOf = (span: FlatSpan) => String(span.attributes['url.path']);
 const servers = (spans: readonly FlatSpan[]) => spans.filter(({ kind }) => kind === 'SERVER');
@@ -158,5 +161,45 @@ suite('which exchanges become spans', () => {
     assert.deepEqual(stats.spans.leftOut, { filtered: 18 + 2 });
     assert.ok(spans.some((span) => pathOf(span) === '/echo/{token}'));
     assert.doesNotMatch(stdout + JSON.stringify(spans), /s3cret/);
+  });
+
+  test('not the statements of a database, nor the quick ones, that a filter leaves out', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const cgroup = await newCgroup(cleanup);
+    const there = inside(cgroup);
+    const postgres = await startPostgres(cleanup);
+    await postgres.sql(['CREATE DATABASE kept', 'CREATE DATABASE left_out']);
+    const config = join(await cleanup.temporaryFolder(), 'wirespan.yaml');
+    const lines = [
+      'filters:',
+      '  exclude:',
+      '    - {database: left*}',
+      `    - {database: kept, max_duration_us: ${SLOW_STATEMENT_MS * 1000 - 1}, failed: false}`,
+    ];
+    await writeFile(config, `${lines.join('\n')}\n`);
+    const agent = await startAgentOf(cleanup, cgroup, ['--config', config]);
+    const ask = (database: string, statements: readonly string[]) => {
+      const words = statements.flatMap((statement) => ['-c', statement]);
+      return there.runAnyway('psql', ['-XqAt', ...words], { env: postgres.env({ database }) });
+    };
+    const slow = `SELECT pg_sleep(${SLOW_STATEMENT_MS / 1000})`;
+    const quick = Array.from({ length: 20 }, (_, i) => `SELECT ${i}`);
+    await Promise.all([
+      ask('left_out', [...quick, slow, 'SELECT 1 FROM nowhere']),
+      ask('kept', [...quick, 'SELECT 1 FROM nowhere', slow, slow]),
+      ask('postgres', ['SELECT 1', slow]),
+    ]);
+    await agent.waitForSpans(3, ({ attributes }) => attributes['db.namespace'] === 'kept');
+    await agent.waitForSpans(2, ({ attributes }) => attributes['db.namespace'] === 'postgres');
+    const { spans, stats } = await agent.stop();
+    const named = (database: string) =>
+      spans
+        .filter(({ attributes }) => attributes['db.namespace'] === database)
+        .map(({ name, status }) => `${name}${status.code === 2 ? ' failed' : ''}`);
+    assert.deepEqual(named('left_out'), []);
+    assert.deepEqual(named('kept'), ['SELECT nowhere failed', 'SELECT', 'SELECT']);
+    assert.deepEqual(named('postgres'), ['SELECT', 'SELECT']);
+    assert.equal(stats.exchanges.postgresql, 22 + 23 + 2);
+    assert.deepEqual(stats.spans.leftOut, { filtered: 22 + 20 });
   });
 });
