@@ -25,6 +25,8 @@ import { statementsOf } from '../support/sql.ts';
 
 const REQUESTS = 600;
 const TRANSACTIONS = 40;
+/** Fewer than there are. */
+const SERIES = 6;
 const HTTP = 'http_server_request_duration_seconds';
 const HTTP_CLIENT = 'http_client_request_duration_seconds';
 const DB = 'db_client_operation_duration_seconds';
@@ -267,5 +269,49 @@ suite('metrics of real traffic', () => {
     assert.equal(sumOf(samples, 'wirespan_exchanges_total', { protocol: 'grpc' }), ended.length);
     const { spans, stats } = await agent.stop();
     assert.deepEqual([spans, stats.spans.leftOut], [[], { unsampled: 2 * ended.length }]);
+  });
+
+  test('more series than there may be: what is beyond counts in one of each metric, and nothing is lost', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const cgroup = await newCgroup(cleanup);
+    const server = await startNodeServer(cleanup, { prefix: cgroup.prefix });
+    const config = join(await cleanup.temporaryFolder(), 'wirespan.yaml');
+    await writeFile(config, `metrics: { durations: true }\nlimits: { metric_series: ${SERIES} }\n`);
+    const port = await freePort();
+    const agent = await startAgent(cleanup, {
+      args: ['--cgroup', cgroup.path, '--config', config, '--listen', `127.0.0.1:${port}`],
+      env: { OTEL_TRACES_SAMPLER: 'always_off' },
+    });
+    // A series for each status at each end: in this order, so that those beyond are known.
+    const statuses = [200, 201, 202, 203, 400, 404, 410, 500, 503];
+    const urls = [...statuses, ...statuses, ...statuses].map((status) => `${server.url}/status/${status}`);
+    const [curl, ...words] = [...cgroup.prefix, 'curl', '-sk', ...urls.flatMap((url) => ['-o', '/dev/null', url])];
+    await run(curl!, words);
+    const samples = await until(async () => {
+      const now = await scrape(`http://127.0.0.1:${port}`);
+      const least = Math.min(...[HTTP, HTTP_CLIENT].map((name) => sumOf(now, `${name}_count`)));
+      return least >= urls.length ? now : undefined;
+    }, 'all requests in the metrics');
+    const named: Record<string, number> = {};
+    for (const metric of [HTTP, HTTP_CLIENT]) {
+      assert.equal(sumOf(samples, `${metric}_count`), urls.length);
+      const ofMetric = samples.filter(({ name }) => name === `${metric}_count`);
+      const [beyond, ...others] = ofMetric.filter(({ labels }) => labels.otel_metric_overflow === 'true');
+      assert.equal(others.length, 0);
+      // It says nothing else, and its buckets hold all that it counts.
+      assert.deepEqual(Object.keys(beyond!.labels), ['otel_metric_overflow']);
+      assert.equal(sumOf(samples, `${metric}_bucket`, { ...beyond!.labels, le: '+Inf' }), beyond!.value);
+      for (const { labels, value } of ofMetric) {
+        if (labels.otel_metric_overflow === undefined) named[`${metric} ${statusOf(labels)}`] = value;
+      }
+    }
+    // The first to come, and all that ever came of them.
+    const first = statuses
+      .slice(0, SERIES / 2)
+      .flatMap((status) => [HTTP, HTTP_CLIENT].map((name) => `${name} GET ${status}`));
+    assert.deepEqual(named, Object.fromEntries(first.sort().map((key) => [key, 3])));
+    assert.equal(sumOf(samples, 'wirespan_exchanges_total', { protocol: 'http' }), urls.length);
+    const { spans, stats } = await agent.stop();
+    assert.deepEqual([spans, stats.spans.leftOut], [[], { unsampled: 2 * urls.length }]);
   });
 });
