@@ -1,5 +1,7 @@
 /** Trace contexts in every form that applications write them, and what becomes of those that are malformed. */
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { newCgroup } from '../support/cgroup.ts';
 import { cleanupAfter } from '../support/cleanup.ts';
@@ -7,12 +9,15 @@ import { nodeProgram } from '../support/drivers.ts';
 import { inside, startAgentOf } from '../support/inside.ts';
 import { assertKernelClean } from '../support/kernel.ts';
 import { startHttp2Server, startNodeServer } from '../support/servers.ts';
+import type { FlatSpan } from '../support/spans.ts';
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
 const SPAN = 'b7ad6b7169203331';
 const OTHER = 'c8be7c827a314442';
 const SHORT = 'a3ce929d0e0e4736';
 const XRAY = `Root=1-${TRACE.slice(0, 8)}-${TRACE.slice(8)}`;
+const pathOf = ({ attributes }: FlatSpan) =>
+  String(attributes['url.path'] ?? new URL(String(attributes['url.full'])).pathname);
 const w3c = (span = SPAN, flags = '01') => `00-${TRACE}-${span}-${flags}`;
 
 /** What the spans shall say: trace id and parent of both, `own` when they begin a trace, `none` when there are none. */
@@ -102,6 +107,42 @@ suite('contexts on the wire', () => {
       }
       assert.equal(spans.length, wanted);
       assert.deepEqual(stats.spans.leftOut, { unsampled: 2 * (CASES.length - wanted / 2) });
+    });
+  }
+
+  for (const keeps of [true, false]) {
+    const what = keeps ? 'are kept when it is asked for' : 'are not kept';
+    test(`what failed or was slow in a trace that the wire says is not sampled: ${what}`, async (t) => {
+      const cleanup = cleanupAfter(t);
+      const cgroup = await newCgroup(cleanup);
+      const there = inside(cgroup);
+      const server = await startNodeServer(cleanup, { prefix: cgroup.prefix });
+      const config = join(await cleanup.temporaryFolder(), 'wirespan.yaml');
+      const asked = keeps ? '  keep_in_unsampled_traces: true\n' : '';
+      await writeFile(config, `sampling:\n  keep_slower_than_ms: 3000\n${asked}`);
+      const agent = await startAgentOf(cleanup, cgroup, ['--config', config]);
+      const ask = (field: string, paths: readonly string[]) =>
+        there.run('curl', [
+          ...['-sk', '-H', field],
+          ...paths.flatMap((path) => ['-o', '/dev/null', `${server.url}${path}`]),
+        ]);
+      const ordinary = ['/bytes/1', '/bytes/2', '/status/204'];
+      const kept = ['/status/500', '/status/404', '/slow/3100'];
+      const unsampled = [`traceparent: ${w3c(SPAN, '00')}`, `b3: ${TRACE}-${SPAN}-0`];
+      await Promise.all(unsampled.map((field) => ask(field, [...ordinary, ...kept])));
+      // Not of such a trace.
+      await ask(`traceparent: ${w3c()}`, ['/bytes/3', '/status/500']);
+      const wanted = 2 * 2 + (keeps ? 2 * 2 * kept.length : 0);
+      await agent.waitForSpans(wanted);
+      const { spans, stats } = await agent.stop();
+      const paths = [...(keeps ? [...kept, ...kept] : []), '/bytes/3', '/status/500'].sort();
+      for (const kind of ['CLIENT', 'SERVER']) {
+        const ofKind = spans.filter((span) => span.kind === kind);
+        assert.deepEqual(ofKind.map(pathOf).sort(), paths);
+        // They are where the trace would have them.
+        for (const span of ofKind) assert.deepEqual([span.traceId, span.parentSpanId], [TRACE, SPAN]);
+      }
+      assert.deepEqual(stats.spans.leftOut, { unsampled: 2 * 2 * (ordinary.length + (keeps ? 0 : kept.length)) });
     });
   }
 
