@@ -39,3 +39,18 @@ export interface BatchExporter {
 }
 
 export const MAX_REASON_LENGTH = 256;
+/** What a backend says beside its acceptance. */
+const MAX_MESSAGE_LENGTH = 128;
+
+/** @returns what a backend says of a request of so many items: as many rejected at most, and its words cut */
+export function partialSuccess({ rejected, message }: Delivered, items: number): { rejected: number; message: string } {
+  return {
+    rejected: Math.min(Math.max(0, Math.trunc(rejected)), items),
+    message: message.slice(0, MAX_MESSAGE_LENGTH),
+  };
+}
+
+/** The reason of a failure in one line. */
+export function reasonOf({ reason }: NotDelivered): string {
+  return reason.replace(/\s+/g, ' ').trim();
+}

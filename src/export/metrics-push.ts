@@ -2,10 +2,8 @@ import type { MetricGroup } from '../metric/metric.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
 import { adviceFor } from './advice.ts';
-import type { BatchExporter, ExportOutcome } from './batch.ts';
+import { type BatchExporter, type ExportOutcome, partialSuccess, reasonOf } from './batch.ts';
 import type { EncodedMetrics, MetricsEncoder } from './metrics-encoder.ts';
-
-const MAX_MESSAGE_LENGTH = 128;
 
 export interface MetricsPushOptions {
   readonly exporter: BatchExporter;
@@ -97,22 +95,20 @@ export class MetricsPush {
   #finished(points: number, outcome: ExportOutcome): void {
     const { log } = this.#options;
     if (outcome.delivered) {
-      const rejected = Math.min(Math.max(0, Math.trunc(outcome.rejected)), points);
+      const { rejected, message } = partialSuccess(outcome, points);
       this.#exported += points - rejected;
-      const said = outcome.message.slice(0, MAX_MESSAGE_LENGTH);
       if (rejected > 0) {
         count(this.#dropped, 'rejected', rejected);
-        log.warn('the backend rejected metrics', { points: rejected, reason: said });
-      } else if (said !== '') {
+        log.warn('the backend rejected metrics', { points: rejected, reason: message });
+      } else if (message !== '') {
         // Partial success without rejected points is the backend's way to warn.
-        log.warn('the backend accepted metrics with a warning', { reason: said });
+        log.warn('the backend accepted metrics with a warning', { reason: message });
       }
       return;
     }
     const { status } = outcome.failure;
-    const reason = outcome.reason.replace(/\s+/g, ' ').trim();
     count(this.#dropped, status, points);
-    this.#tellFailure(status, reason);
+    this.#tellFailure(status, reasonOf(outcome));
   }
 
   /** Once, until all of a round is delivered. */

@@ -6,7 +6,7 @@ import { count, type Deliveries } from '../telemetry/counters.ts';
 import type { Log, LogFields } from '../telemetry/log.ts';
 import { adviceFor } from './advice.ts';
 import { Backoff, defaultRetryPolicy, type RetryPolicy } from './backoff.ts';
-import type { BatchExporter, NotDelivered } from './batch.ts';
+import { type BatchExporter, type Delivered, type NotDelivered, partialSuccess, reasonOf } from './batch.ts';
 import { BatchQueue, type QueuedBatch } from './batch-queue.ts';
 import { type EncoderScope, OtlpEncoder } from './otlp-encoder.ts';
 import type { Output, OutputState } from './output.ts';
@@ -66,7 +66,6 @@ const HIGH_WATER = 0.5;
 const HIGH_WATER_BATCHES = 6;
 /** What backends say about spans that they reject: so many different texts are counted, the rest as one. */
 const MAX_MESSAGES = 16;
-const MAX_MESSAGE_LENGTH = 128;
 /** For what is left at shutdown to be written to the spool. */
 const SPOOL_CLOSE_MS = 3000;
 
@@ -309,7 +308,7 @@ export class OtlpOutput implements Output {
     this.exporter.exportBatch(batch, (outcome) => {
       // After the deadline it was counted as lost.
       if (this.phase === 'closed' || !this.underWay.delete(batch)) return;
-      if (outcome.delivered) this.delivered(batch, sentMs, outcome.rejected, outcome.message);
+      if (outcome.delivered) this.delivered(batch, sentMs, outcome);
       else this.failed(batch, sentMs, outcome);
       this.pump();
       this.releaseWaiting();
@@ -324,19 +323,18 @@ export class OtlpOutput implements Output {
     return this.fromSpool.length === 0 && !this.isReadingSpool && !this.spool.hasMore;
   }
 
-  private delivered(batch: QueuedBatch, sentMs: number, rejectedSpans: number, message: string): void {
+  private delivered(batch: QueuedBatch, sentMs: number, outcome: Delivered): void {
     const nowMs = performance.now();
     this.lastExportMs = nowMs - sentMs;
     this.deliveredMs = nowMs;
     this.lastTrouble = '';
     if (this.backoff.succeeded()) this.log.info('spans are delivered again', this.fields());
-    const rejected = Math.min(Math.max(0, Math.trunc(rejectedSpans)), batch.spans);
+    const { rejected, message } = partialSuccess(outcome, batch.spans);
     this.deliveries.exported += batch.spans - rejected;
-    if (rejected > 0) this.rejected(rejected, message.slice(0, MAX_MESSAGE_LENGTH));
+    if (rejected > 0) this.rejected(rejected, message);
     else if (message !== '') {
       // Partial success without rejected spans is the backend's way to warn.
-      const said = { reason: message.slice(0, MAX_MESSAGE_LENGTH) };
-      this.log.warn('the backend accepted spans with a warning', this.fields(said));
+      this.log.warn('the backend accepted spans with a warning', this.fields({ reason: message }));
     }
     this.finish(batch, rejected > 0 ? 'rejected' : '', true);
   }
@@ -351,7 +349,7 @@ export class OtlpOutput implements Output {
   }
 
   private failed(batch: QueuedBatch, sentMs: number, outcome: NotDelivered): void {
-    const reason = outcome.reason.replace(/\s+/g, ' ').trim();
+    const reason = reasonOf(outcome);
     const { status, retryable, retryDelayMs } = outcome.failure;
     const nowMs = performance.now();
     const advice = adviceFor(status, reason);

@@ -46,7 +46,8 @@ export class WorkerTraceExporter implements BatchExporter {
 
   exportBatch(batch: Batch, done: (outcome: ExportOutcome) => void): void {
     if (!Buffer.isBuffer(batch.payload)) throw new TypeError('a worker takes encoded batches');
-    if (this.#worker === undefined && !this.#restarted()) {
+    const worker = this.#worker ?? this.#restart();
+    if (worker === undefined) {
       const outcome = failed(this.#why, true);
       queueMicrotask(() => done(outcome));
       return;
@@ -54,7 +55,7 @@ export class WorkerTraceExporter implements BatchExporter {
     const id = this.#nextId++;
     this.#pending.set(id, done);
     const request: WorkerRequest = { id, payload: batch.payload, spans: batch.spans };
-    this.#worker?.postMessage(request);
+    worker.postMessage(request);
   }
 
   async shutdown(): Promise<void> {
@@ -63,17 +64,16 @@ export class WorkerTraceExporter implements BatchExporter {
     await worker?.terminate();
   }
 
-  /** The system may refuse another thread: a limit of processes, say. */
-  #restarted(): boolean {
-    if (performance.now() - this.#brokenAtMs < RESTART_DELAY_MS) return false;
+  /** @returns undefined when it is too early, or the system refuses another thread: a limit of processes, say */
+  #restart(): Worker | undefined {
+    if (performance.now() - this.#brokenAtMs < RESTART_DELAY_MS) return undefined;
     try {
       this.#worker = this.#start();
-      return true;
     } catch (error) {
       this.#brokenAtMs = performance.now();
       this.#why = `no export thread can be started: ${error instanceof Error ? error.message : String(error)}`;
-      return false;
     }
+    return this.#worker;
   }
 
   #start(): Worker {

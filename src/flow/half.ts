@@ -2,6 +2,11 @@ import type { Limits } from '../config/limits.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import type { Direction } from './connection.ts';
 
+/** How far two sequence numbers are apart, whichever is first; signed integers serve as well as unsigned ones. */
+export function sequenceDistance(a: number, b: number): number {
+  return Math.abs((a - b) | 0);
+}
+
 /**
  * Reassembly of one direction of a TCP connection (RFC 9293 3.4, 3.10), seen from outside.
  *
@@ -145,7 +150,7 @@ export class Half {
 
   /** How far a sequence number is from `next`, in either direction. */
   distance(sequence: number): number {
-    return Math.abs((sequence - this.next) | 0);
+    return sequenceDistance(sequence, this.next);
   }
 
   /** Gives up holes that have stayed for too long. @returns when the next one is due, Infinity when there is none */

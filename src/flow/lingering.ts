@@ -1,7 +1,9 @@
 import { DIRECTION_EGRESS, type PacketRecord } from '../capture/records.ts';
+import type { Limits } from '../config/limits.ts';
 import type { Segment } from '../packet/decode.ts';
 import { type Direction, FROM_CLIENT, FROM_SERVER } from './connection.ts';
 import type { Flow } from './flow.ts';
+import { sequenceDistance } from './half.ts';
 import { type Linked, LinkedList } from './list.ts';
 import { type Tuple, type Tupled, TupleTable } from './lookup.ts';
 
@@ -53,11 +55,7 @@ function closedHalf(flow: Flow, direction: Direction): ClosedHalf {
   };
 }
 
-export interface LingeringLimits {
-  lingerUs: number;
-  lingeringConnections: number;
-  reassemblyWindowBytes: number;
-}
+type LingeringLimits = Pick<Limits, 'lingerUs' | 'lingeringConnections' | 'reassemblyWindowBytes'>;
 
 /** Connections that have ended in order, for a while: a late copy of one of their packets must not look like a new connection. */
 export class Lingering {
@@ -98,7 +96,7 @@ export class Lingering {
     if (record.cookie !== 0 && record.direction === DIRECTION_EGRESS && half.socket !== 0) {
       return half.socket !== record.cookie;
     }
-    return half.started && Math.abs((segment.seq - half.next) | 0) > this.#limits.reassemblyWindowBytes;
+    return half.started && sequenceDistance(segment.seq, half.next) > this.#limits.reassemblyWindowBytes;
   }
 
   remove(closed: ClosedFlow): void {

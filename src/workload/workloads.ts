@@ -240,9 +240,8 @@ export class Workloads implements ResourceResolver {
 
   /** With version 1 all sockets are of the root, and where both are mounted the pods may stand apart in version 1 only: the id then names none. */
   #rememberCgroup(cgroupId: number, cgroup: CgroupIdentity, pod: PodPath): void {
-    const known = this.#podCgroups.get(cgroupId);
-    if (known === cgroup || cgroupId <= ROOT_CGROUP || podOf(cgroup.path)?.uid !== pod.uid) return;
-    if (known === undefined) makeRoom(this.#podCgroups, this.#limits.workloadProcesses);
+    if (cgroupId <= ROOT_CGROUP || this.#podCgroups.has(cgroupId) || podOf(cgroup.path)?.uid !== pod.uid) return;
+    makeRoom(this.#podCgroups, this.#limits.workloadProcesses);
     this.#podCgroups.set(cgroupId, cgroup);
   }
 

@@ -6,7 +6,9 @@ import { after, suite, test } from 'node:test';
 import { STATUS_NAMES } from '../../src/protocol/grpc/status.ts';
 import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
 import {
+  assertErrors,
   assertExactCalls,
+  assertServer,
   clients,
   lineOf,
   lineOfCall,
@@ -60,17 +62,8 @@ suite('gRPC', () => {
       assertSameLines(known.map(lineOf), server.log().map(lineOfCall));
       assertSameLines(clients(stopped.spans).map(lineOf), ends.map(lineOfEnd));
       assertSameLines(known.map(sizesOf), server.log().map(sizesOfCall));
-      for (const span of stopped.spans) {
-        const { attributes, status, kind } = span;
-        const said = String(attributes['rpc.status_code']);
-        const blamed = ['UNKNOWN', 'INTERNAL', 'DATA_LOSS', 'UNIMPLEMENTED'].includes(said);
-        const failed = kind === 'CLIENT' ? said !== 'OK' : blamed;
-        assert.deepEqual([attributes['error.type'], status.code], failed ? [said, 2] : [undefined, 0]);
-        assert.equal(attributes['rpc.system.name'], 'grpc');
-        assert.equal(attributes['server.port'], server.port);
-        assert.equal(attributes['tls.protocol.version'], tls ? '1.3' : undefined);
-        assert.doesNotMatch(JSON.stringify(span), /not for traces/);
-      }
+      assertErrors(stopped.spans);
+      assertServer(stopped.spans, server.port, tls);
       assert.equal(stopped.stats.connections.tls, tls ? 1 : 0);
     });
   }

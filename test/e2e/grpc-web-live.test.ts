@@ -4,7 +4,9 @@ import { after, suite, test } from 'node:test';
 import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
 import { clientScript } from '../support/clients.ts';
 import {
+  assertErrors,
   assertExactCalls,
+  assertServer,
   type Calls,
   clients,
   type Ended,
@@ -77,17 +79,8 @@ suite('gRPC-Web', () => {
           clients(stopped.spans).map((span) => `${lineOf(span)} ${span.attributes['wirespan.rpc.response.size']}`),
           ends.map((end) => `${lineOfEnd(end)} ${end.bytes}`),
         );
-        for (const span of stopped.spans) {
-          const { attributes, status, kind } = span;
-          const said = String(attributes['rpc.status_code']);
-          const blamed = ['UNKNOWN', 'INTERNAL', 'UNAVAILABLE', 'DATA_LOSS'].includes(said);
-          const failed = kind === 'CLIENT' ? said !== 'OK' : blamed;
-          assert.deepEqual([attributes['error.type'], status.code], failed ? [said, 2] : [undefined, 0]);
-          assert.equal(attributes['rpc.system.name'], 'grpc');
-          assert.equal(attributes['server.port'], server.port);
-          assert.equal(attributes['tls.protocol.version'], tls ? '1.3' : undefined);
-          assert.doesNotMatch(JSON.stringify(span), /not for traces/);
-        }
+        assertErrors(stopped.spans);
+        assertServer(stopped.spans, server.port, tls);
         const compressed = (end: 'request' | 'response') => (span: FlatSpan) =>
           Number(span.attributes[`wirespan.rpc.${end}.compressed_messages`] ?? 0);
         const sum = (numbers: number[]) => numbers.reduce((total, n) => total + n, 0);

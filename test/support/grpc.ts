@@ -114,6 +114,29 @@ export function assertExactCalls(
   assert.deepEqual([stats.packets.lost, stats.connections.undecryptable], [0, {}]);
 }
 
+/** Of which statuses it is the server's fault, by the semantic conventions. */
+const BLAMED = ['UNKNOWN', 'DEADLINE_EXCEEDED', 'UNIMPLEMENTED', 'INTERNAL', 'UNAVAILABLE', 'DATA_LOSS'];
+
+/** Whoever's fault it is, and nobody else, has an error, of the status's name; nothing that the server said about it is told. */
+export function assertErrors(spans: readonly FlatSpan[]): void {
+  for (const { attributes, kind, status } of spans) {
+    const said = String(attributes['rpc.status_code']);
+    const failed = kind === 'CLIENT' ? said !== 'OK' : BLAMED.includes(said);
+    assert.deepEqual([attributes['error.type'], status.code], failed ? [said, 2] : [undefined, 0], `${kind} ${said}`);
+  }
+  assert.doesNotMatch(JSON.stringify(spans), /not for traces/);
+}
+
+/** All spans are of calls to this port. */
+export function assertServer(spans: readonly FlatSpan[], port: number, tls: boolean): void {
+  for (const { attributes } of spans) {
+    assert.deepEqual(
+      [attributes['rpc.system.name'], attributes['server.port'], attributes['tls.protocol.version']],
+      ['grpc', port, tls ? '1.3' : undefined],
+    );
+  }
+}
+
 export const clients = (spans: readonly FlatSpan[]): FlatSpan[] => spans.filter((span) => span.kind === 'CLIENT');
 
 /** `METHOD STATUS REQUESTS/RESPONSES`, as the span, the server and the client have it. */

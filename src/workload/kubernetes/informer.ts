@@ -43,7 +43,7 @@ export interface InformerOptions<T extends ClusterObject> {
   /** `over_limit`, `handler_failed`. */
   readonly counts: ReasonCounts;
   readonly onError?: (name: string, error: Error, retryMs: number) => void;
-  /** All there is was listed, once more. */
+  /** All there is was listed, once more; not when a watch is only renewed. */
   readonly listed?: () => void;
   /** Milliseconds since the Unix epoch. */
   readonly now?: () => number;
@@ -164,6 +164,7 @@ export class Informer<T extends ClusterObject> {
       if (items.length < limit) items.push(record(object));
       else count(counts, 'over_limit');
     });
+    this.#options.listed?.();
     return { items, metadata: { resourceVersion } };
   }
 
@@ -179,7 +180,6 @@ export class Informer<T extends ClusterObject> {
     this.#synced = true;
     this.#contactMs = Math.max(this.#contactMs, this.#listedMs);
     this.#firstSync();
-    this.#options.listed?.();
     return api.watch(path, query, {
       open: () => {
         this.#connected = true;
