@@ -144,6 +144,11 @@ export abstract class Lexer {
     this.character = 0;
   }
 
+  /** The session's rule may be another from here on. */
+  loseBackslashRule(): void {
+    this.backslash = 'unknown';
+  }
+
   /** Reads the next token and returns its kind. */
   next(): number {
     if (this.kind === Token.DOUBT) return Token.DOUBT;

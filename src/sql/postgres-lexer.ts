@@ -1,4 +1,5 @@
 import {
+  type BackslashRule,
   classes,
   DIGIT,
   DOT,
@@ -59,14 +60,15 @@ export class PostgresLexer extends Lexer {
     }
     if (first === 0x75 && second === 0x26 && at + 1 < this.end) {
       const third = this.bytes[at + 1]!;
-      if (third === QUOTE) return this.string(at + 1, 'literal');
+      // With standard_conforming_strings off the server refuses it: then what its author took for its end is not known.
+      if (third === QUOTE) return this.string(at + 1, this.backslash === 'literal' ? 'literal' : 'unknown');
       if (third === DOUBLE_QUOTE) return this.quoted(at + 1, DOUBLE_QUOTE, Token.NAME);
     }
     return this.word(this.wordEnd(at));
   }
 
   /** "String Constants": those that only white space with a newline separates are one, and follow the rules of the first. */
-  private string(open: number, rule: 'escape' | 'literal' | 'unknown'): number {
+  private string(open: number, rule: BackslashRule): number {
     let from = open;
     for (;;) {
       if (this.escaped(from, QUOTE, rule) === Token.DOUBT) return Token.DOUBT;

@@ -2,9 +2,11 @@ import { isUtf8 } from 'node:buffer';
 import { Blocks } from './blocks.ts';
 import { type TraceContext, traceContextOf } from './commenter.ts';
 import { Effects } from './effect.ts';
+import { K, keywordSet } from './keywords.ts';
 import { type BackslashRule, type Lexer, Token } from './lexer.ts';
 import { MysqlLexer } from './mysql-lexer.ts';
 import { PostgresLexer } from './postgres-lexer.ts';
+import { agreedEncoding } from './reading.ts';
 import { Sanitiser } from './sanitiser.ts';
 import { SharedStatements } from './shared-statements.ts';
 import type { SqlDialect, SqlStatement } from './statement.ts';
@@ -39,6 +41,45 @@ export const UNKNOWN: SqlStatement = {
   effect: undefined,
 };
 
+/**
+ * MySQL comes to the second statement of a text when the first has been run. These leave the rules of reading as they are: whatever a
+ * routine or trigger sets of them is restored behind it (sp_head::execute).
+ */
+const keepsRules = keywordSet(
+  ...([
+    'SELECT',
+    'INSERT',
+    'UPDATE',
+    'DELETE',
+    'REPLACE',
+    'WITH',
+    'VALUES',
+    'TABLE',
+    'START',
+    'COMMIT',
+    'ROLLBACK',
+  ] as const),
+  ...([
+    'SAVEPOINT',
+    'RELEASE',
+    'CREATE',
+    'ALTER',
+    'DROP',
+    'TRUNCATE',
+    'RENAME',
+    'LOCK',
+    'UNLOCK',
+    'SHOW',
+    'USE',
+    'LOAD',
+  ] as const),
+  ...(['ANALYZE', 'OPTIMIZE', 'CHECK', 'REPAIR', 'EXPLAIN', 'DESCRIBE', 'DESC', 'GRANT', 'REVOKE', 'PREPARE'] as const),
+  ...(['DEALLOCATE', 'HANDLER', 'FLUSH', 'DO', 'CALL'] as const),
+);
+
+/** SET of sql_mode, SET NAMES, SET CHARACTER SET, SET character_set_client, under their names, which have no other spelling. */
+const SETS_RULES = /sql_mode|names|char/i;
+
 const SEMICOLON = 0x3b;
 const COMMA = 0x2c;
 const OPEN = 0x28;
@@ -57,6 +98,7 @@ export class Scanner {
   private context: TraceContext | undefined;
   /** Tokens of the statement so far, where its text as written begins, and where it ends. */
   private tokens = 0;
+  private firstKeyword = 0;
   private rawStart = 0;
   private rawEnd = 0;
   private readonly text = (start: number, end: number) => this.decode(this.bytes, start, end);
@@ -90,7 +132,12 @@ export class Scanner {
         sure = kind === Token.END;
         break;
       } else if (split && lexer.character === SEMICOLON && this.blocks.ends && !lexer.insideConditional) {
+        const keeps = this.keepsRules();
         this.endStatement(statements);
+        if (!keeps && this.losesEncoding(end)) {
+          sure = false;
+          break;
+        }
       } else {
         this.token(kind);
       }
@@ -113,7 +160,7 @@ export class Scanner {
     const { keyword, character, start, position } = this.lexer;
     // A trailing semicolon of a text that is one statement makes none by itself.
     if (character === SEMICOLON && this.tokens === 0) return;
-    this.tokens++;
+    if (this.tokens++ === 0) this.firstKeyword = keyword;
     this.rawEnd = position;
     if (kind === Token.CODE_COMMENT) {
       this.sanitiser.output.append(this.bytes, start, position);
@@ -149,6 +196,21 @@ export class Scanner {
     }
     this.context = undefined;
     this.beginStatement(position);
+  }
+
+  /** Whether the statement that ends here leaves the rules by which the next one is read. PostgreSQL reads a text before it runs it. */
+  private keepsRules(): boolean {
+    if (this.options.dialect !== 'mysql' || this.tokens === 0) return true;
+    // BEGIN [WORK], not BEGIN NOT ATOMIC.
+    if (this.firstKeyword === K.BEGIN) return this.tokens <= 2;
+    if (this.firstKeyword !== K.SET) return keepsRules[this.firstKeyword] === 1;
+    return !SETS_RULES.test(this.bytes.toString('latin1', this.rawStart, this.lexer.start));
+  }
+
+  /** The rest is read by rules that are not known. @returns whether not even where its characters end is certain */
+  private losesEncoding(end: number): boolean {
+    this.lexer.loseBackslashRule();
+    return agreedEncoding(this.bytes, this.lexer.position, end) === 'unsafe';
   }
 
   /** A comment between two statements belongs to the second. */

@@ -117,15 +117,21 @@ export class Backend implements FrameSink {
   }
 
   cut(): void {
-    this.lost('gap');
+    this.bytesLost('gap');
   }
 
   malformed(): void {
-    this.lost('protocol_error');
+    this.bytesLost('protocol_error');
     this.dialogue.parseError(this.frames.nowUs);
   }
 
-  /** Messages were lost: what follows is nobody's answer until the next ReadyForQuery. */
+  /** Messages were lost, such as those that tell of settings. */
+  bytesLost(reason: IncompleteReason): void {
+    this.dialogue.session.lost();
+    this.lost(reason);
+  }
+
+  /** What follows is nobody's answer until the next ReadyForQuery. */
   lost(reason: IncompleteReason): void {
     this.skipping = true;
     this.skipReason = reason;
@@ -176,6 +182,8 @@ export class Backend implements FrameSink {
     this.foundAgain = false;
     // Only a Sync that was not seen can have brought it.
     dialogue.skipToSync = false;
+    // PostgreSQL 14 and later say what has changed at the end of a series only.
+    if (ring.length === 0 && !this.adrift && !dialogue.frontend.lostInFlight) dialogue.session.reading.settled();
     // "Portals ... are destroyed at the end of the transaction."
     if (dialogue.session.ready(status)) this.answers.finishSuspended();
   }
@@ -193,8 +201,13 @@ export class Backend implements FrameSink {
   }
 
   private parameterStatus(bytes: Buffer, start: number, end: number): void {
-    const { session } = this.dialogue;
-    if (this.frames.damaged) return;
+    const { session, ring } = this.dialogue;
+    if (this.frames.damaged) {
+      session.lost();
+      return;
+    }
+    // It may come of a request that was not seen yet.
+    if (ring.length === 0) session.reading.sent();
     readParameters(bytes, start, end, (name, value) => session.parameterStatus(name, value));
   }
 

@@ -43,6 +43,8 @@ export class Frontend implements FrameSink {
   readonly frames: FrameReader;
   /** Number of the series of messages, up to a Sync. */
   series = 0;
+  /** Messages were lost whose answers may still come: what is asked for and not answered is more than what the ring holds. */
+  lostInFlight = false;
   private readonly dialogue: Dialogue;
   private readonly statements: NameTable<Prepared>;
   private readonly portals: NameTable<Portal>;
@@ -106,6 +108,7 @@ export class Frontend implements FrameSink {
         this.copyBytes = 0;
         break;
       case FUNCTION_CALL:
+        this.dialogue.session.reading.sent();
         this.push(REQUEST_FUNCTION_CALL, size, undefined);
         break;
       // Flush, Terminate and the answers of authentication have no answer that is of interest.
@@ -114,6 +117,7 @@ export class Frontend implements FrameSink {
 
   /** StartupMessage was read. */
   started(startUs: number, offset: number, size: number): void {
+    this.dialogue.session.reading.sent();
     this.dialogue.ring.push(REQUEST_STARTUP, startUs, offset, size, undefined);
   }
 
@@ -130,7 +134,10 @@ export class Frontend implements FrameSink {
 
   /** Messages were lost: what had no name may have been replaced, what was suspended continued. */
   lost(): void {
-    this.dialogue.backend.answers.doubtSuspended();
+    const { dialogue } = this;
+    dialogue.session.reading.sent();
+    this.lostInFlight = true;
+    dialogue.backend.answers.doubtSuspended();
     if (this.unnamedPortal !== undefined) this.unnamedPortal.doubted = true;
     for (const portal of this.portals.all()) portal.doubted = true;
     this.forgetUnnamed();
@@ -193,6 +200,7 @@ export class Frontend implements FrameSink {
 
   private query(bytes: Buffer, start: number, end: number, size: number): void {
     const { dialogue } = this;
+    const { session, analyser } = dialogue;
     // "A simple Query message also destroys the unnamed statement" and portal.
     this.forgetUnnamed();
     this.leadBytes = 0;
@@ -200,10 +208,10 @@ export class Frontend implements FrameSink {
     if (end - start < size - HEADER_BYTES) this.countText();
     else {
       const textEnd = end > start && bytes[end - 1] === 0 ? end - 1 : end;
-      const { session, analyser } = dialogue;
-      const encoding = session.encodingFor(bytes, start, textEnd);
-      statements = analyser.analyse(bytes, start, textEnd, encoding, session.backslash);
+      const encoding = session.reading.encodingOf(bytes, start, textEnd);
+      statements = analyser.analyse(bytes, start, textEnd, encoding, session.reading.backslash);
     }
+    session.reading.sent();
     this.push(REQUEST_QUERY, size, statements);
   }
 
@@ -221,8 +229,8 @@ export class Frontend implements FrameSink {
     let statement: SqlStatement | undefined;
     if (textEnd < 0 || textEnd >= end) this.countText();
     else {
-      const encoding = session.encodingFor(bytes, textStart, textEnd);
-      statement = analyser.analyseOne(bytes, textStart, textEnd, encoding, session.backslash);
+      const encoding = session.reading.encodingOf(bytes, textStart, textEnd);
+      statement = analyser.analyseOne(bytes, textStart, textEnd, encoding, session.reading.backslash);
     }
     const prepared = new Prepared(bytes.toString('latin1', start, nameEnd), statement, this.series);
     if (nameEnd === start) this.unnamedStatement = prepared;
@@ -235,6 +243,8 @@ export class Frontend implements FrameSink {
   }
 
   private bind(bytes: Buffer, start: number, end: number, size: number): void {
+    // Planning runs functions already.
+    this.dialogue.session.reading.sent();
     const portalEnd = stringEnd(bytes, start, end);
     const nameStart = portalEnd + 1;
     const nameEnd = stringEnd(bytes, nameStart, end);
@@ -253,6 +263,7 @@ export class Frontend implements FrameSink {
   }
 
   private execute(bytes: Buffer, start: number, end: number, size: number): void {
+    this.dialogue.session.reading.sent();
     const nameEnd = stringEnd(bytes, start, end);
     // "Maximum number of rows to return ... Zero denotes no limit." A portal that may stop half-way must be known again.
     const limited = nameEnd + 5 <= end && bytes.readInt32BE(nameEnd + 1) > 0;

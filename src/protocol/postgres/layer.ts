@@ -119,13 +119,13 @@ export class PostgresLayer implements Layer {
         this.packets.release();
         frontend.frames.lose();
         backend.frames.lose();
-        backend.lost('gap');
+        backend.bytesLost('gap');
       }
       if (!frontend.frames.gap(length, timeUs)) frontend.lost();
     } else {
       if (this.phase === ANSWER) this.phase = PACKETS;
       if (!backend.frames.gap(length, timeUs)) {
-        backend.lost('gap');
+        backend.bytesLost('gap');
         this.wentOn = false;
       }
     }
@@ -275,8 +275,17 @@ export class PostgresLayer implements Layer {
     // Held up in reassembly while its answer passed by. Only an answer that nobody had asked for can be its own: that of the series before
     // may be a moment younger than this one, which a client that does not wait sends from another processor.
     const late = ring.length === 0 && timeUs < backend.unaskedReadyUs;
+    const { reading } = dialogue.session;
+    // What the server has said since may come of this very request.
+    if (late) reading.sent();
+    else if (frontend.lostInFlight && ring.length === 0 && backend.idle && this.isQuiet(timeUs)) {
+      frontend.lostInFlight = false;
+      reading.settled();
+    }
     frames.feed(bytes, start, end, timeUs, firstUs);
-    if (late) dialogue.giveUpAll('gap', timeUs);
+    if (!late) return;
+    dialogue.giveUpAll('gap', timeUs);
+    if (backend.idle && !frontend.lostInFlight) reading.settled();
   }
 
   /** The client sends while the server's direction is lost: without pipelining it has the answers to all that it asked for. */

@@ -1,5 +1,6 @@
 import type { TransactionState } from '../../exchange/exchange.ts';
-import type { BackslashRule, TextEncoding } from '../../sql/analyser.ts';
+import type { TextEncoding } from '../../sql/analyser.ts';
+import { ReadingRules } from '../../sql/reading.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { optionOf } from './startup.ts';
 import { TAG_BEGIN, TAG_COMMIT, TAG_ROLLBACK } from './tag.ts';
@@ -35,9 +36,7 @@ export class Session {
   /** `database|schema`, or `database` when the schema is not known; empty when neither is. */
   namespace = '';
   transaction: TransactionState = '';
-  backslash: BackslashRule = 'unknown';
-  /** Undefined until the client or the server has said it: then only ASCII is sure. */
-  private encoding: TextEncoding | undefined;
+  readonly reading = new ReadingRules();
   private database = '';
   /** First schema of the search path now, after a commit, after a rollback, and as the client asked for it at the start. */
   private schema = '';
@@ -61,13 +60,13 @@ export class Session {
         if (this.database === '') this.database = value;
         break;
       case 'client_encoding':
-        this.encoding = encodingOf(value);
+        this.reading.saidEncoding(encodingOf(value));
         break;
       case 'options': {
         const path = optionOf(value, 'search_path');
         if (path !== undefined) this.startWithSchema(firstSchema(path));
         const encoding = optionOf(value, 'client_encoding');
-        if (encoding !== undefined) this.encoding = encodingOf(encoding);
+        if (encoding !== undefined) this.reading.saidEncoding(encodingOf(encoding));
         break;
       }
       case 'search_path':
@@ -85,10 +84,10 @@ export class Session {
   parameterStatus(name: string, value: string): void {
     switch (name) {
       case 'client_encoding':
-        this.encoding = encodingOf(value);
+        this.reading.saidEncoding(encodingOf(value));
         break;
       case 'standard_conforming_strings':
-        this.backslash = value === 'on' ? 'literal' : 'escape';
+        this.reading.saidBackslash(value === 'on' ? 'literal' : value === 'off' ? 'escape' : 'unknown');
         break;
       case 'search_path':
         // PostgreSQL 18 and later report it, after a rollback too.
@@ -100,11 +99,9 @@ export class Session {
     this.updateNamespace();
   }
 
-  /** @returns how the text bytes[start..end) is encoded */
-  encodingFor(bytes: Buffer, start: number, end: number): TextEncoding {
-    if (this.encoding !== undefined) return this.encoding;
-    for (let i = start; i < end; i++) if (bytes[i]! >= 0x80) return 'unsafe';
-    return 'utf8';
+  /** What the server said of settings may have been lost. */
+  lost(): void {
+    this.reading.lost();
   }
 
   /** A statement succeeded; `tag` is a kind of tag.ts. */
