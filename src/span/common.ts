@@ -9,7 +9,7 @@ import { KEY } from './attributes.ts';
 import type { WireContext } from './context.ts';
 import type { Durations } from './durations.ts';
 import { type FilterOptions, Filters } from './filters.ts';
-import { connectionSeed, writeTraceId } from './ids.ts';
+import { connectionSeed, hasSequences, writeTraceId } from './ids.ts';
 import type { ConnectionPeers, Peer, PeerDirectory } from './peer.ts';
 import { Relays } from './relays.ts';
 import type { Resource, ResourceResolver, Watched } from './resource.ts';
@@ -201,7 +201,11 @@ export class Common {
 
   /** Once for each connection: what it says may be another thing later. */
   seedOf(connection: Connection): Int32Array {
-    return connectionSeed(connection, this.salt, this.relays.hasGiven(connection));
+    const { relays, salt } = this;
+    if (connection.tls?.clientRandom !== undefined && !relays.hasGiven(connection))
+      return connectionSeed(connection, salt);
+    const isTaken = hasSequences(connection) && relays.hasGivenSequences(connection);
+    return connectionSeed(connection, salt, isTaken ? 'place' : 'sequences');
   }
 
   /** What the HTTP and gRPC spans of a connection share: made with its first one. */

@@ -4,10 +4,11 @@
  * Each connection has a seed of 256 bits:
  *   TLS            client_random, which is 32 random bytes already (RFC 8446 section 4.1.2, RFC 5246 section 7.4.1.2)
  *   plain          SHA-256("wirespan tcp 1" || initial sequence number of the client || that of the server), both big-endian
- *   start not seen SHA-256("wirespan any 1" || salt || both endpoints || start time): not the same elsewhere, but one seed for both
- *                  local ends. The salt is random in an agent and empty in replay, whose output is reproducible.
+ *   start not seen SHA-256("wirespan any 1" || salt || both endpoints || start time || number of the connection): not the same
+ *                  elsewhere, but one seed for both local ends. The salt is random in an agent and empty in replay, whose output is reproducible.
  * client_random and the sequence numbers pass through address translation unchanged, so both ends see the same. A connection whose
- * client_random another one has already (relays.ts) is named as if it were plain.
+ * client_random another one has already (relays.ts) is named as if it were plain; one whose sequence numbers another one has, as if its start
+ * had not been seen.
  *
  * An exchange is named by the offset of its first byte in the client's application stream, split in two 32-bit halves (low, high).
  * With m = the 32-bit finalizer of MurmurHash3, a bijection, word i of the eight words is
@@ -28,30 +29,38 @@ const ANY_PREFIX = Buffer.from('wirespan any 1');
 const CLIENT_WORD = 4;
 const SERVER_WORD = 6;
 
+/** What a connection is named by: its client_random if it has one, the numbers that it began with, or what only this process knows. */
+export type NamedBy = 'session' | 'sequences' | 'place';
+
 /**
  * @param salt keeps the ids of connections whose start was not seen apart from those of other agents
- * @param relayed its client_random is that of another connection, too
+ * @param by what no other connection has that gives ids to spans of the same ends
  * @returns eight 32-bit words
  */
-export function connectionSeed(connection: Connection, salt: Buffer, relayed = false): Int32Array {
-  const clientRandom = relayed ? undefined : connection.tls?.clientRandom;
-  const digest = clientRandom ?? hash('sha256', nameOf(connection, salt), 'buffer');
+export function connectionSeed(connection: Connection, salt: Buffer, by: NamedBy = 'session'): Int32Array {
+  const clientRandom = by === 'session' ? connection.tls?.clientRandom : undefined;
+  const digest = clientRandom ?? hash('sha256', nameOf(connection, salt, by), 'buffer');
   const seed = new Int32Array(8);
   for (let i = 0; i < 8; i++) seed[i] = digest.readInt32BE(4 * i);
   return seed;
 }
 
-function nameOf(connection: Connection, salt: Buffer): Buffer {
+/** Both ends have seen, or would have, where the sequence numbers of this connection begin. */
+export function hasSequences({ startSeen, initialSequence }: Connection): boolean {
+  return startSeen && initialSequence[0] >= 0 && initialSequence[1] >= 0;
+}
+
+function nameOf(connection: Connection, salt: Buffer, by: NamedBy): Buffer {
   const [clientSequence, serverSequence] = connection.initialSequence;
-  if (connection.startSeen && clientSequence >= 0 && serverSequence >= 0) {
+  if (by !== 'place' && hasSequences(connection)) {
     const name = Buffer.allocUnsafe(TCP_PREFIX.length + 8);
     TCP_PREFIX.copy(name);
     name.writeUInt32BE(clientSequence >>> 0, TCP_PREFIX.length);
     name.writeUInt32BE(serverSequence >>> 0, TCP_PREFIX.length + 4);
     return name;
   }
-  const { client, server, startUs } = connection;
-  const rest = `${client.address} ${client.port} ${server.address} ${server.port} ${startUs}`;
+  const { id, client, server, startUs } = connection;
+  const rest = `${client.address} ${client.port} ${server.address} ${server.port} ${startUs} ${id}`;
   return Buffer.concat([ANY_PREFIX, salt, Buffer.from(rest)]);
 }
 

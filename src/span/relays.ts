@@ -10,19 +10,30 @@ interface Ends {
 }
 
 /**
- * TLS sessions that pass through this machine more than once: a relay that does not end TLS (docker-proxy, HAProxy in TCP mode) hands the
- * client_random on, and the ids of the spans, which are made of it, would be given to two spans. Where addresses are translated there are two
- * connections as well, but each has one end only: those are the two ends of one.
+ * Connections that have in common what their ids are made of, so that the same ids would be given to two spans.
+ *
+ * A relay that does not end TLS (docker-proxy, HAProxy in TCP mode) hands the client_random on. A capture on several interfaces has a connection
+ * before and after its addresses were translated, with the same sequence numbers. Where the agent sees the sockets, translated addresses make two
+ * connections as well, but each has one end only: those are the two ends of one, and their ids must be the same.
  */
 export class Relays {
-  /** By client_random. Two generations: a Map whose oldest entry goes each time costs more and more to look for the oldest in. */
+  /** By client_random or sequence numbers. Two generations: in a Map whose oldest entry goes each time, finding the oldest costs more and more. */
   private recent = new Map<string, Ends>();
   private older = new Map<string, Ends>();
 
   /** @returns whether another connection has given the ids of this one's session to the spans of an end that this one has as well */
-  hasGiven({ id, client, server, tls }: Connection): boolean {
-    if (tls?.clientRandom === undefined) return false;
-    const session = tls.clientRandom.toString('latin1');
+  hasGiven(connection: Connection): boolean {
+    const random = connection.tls?.clientRandom;
+    return random !== undefined && this.isSecond(random.toString('latin1'), connection);
+  }
+
+  /** The same of the ids that its initial sequence numbers make. Not for a connection whose start was not seen. */
+  hasGivenSequences(connection: Connection): boolean {
+    const [ofClient, ofServer] = connection.initialSequence;
+    return this.isSecond(`${ofClient} ${ofServer}`, connection);
+  }
+
+  private isSecond(session: string, { id, client, server }: Connection): boolean {
     // A file knows no sockets: both ends are looked at.
     const inFile = client.socket === 0 && server.socket === 0;
     const ends = {
