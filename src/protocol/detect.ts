@@ -8,6 +8,7 @@ import {
   opposite,
 } from '../flow/connection.ts';
 import { count } from '../telemetry/counters.ts';
+import { isAlertAlone } from '../tls/detect.ts';
 import type { LayerContext, Protocol } from './layer.ts';
 
 /** Why the protocol of a byte stream stays unknown: keys of `connections.unrecognised`. */
@@ -21,7 +22,9 @@ export type UnrecognisedReason =
   /** The connection is older than the capture, and no message began where its segments begin. */
   | 'start_not_seen'
   /** The connection ended first. */
-  | 'closed';
+  | 'closed'
+  /** Nothing but a TLS alert of one end was seen: a server ends so what has only connected, such as a health probe. */
+  | 'alert_alone';
 
 /** ALPN identifiers (RFC 7301, IANA registry) that name a protocol here. */
 const ALPN: Readonly<Record<string, string>> = {
@@ -134,7 +137,8 @@ class DetectLayer implements Layer {
     if (this.child !== undefined) this.child.close(reason, timeUs);
     else if (!this.abandoned) {
       this.abandoned = true;
-      if (this.held.some((held) => held.kind === 'data')) this.countUnrecognised('closed');
+      if (this.held.some((held) => held.kind === 'data'))
+        this.countUnrecognised(this.isAlertAlone() ? 'alert_alone' : 'closed');
       else if (this.tries > 0) this.countUnrecognised('start_not_seen');
       this.releaseHeld();
     }
@@ -142,6 +146,13 @@ class DetectLayer implements Layer {
 
   tick(timeUs: number): void {
     this.child?.tick?.(timeUs);
+  }
+
+  private isAlertAlone(): boolean {
+    const [client, server] = this.sides;
+    if ((client.length === 0) === (server.length === 0)) return false;
+    const side = client.length === 0 ? server : client;
+    return isAlertAlone(side.bytes, 0, side.length);
   }
 
   /** Bytes held between calls while the protocol is not known. */

@@ -1,6 +1,7 @@
 import { type Connection, type Direction, FROM_CLIENT } from '../flow/connection.ts';
 import type { Detection } from '../protocol/layer.ts';
 import { CLIENT_HELLO, SERVER_HELLO } from './hello.ts';
+import { detectHello2 } from './hello2.ts';
 import {
   ALERT,
   APPLICATION_DATA,
@@ -10,9 +11,15 @@ import {
   RECORD_HEADER_LENGTH,
 } from './record-stream.ts';
 
+/** Of a hello: type, length, and the first byte of its version. */
+const HELLO_START_LENGTH = 5;
+
 /**
- * Whether the first bytes of a direction are TLS: a record with the beginning of a ClientHello or ServerHello; where the start of the
- * connection was not seen also any other record, whose successor, as far as it is there, is one too.
+ * Whether the first bytes of a direction are TLS: the records with the beginning of a ClientHello or ServerHello, however it is cut into records;
+ * where the start of the connection was not seen also any other record, whose successor, as far as it is there, is one too.
+ *
+ * A server's alert alone is no evidence: servers answer so what is no ClientHello, such as a probe that only connects. It is in keeping with a
+ * ClientHello that was seen before it.
  */
 export function detectTls(
   direction: Direction,
@@ -23,19 +30,23 @@ export function detectTls(
 ): Detection {
   if (end <= start) return 'maybe';
   const first = recordAt(bytes, start, end);
-  if (first === 'no') return 'no';
+  if (first === 'no') return direction === FROM_CLIENT && connection.startSeen ? detectHello2(bytes, start, end) : 'no';
   const type = bytes[start]!;
   if (type === HANDSHAKE) {
-    const hello = helloAt(direction, bytes, start + RECORD_HEADER_LENGTH, end);
+    const hello = helloAt(direction, bytes, start, end);
     if (hello !== 'no' || connection.startSeen) return hello;
   }
-  if (connection.startSeen) {
-    // A server that refuses answers with an alert alone.
-    return type === ALERT && direction !== FROM_CLIENT ? first : 'no';
-  }
-  if (first === 'maybe') return 'maybe';
+  if (connection.startSeen) return type === ALERT && direction !== FROM_CLIENT ? 'maybe' : 'no';
+  if (first === 'maybe' || isAlertAlone(bytes, start, end)) return 'maybe';
   const next = start + RECORD_HEADER_LENGTH + bytes.readUInt16BE(start + 3);
   return next < end && recordAt(bytes, next, end) === 'no' ? 'no' : 'yes';
+}
+
+/** Whether all that there is is one alert that is not encrypted (RFC 8446 6): a record of two bytes, or the beginning of one. */
+export function isAlertAlone(bytes: Buffer, start: number, end: number): boolean {
+  if (end - start > RECORD_HEADER_LENGTH + 2 || bytes[start] !== ALERT || recordAt(bytes, start, end) === 'no')
+    return false;
+  return end - start < RECORD_HEADER_LENGTH || bytes.readUInt16BE(start + 3) === 2;
 }
 
 /** A record header of RFC 8446 5.1, or as much of one as there is. */
@@ -51,11 +62,33 @@ function recordAt(bytes: Buffer, at: number, end: number): Detection {
   return 'yes';
 }
 
-/** The first bytes of a hello: type, length, version. */
+/** The first bytes of a hello, from the record at `at` on: RFC 8446 5.1 lets a message begin in one record and go on in the next. */
 function helloAt(direction: Direction, bytes: Buffer, at: number, end: number): Detection {
-  if (at >= end) return 'maybe';
-  if (bytes[at] !== (direction === FROM_CLIENT ? CLIENT_HELLO : SERVER_HELLO)) return 'no';
-  if (at + 1 < end && bytes[at + 1]! > 0) return 'no'; // no hello is as long as 64 KiB
-  if (at + 4 < end && bytes[at + 4] !== 3) return 'no'; // legacy_version 0x03xx
-  return at + 4 < end ? 'yes' : 'maybe';
+  let seen = 0;
+  for (;;) {
+    if (at >= end) return 'maybe';
+    const record = recordAt(bytes, at, end);
+    if (record === 'no' || bytes[at] !== HANDSHAKE) return 'no';
+    if (record === 'maybe') return 'maybe';
+    const next = at + RECORD_HEADER_LENGTH + bytes.readUInt16BE(at + 3);
+    for (let i = at + RECORD_HEADER_LENGTH; i < next; i++) {
+      if (i >= end) return 'maybe';
+      if (!fitsHello(direction, seen++, bytes[i]!)) return 'no';
+      if (seen === HELLO_START_LENGTH) return 'yes';
+    }
+    at = next;
+  }
+}
+
+function fitsHello(direction: Direction, index: number, byte: number): boolean {
+  switch (index) {
+    case 0:
+      return byte === (direction === FROM_CLIENT ? CLIENT_HELLO : SERVER_HELLO);
+    case 1:
+      return byte === 0; // no hello is as long as 64 KiB
+    case 4:
+      return byte === 3; // legacy_version 0x03xx
+    default:
+      return true;
+  }
 }

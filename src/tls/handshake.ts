@@ -12,6 +12,7 @@ import { formatKeyLogLine, type KeyLogLabel } from '../secrets/keylog.ts';
 import type { SecretName, SecretStore } from '../secrets/store.ts';
 import { HandshakeReader, type HandshakeSink } from './handshake-reader.ts';
 import * as hello from './hello.ts';
+import { randomOfHello2 } from './hello2.ts';
 import type { Opener } from './opener.ts';
 import type { UndecryptableReason } from './reasons.ts';
 import { ALERT, CHANGE_CIPHER_SPEC, HANDSHAKE, type RecordSink, RecordStream } from './record-stream.ts';
@@ -100,6 +101,7 @@ export class Handshake implements HandshakeSink {
   /** ClientHello [, HelloRetryRequest, ClientHello], joined, until the ServerHello. */
   #hellos: Buffer | undefined;
   #retried = false;
+  #refused = false;
   #tls13: Tls13Secrets | undefined;
   #tls12: Tls12Secrets | undefined;
 
@@ -113,9 +115,23 @@ export class Handshake implements HandshakeSink {
     return this.#clientRandom === undefined && !this.#host.connection.startSeen;
   }
 
+  /** An end that had no keys yet has sent a fatal alert. */
+  get isRefused(): boolean {
+    return this.#refused;
+  }
+
+  /** A ClientHello in the format of SSL 2.0: it has no extensions, so that TLS 1.3 cannot follow. */
+  hello2(bytes: Buffer, start: number, end: number) {
+    const random = randomOfHello2(bytes, start, end);
+    if (random === undefined) return this.#fail('handshake_malformed');
+    this.#clientRandom = random;
+    this.#host.connection.tls!.clientRandom ??= random;
+  }
+
   /** A record of any type but application data. */
   record(direction: Direction, type: number, bytes: Buffer, start: number, end: number) {
-    if (this.#clientRandom === undefined && type !== HANDSHAKE) {
+    // A server may refuse with an alert before it has seen a ClientHello, when none comes in time.
+    if (this.#clientRandom === undefined && type !== HANDSHAKE && (type !== ALERT || this.isUnseen)) {
       return this.#fail(this.isUnseen ? 'opened_before_agent' : 'handshake_malformed');
     }
     const side = this.sides[direction];
@@ -217,6 +233,7 @@ export class Handshake implements HandshakeSink {
   #alert(side: Side, bytes: Buffer, start: number, end: number): void {
     if (end - start !== 2) return;
     if (bytes[start] !== FATAL && bytes[start + 1] !== CLOSE_NOTIFY) return;
+    if (bytes[start] === FATAL && !side.stream.isKeyed) this.#refused = true;
     side.stream.discarding = true;
     // RFC 8446 6.1: no data follows a close_notify. Often nothing else is seen of the end: what then comes is refused with a reset.
     if (this.sides.every(({ stream }) => stream.discarding)) this.#host.finish();

@@ -112,12 +112,17 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
     this.#closed = true;
     if (!this.#ended) {
       if (!this.#pending.isEmpty) this.#count(this.#missingSecretReason());
-      else if (!this.#decrypted) this.#count(reason === 'shutdown' ? 'shutdown' : 'closed_in_handshake');
+      else if (!this.#decrypted) this.#count(this.#reasonOfEnd(reason));
     }
     const next = this.#next;
     this.#release();
     this.#handshake.unwatch();
     next?.close(reason, timeUs);
+  }
+
+  #reasonOfEnd(reason: EndReason): UndecryptableReason {
+    if (this.#handshake.isRefused) return 'handshake_refused';
+    return reason === 'shutdown' ? 'shutdown' : 'closed_in_handshake';
   }
 
   tick(timeUs: number): void {
@@ -131,6 +136,10 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
 
   clearRecord(direction: Direction, type: number, bytes: Buffer, start: number, end: number): void {
     this.#handshake.record(direction, type, bytes, start, end);
+  }
+
+  hello2(bytes: Buffer, start: number, end: number): void {
+    this.#handshake.hello2(bytes, start, end);
   }
 
   protectedRecord(direction: Direction, type: number, bytes: Buffer, start: number, end: number): void {

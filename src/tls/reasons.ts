@@ -13,6 +13,8 @@ export type UndecryptableReason =
   /** An authentic record without a content type, or a header that is none. */
   | 'record_malformed'
   | 'handshake_malformed'
+  /** One end refused the handshake with an alert (RFC 8446 6.2): no common version, no trust in a certificate. */
+  | 'handshake_refused'
   /** The connection ended before there was anything encrypted that could be read. */
   | 'closed_in_handshake'
   /** The capture ended in its handshake. */

@@ -1,4 +1,5 @@
-import type { Direction } from '../flow/connection.ts';
+import { type Direction, FROM_CLIENT } from '../flow/connection.ts';
+import { detectHello2, hello2Length, mayBeHello2 } from './hello2.ts';
 import {
   OPEN_AUTHENTICATION_FAILED,
   OPEN_MALFORMED,
@@ -29,6 +30,8 @@ const KEPT_BUFFER_BYTES = 2048;
 export interface RecordSink {
   /** A record that is not encrypted. */
   clearRecord(direction: Direction, type: number, bytes: Buffer, start: number, end: number): void;
+  /** The client's first message, in the format of SSL 2.0 (hello2.ts): bytes[start..end) is all of it. */
+  hello2(bytes: Buffer, start: number, end: number): void;
   /** Application data came before the stream has keys. @returns whether to pass over it or to wait */
   unreadableRecord(direction: Direction): 'skip' | 'wait';
   /** Authenticated application data: one record or several. @param firstUs when the first byte of the first record was fed */
@@ -93,9 +96,12 @@ export class RecordStream {
   #skipBytes = 0;
   #search: Search | undefined;
   #findsChangeCipherSpec = false;
+  /** The next record is the client's first. */
+  #mayBeHello2: boolean;
 
   constructor(direction: Direction, sink: RecordSink) {
     this.direction = direction;
+    this.#mayBeHello2 = direction === FROM_CLIENT;
     this.#sink = sink;
   }
 
@@ -230,6 +236,7 @@ export class RecordStream {
   #partialTarget(): number {
     if (this.#findsChangeCipherSpec) return Math.max(this.#partialLength, CHANGE_CIPHER_SPEC_RECORD_LENGTH);
     if (this.#partialLength < RECORD_HEADER_LENGTH) return RECORD_HEADER_LENGTH;
+    if (this.#mayBeHello2 && mayBeHello2(this.#partial![0]!)) return hello2Length(this.#partial!, 0);
     return RECORD_HEADER_LENGTH + this.#partial!.readUInt16BE(3);
   }
 
@@ -322,6 +329,10 @@ export class RecordStream {
   /** One record that is not encrypted. */
   #clear(bytes: Buffer, position: number, end: number): number {
     if (end - position < RECORD_HEADER_LENGTH) return position;
+    if (this.#mayBeHello2) {
+      if (mayBeHello2(bytes[position]!)) return this.#hello2(bytes, position, end);
+      this.#mayBeHello2 = false;
+    }
     if (!this.#isRecordHeader(bytes, position)) return this.#fail('record_malformed', position);
     const next = position + RECORD_HEADER_LENGTH + bytes.readUInt16BE(position + 3);
     if (next > end) return position;
@@ -332,6 +343,15 @@ export class RecordStream {
     }
     if (this.#sink.unreadableRecord(this.direction) === 'skip') return next;
     return position;
+  }
+
+  #hello2(bytes: Buffer, position: number, end: number): number {
+    const next = position + hello2Length(bytes, position);
+    if (detectHello2(bytes, position, end) === 'no') return this.#fail('record_malformed', position);
+    if (next > end) return position;
+    this.#mayBeHello2 = false;
+    this.#sink.hello2(bytes, position, next);
+    return next;
   }
 
   /** All whole records up to the first that is no application data. */
