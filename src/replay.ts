@@ -11,7 +11,8 @@ import type { Output } from './export/output.ts';
 import { openPcapng, type PcapngFile } from './pcapng/file.ts';
 import type { Pipeline } from './pipeline.ts';
 import { identityClock } from './telemetry/clock.ts';
-import { count, type Deliveries, newCounters } from './telemetry/counters.ts';
+import { type Deliveries, newCounters, type ReasonCounts } from './telemetry/counters.ts';
+import type { Log } from './telemetry/log.ts';
 import { checkStatsTarget, toStats, writeStats } from './telemetry/stats.ts';
 
 const TICK_INTERVAL_US = 100_000;
@@ -55,17 +56,21 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
   const alive = setInterval(() => {}, KEEP_ALIVE_MS);
   const sink = new ReplaySink(pipeline);
   for (const file of options.files) {
+    const name = file === '-' ? 'standard input' : file;
+    const before = ignoredPackets(counters.packets.ignored);
     try {
-      const result = await readCaptureFile(
+      const { packets } = await readCaptureFile(
         paced(file, outputs, pcapng, () => stopped, stopRequest.promise),
         (chunk, length) => walkChunk(chunk, length, sink),
         {
           onSecrets: (lines) => secrets.addKeyLogText(lines),
           live: file === '-',
-          name: file === '-' ? 'standard input' : file,
+          name,
+          ignored: counters.packets.ignored,
+          fragments: limits,
         },
       );
-      for (const [reason, n] of Object.entries(result.ignored)) count(counters.packets.ignored, reason, n);
+      warnOfIgnored(log, name, packets, counters.packets.ignored, before);
     } catch (error) {
       if (!stopped) {
         log.error(`cannot read ${(error as Error).message}`);
@@ -86,6 +91,29 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
 /** Spans did not arrive, though somebody waited for them. */
 function isShort({ dropped }: Deliveries): boolean {
   return Object.entries(dropped).some(([reason, n]) => reason !== 'reader_gone' && n > 0);
+}
+
+function ignoredPackets(ignored: ReasonCounts): ReadonlyMap<string, number> {
+  return new Map(Object.entries(ignored));
+}
+
+/** Says so when most packets of a file are of no use: they may be behind something that is not read. */
+function warnOfIgnored(
+  log: Log,
+  name: string,
+  packets: number,
+  ignored: ReasonCounts,
+  before: ReadonlyMap<string, number>,
+): void {
+  const reasons = Object.entries(ignored)
+    .map(([reason, n]) => [reason, n - (before.get(reason) ?? 0)] as const)
+    .filter(([, n]) => n > 0)
+    .sort(([, a], [, b]) => b - a);
+  const sum = reasons.reduce((total, [, n]) => total + n, 0);
+  if (sum * 2 <= packets) return;
+  log.warn(
+    `${name}: ${sum} of ${packets} packets hold no TCP segment that can be read (${reasons.map(([reason, n]) => `${reason}: ${n}`).join(', ')}); README.md, "Capture files", lists the link types and tunnels that are read`,
+  );
 }
 
 /** @throws Error for people */

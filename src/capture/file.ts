@@ -1,9 +1,11 @@
 import { open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
+import { defaultLimits } from '../config/limits.ts';
 import { whyNot } from '../config/system-error.ts';
+import type { FragmentLimits } from '../link/fragments.ts';
+import { FrameReader, type FrameSink } from '../link/frames.ts';
 import { BLOCK_SECTION_HEADER, SECRETS_TLS_KEY_LOG } from '../pcapng/blocks.ts';
-import { ipStart, TRUNCATED_LINK_HEADER, UNKNOWN_LINK_TYPE } from '../pcapng/link.ts';
 import { isPcap, PcapReader } from '../pcapng/pcap.ts';
 import { CaptureFormatError, type FileHandler, type FormatReader, PcapngReader } from '../pcapng/reader.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
@@ -16,6 +18,10 @@ export interface ReadCaptureOptions {
   maxBlockBytes?: number;
   /** Bytes of a chunk. */
   chunkBytes?: number;
+  /** Counts what is ignored, as the result does, also when the file cannot be read to its end. */
+  ignored?: ReasonCounts;
+  /** Of IP fragments that wait for the others of their packet. */
+  fragments?: FragmentLimits;
   /** Somebody may be writing what is read: each part is delivered as it comes, not a chunk when it is full. */
   live?: boolean;
   /** What to call the source in errors, when it is not a path. */
@@ -26,7 +32,7 @@ export interface ReadCaptureResult {
   format: 'pcap' | 'pcapng';
   /** Frames in the file. */
   packets: number;
-  /** Of these, frames without an IP packet, by reason. */
+  /** Of these, frames and fragments without an IP packet that can be used, by reason. */
   ignored: ReasonCounts;
   /** Bytes read, uncompressed. */
   bytes: number;
@@ -63,7 +69,7 @@ export async function readCaptureFile(
   } catch (error) {
     throw new Error(`${name}: ${describe(error, file.offset)}`, { cause: error });
   } finally {
-    file.flush();
+    file.close();
   }
 }
 
@@ -132,12 +138,13 @@ async function* decompressed(source: AsyncIterable<Buffer>): AsyncIterable<Buffe
 }
 
 /** Cuts the bytes into what the format's reader wants, and its packets into records. */
-class CaptureFile implements FileHandler {
+class CaptureFile implements FileHandler, FrameSink {
   /** Bytes of the file used so far. */
   offset = 0;
   private readonly options: ReadCaptureOptions;
   private readonly chunks: RecordChunks;
-  private readonly ignored: ReasonCounts = {};
+  private readonly frames: FrameReader;
+  private readonly ignoredFrames: ReasonCounts;
   private reader: FormatReader | undefined = undefined;
   /** One buffer for the whole file: what was read and not used is waiting[0..waitingBytes). */
   private waiting = Buffer.alloc(0);
@@ -148,6 +155,8 @@ class CaptureFile implements FileHandler {
   constructor(onChunk: (chunk: Buffer, length: number) => void, options: ReadCaptureOptions) {
     this.options = options;
     this.chunks = new RecordChunks(onChunk, options.chunkBytes ?? DEFAULT_CHUNK_BYTES);
+    this.frames = new FrameReader(options.fragments ?? defaultLimits, this);
+    this.ignoredFrames = options.ignored ?? {};
   }
 
   push(part: Buffer): void {
@@ -162,6 +171,7 @@ class CaptureFile implements FileHandler {
     this.waitingBytes -= used;
   }
 
+  /** @throws CaptureFormatError when the file is not whole */
   finish(): ReadCaptureResult {
     if (this.reader === undefined) {
       throw new CaptureFormatError(0, this.waitingBytes === 0 ? 'the file is empty' : 'the file is too short');
@@ -175,22 +185,31 @@ class CaptureFile implements FileHandler {
       );
     }
     const format = this.reader instanceof PcapReader ? 'pcap' : 'pcapng';
-    return { format, packets: this.packets, ignored: this.ignored, bytes: this.offset };
+    return { format, packets: this.packets, ignored: this.ignoredFrames, bytes: this.offset };
   }
 
   flush(): void {
     this.chunks.flush();
   }
 
+  /** Delivers what is there, and counts what will never be whole. */
+  close(): void {
+    this.frames.finish();
+    this.chunks.flush();
+  }
+
   frame(linkType: number, timeUs: number, bytes: Buffer, start: number, end: number, originalLength: number): void {
     this.packets++;
     if (!Number.isNaN(timeUs)) this.lastUs = timeUs;
-    const ip = ipStart(linkType, bytes, start, end);
-    if (ip < 0) {
-      count(this.ignored, ignoredReason(ip));
-      return;
-    }
-    this.chunks.add(this.lastUs, bytes, ip, end, originalLength - (ip - start));
+    this.frames.frame(linkType, this.lastUs, bytes, start, end, originalLength);
+  }
+
+  packet(timeUs: number, bytes: Buffer, start: number, end: number, length: number): void {
+    this.chunks.add(timeUs, bytes, start, end, length);
+  }
+
+  ignored(reason: string, n: number): void {
+    count(this.ignoredFrames, reason, n);
   }
 
   secrets(type: number, bytes: Buffer): void {
@@ -213,11 +232,6 @@ class CaptureFile implements FileHandler {
     if (isPcap(bytes)) return new PcapReader(max);
     throw new CaptureFormatError(0, `neither pcap nor pcapng: the file begins with ${bytes.toString('hex', 0, 4)}`);
   }
-}
-
-function ignoredReason(code: number): string {
-  if (code === UNKNOWN_LINK_TYPE) return 'link_type';
-  return code === TRUNCATED_LINK_HEADER ? 'truncated_headers' : 'not_ip';
 }
 
 /** Packet records in a reused buffer. */

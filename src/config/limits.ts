@@ -11,6 +11,9 @@ export interface Limits {
   reassemblyBytes: number;
   /** Out-of-order pieces held per direction, however small. */
   reassemblyPiecesPerDirection: number;
+  /** Fragments of IP packets, in capture files, that wait for the others of their packet: bytes in all, and how long. */
+  ipFragmentBytes: number;
+  ipFragmentUs: number;
   /** A hole in the stream is given up after this time. */
   reassemblyHoleUs: number;
   /** Bytes that a segment may lie ahead of what was seen last, or behind it, and still belong to the stream. */
@@ -126,6 +129,8 @@ export const defaultLimits: Limits = {
   reassemblyBytesPerDirection: 4 * 1024 * 1024,
   reassemblyBytes: 64 * 1024 * 1024,
   reassemblyPiecesPerDirection: 4096,
+  ipFragmentBytes: 4 * 1024 * 1024,
+  ipFragmentUs: 30_000_000,
   reassemblyHoleUs: 2_000_000,
   reassemblyWindowBytes: 64 * 1024 * 1024,
   idleUs: 86_400_000_000,

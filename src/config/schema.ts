@@ -45,6 +45,8 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   lingerUs:
     'A closed connection is remembered for this time, so that late copies of its packets do not open a new one.',
   lingeringConnections: 'Closed connections that are remembered.',
+  ipFragmentBytes: 'IP fragments of capture files that wait for the rest of their packet: bytes in all.',
+  ipFragmentUs: 'How long an IP fragment waits for the rest of its packet.',
   reassemblyHoleUs: 'A hole in a stream is given up after this time.',
   clientClosedUs: 'A connection that its client has closed for its part ends after this time without packets.',
   serverClosedUs: 'A connection that its server has closed for its part ends after this time without packets.',

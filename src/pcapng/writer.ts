@@ -1,4 +1,5 @@
 import { DIRECTION_EGRESS, DIRECTION_INGRESS, type PacketDirection } from '../capture/records.ts';
+import { LINKTYPE_RAW } from '../link/link.ts';
 import {
   BLOCK_DECRYPTION_SECRETS,
   BLOCK_ENHANCED_PACKET,
@@ -18,7 +19,6 @@ import {
   SECRETS_TLS_KEY_LOG,
   SHB_USERAPPL,
 } from './blocks.ts';
-import { LINKTYPE_RAW } from './link.ts';
 
 /**
  * Encodes PcapNG blocks (draft-ietf-opsawg-pcapng), little-endian. One section, one interface: raw IP packets with times in

@@ -18,6 +18,7 @@ const stages: readonly string[] = ['capture', 'packet', 'flow', 'tls', 'protocol
 /** What every stage may import. */
 const foundations: readonly string[] = [
   'bytes/',
+  'link/',
   'sql/',
   'metric/',
   'config/limits.ts',
@@ -34,6 +35,7 @@ const contracts: readonly string[] = ['exchange/exchange.ts', 'protocol/layer.ts
 /** Beside the flow of data: what each of them may import besides the foundations and itself. */
 const sides: Readonly<Record<string, readonly string[]>> = {
   bytes: [],
+  link: [],
   sql: [],
   metric: [],
   config: [],
@@ -50,7 +52,18 @@ const stageSides: Readonly<Record<string, string>> = { capture: 'pcapng', tls: '
 const compositionRoots: readonly string[] = ['cli', 'doctor'];
 
 /** Stages that are bytes and time in, events out. */
-const sansIo: readonly string[] = ['packet', 'flow', 'tls', 'protocol', 'exchange', 'span', 'bytes', 'sql', 'metric'];
+const sansIo: readonly string[] = [
+  'packet',
+  'flow',
+  'tls',
+  'protocol',
+  'exchange',
+  'span',
+  'bytes',
+  'link',
+  'sql',
+  'metric',
+];
 
 /** The one door of the TLS stage to the addon's ciphers. */
 const nativeDoors = /^(?:capture|tls|secrets)\//;
