@@ -1,7 +1,7 @@
 /**
  * The stages in their order, from a capture source's records to the outputs:
  *
- *     packet -> flow -> detect -> (tls -> detect ->) protocol -> exchange -> span -> outputs
+ *     packet -> flow -> proxy -> detect -> (tls -> proxy -> detect ->) protocol -> exchange -> span -> outputs
  *
  * One pipeline serves the live agent and replay; they differ only in the source of the records and in the clock.
  */
@@ -14,6 +14,7 @@ import { type FlowControl, FlowTable } from './flow/table.ts';
 import type { PcapngSink } from './pcapng/sink.ts';
 import { createDetectLayer } from './protocol/detect.ts';
 import type { LayerContext, Protocol } from './protocol/layer.ts';
+import { createProxyLayer } from './protocol/proxy/layer.ts';
 import type { SecretStore } from './secrets/store.ts';
 import type { SpanBuilder } from './span/builder.ts';
 import { WaitingRoom, type WaitingRoomOptions } from './span/waiting.ts';
@@ -65,7 +66,7 @@ export class Pipeline implements CaptureSink {
     this.#flows = new FlowTable({
       limits: options.limits,
       counters: options.counters,
-      open: (connection, control) => createDetectLayer(this.#context(connection, control), candidates),
+      open: (connection, control) => this.#detect(this.#context(connection, control), candidates),
       ...(options.mute === undefined ? {} : { mute: options.mute }),
       onConnectionEnd: (connection, reason) => this.#forget(connection, reason),
       onLayerError: (error) => this.#failed('connection', error),
@@ -140,7 +141,12 @@ export class Pipeline implements CaptureSink {
   }
 
   #detectInTls(context: LayerContext): Layer {
-    return this.#createTls(context, (inner) => createDetectLayer(inner, this.#options.protocols));
+    return this.#createTls(context, (inner) => this.#detect(inner, this.#options.protocols));
+  }
+
+  /** A header of the PROXY protocol stands before anything, also inside TLS. */
+  #detect(context: LayerContext, candidates: readonly Protocol[]): Layer {
+    return createProxyLayer(context, createDetectLayer(context, candidates));
   }
 
   #createTls(context: LayerContext, next: (inner: LayerContext) => Layer): Layer {
@@ -164,6 +170,7 @@ export class Pipeline implements CaptureSink {
       wantTicks: (wanted) => control.wantTicks(wanted),
       swapRoles: () => control.swapRoles(),
       finish: () => control.finish(),
+      replaceLayer: (layer) => control.replaceLayer(layer),
       startTls: (next) => this.#createTls(outer, next),
       internalError: (error) => this.#failed('connection', error),
     };

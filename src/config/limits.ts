@@ -43,6 +43,8 @@ export interface Limits {
   detectionBytes: number;
   /** Messages looked at, of a connection whose start was not seen, before its protocol counts as unknown. */
   detectionTries: number;
+  /** Headers of the PROXY protocol in a row; what follows is read as it is. */
+  proxyHeaders: number;
   /** Bytes of one HTTP header block (start line and fields). */
   httpHeaderBytes: number;
   /** Requests of one connection that wait for their response. */
@@ -146,6 +148,7 @@ export const defaultLimits: Limits = {
   tlsGapTrials: 16_384,
   detectionBytes: 4096,
   detectionTries: 64,
+  proxyHeaders: 4,
   httpHeaderBytes: 1024 * 1024,
   httpPipelineDepth: 16_384,
   httpResponseUs: 3_600_000_000,

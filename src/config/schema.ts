@@ -58,6 +58,7 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   tlsHandshakeMessageBytes: 'Bytes of one TLS handshake message.',
   tlsGapTrials: 'TLS record numbers tried after a gap.',
   detectionBytes: 'Bytes held per direction while the protocol is not known.',
+  proxyHeaders: 'Headers of the PROXY protocol in a row before a connection; what follows is read as it is.',
   httpHeaderBytes: 'Bytes of one HTTP header block: start line and fields.',
   httpPipelineDepth: 'HTTP requests of one connection that wait for their response.',
   httpResponseUs: 'An HTTP request that is not answered is given up after this time.',

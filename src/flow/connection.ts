@@ -17,6 +17,14 @@ export interface Endpoint {
   socket: number;
 }
 
+/** The client for whom a proxy made a connection, as the proxy says it. */
+export interface RelayedClient {
+  /** IP address, or the path of a Unix socket. */
+  readonly address: string;
+  /** 0: none. */
+  readonly port: number;
+}
+
 /** What is known of the TLS session inside a connection. */
 export interface TlsInfo {
   /** `1.2` or `1.3`, empty until the ServerHello. */
@@ -43,6 +51,8 @@ export interface Connection {
   readonly initialSequence: readonly [number, number];
   readonly startUs: number;
   tls: TlsInfo | undefined;
+  /** Set when a header of the PROXY protocol names a client. */
+  relayedFor?: RelayedClient | undefined;
   /** Set while some layer holds data that waits for a TLS secret. */
   awaitingSecret: boolean;
   /** What the span stage keeps with the connection; let go when it ends, though it is remembered for a while. */

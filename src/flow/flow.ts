@@ -9,6 +9,7 @@ import {
   FROM_SERVER,
   type Layer,
   opposite,
+  type RelayedClient,
   type TlsInfo,
 } from './connection.ts';
 import { Half, type HalfOwner, type Reassembly } from './half.ts';
@@ -25,6 +26,8 @@ export interface FlowControl {
   swapRoles(): boolean;
   /** Nothing follows in either direction: the connection ends after the packet in hand. */
   finish(): void;
+  /** What comes from now on is for this layer. */
+  replaceLayer(layer: Layer): void;
 }
 
 export interface FlowTableOptions {
@@ -98,6 +101,7 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
       initialSequence: [-1, -1],
       startUs: timeUs,
       tls: undefined as TlsInfo | undefined,
+      relayedFor: undefined as RelayedClient | undefined,
       awaitingSecret: false,
       spanState: undefined as object | undefined,
     };
@@ -141,6 +145,10 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
 
   finish(): void {
     this.complete = true;
+  }
+
+  replaceLayer(layer: Layer): void {
+    if (this.layer !== undefined) this.layer = layer;
   }
 
   swapRoles(): boolean {

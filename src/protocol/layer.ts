@@ -27,6 +27,8 @@ export interface LayerContext {
   startTls?(next: (context: LayerContext) => Layer): Layer;
   /** Nothing follows in either direction: the connection ends now, without waiting for what its sockets say. */
   finish?(): void;
+  /** What comes from now on is for this layer instead of the one that asks, `close` included. */
+  replaceLayer?(layer: Layer): void;
   /** Tells of an error that no stage should have thrown, where the caller of the layer is another connection's business. */
   internalError?(error: unknown): void;
 }

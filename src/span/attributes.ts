@@ -43,6 +43,7 @@ const repeats = { repeats: true } as const;
 /** Names of the semantic conventions 1.45; those that begin with `wirespan.` are this project's own. */
 export const KEY = {
   clientAddress: new AttributeKey('client.address', repeats),
+  clientPort: new AttributeKey('client.port'),
   dbCollectionName: new AttributeKey('db.collection.name', repeats),
   dbNamespace: new AttributeKey('db.namespace', repeats),
   dbOperationBatchSize: new AttributeKey('db.operation.batch.size'),

@@ -97,7 +97,7 @@ function newSide(
   if (rpc) set(KEY.networkProtocolName, 'http');
   if (exchange.version !== '') set(KEY.networkProtocolVersion, exchange.version);
   if (!ofClient && !rpc) set(KEY.urlScheme, scheme);
-  if (!ofClient && !role.startsWith('proxied')) set(KEY.clientAddress, other.address);
+  if (!ofClient && !role.startsWith('proxied')) setClient(set, connection);
   if (tlsVersion !== '') {
     set(KEY.tlsProtocolVersion, tlsVersion);
     if (tls?.cipherSuite) set(KEY.tlsCipher, tls.cipherSuite);
@@ -116,4 +116,13 @@ function newSide(
     durations: undefined,
     durationsOf: undefined,
   };
+}
+
+/** client.address of a SERVER span: of whom a proxy relays the connection for, as its PROXY header says, else the socket's. */
+export function setClient(
+  set: (key: AttributeKey, value: AttributeValue) => void,
+  { client, relayedFor }: Connection,
+): void {
+  set(KEY.clientAddress, relayedFor?.address ?? client.address);
+  if (relayedFor !== undefined && relayedFor.port > 0) set(KEY.clientPort, relayedFor.port);
 }

@@ -4,6 +4,7 @@ import { AttributeBlock, type AttributeKey, KEY } from './attributes.ts';
 import type { SeriesGroup } from './durations.ts';
 import { type Peer, type PeerDirectory, setPeer } from './peer.ts';
 import type { AttributeValue, Resource } from './resource.ts';
+import { setClient } from './side.ts';
 
 /** Attributes that hold for a whole connection, as long as what they were made of stays the same. */
 export interface SqlSide {
@@ -71,7 +72,7 @@ function newSide(
   if (server.port !== DEFAULT_PORTS[system]) set(KEY.serverPort, server.port);
   set(KEY.networkPeerAddress, other.address);
   set(KEY.networkPeerPort, other.port);
-  if (end === 'server') set(KEY.clientAddress, client.address);
+  if (end === 'server') setClient(set, connection);
   if (tlsVersion !== '') {
     set(KEY.tlsProtocolVersion, tlsVersion);
     if (tls?.cipherSuite) set(KEY.tlsCipher, tls.cipherSuite);

@@ -365,6 +365,9 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
         this.#nextWantsTicks = wanted;
         this.#announceWaiting();
       },
+      replaceLayer: (layer) => {
+        if (this.#next !== undefined) this.#next = layer;
+      },
     });
     return this.#next;
   }

@@ -342,6 +342,23 @@ describe('http spans', () => {
     assert.equal(client({ requestHeaders: older }).attributes()['url.full'], 'http://inner/orders/17');
   });
 
+  it('names the client for whom a PROXY header says that the connection was made, unless fields say more', () => {
+    const relayed = connection({ relayedFor: { address: '2001:db8::9', port: 4711 } });
+    const seen = server({ connection: relayed }).attributes();
+    assert.partialDeepStrictEqual(seen, {
+      'client.address': '2001:db8::9',
+      'client.port': 4711,
+      'network.peer.address': '192.0.2.1',
+      'network.peer.port': 40000,
+    });
+    const fields = headers({ host: 'inner', 'x-forwarded-for': '203.0.113.9' });
+    const forwarded = server({ connection: relayed, requestHeaders: fields }).attributes();
+    assert.deepEqual([forwarded['client.address'], forwarded['client.port']], ['203.0.113.9', undefined]);
+    const unix = server({ connection: connection({ relayedFor: { address: '/run/app.sock', port: 0 } }) }).attributes();
+    assert.deepEqual([unix['client.address'], unix['client.port']], ['/run/app.sock', undefined]);
+    assert.equal(client({ connection: relayed }).attributes()['client.address'], undefined);
+  });
+
   it('forgets the attributes of a connection when what they were made of changes', () => {
     const spans = builder({ perspective: 'server' });
     const one = connection();

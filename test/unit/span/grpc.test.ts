@@ -132,6 +132,9 @@ describe('spans of gRPC calls', () => {
     const attributes = server?.attributes() ?? {};
     assert.deepEqual([attributes['client.address'], attributes['server.port']], ['203.0.113.9', 443]);
     assert.equal(attributes['tls.protocol.version'], '1.3');
+    const [, relayed] = build({ connection: connection({ relayedFor: { address: '203.0.113.7', port: 7 } }) });
+    const { 'client.address': address, 'client.port': port } = relayed?.attributes() ?? {};
+    assert.deepEqual([address, port], ['203.0.113.7', 7]);
   });
 
   it('fields that the configuration asks for', () => {

@@ -84,6 +84,15 @@ describe('sql spans', () => {
     });
   });
 
+  it('names the client of a PROXY header', () => {
+    const far = connection({ client: { socket: 0 }, relayedFor: { address: '203.0.113.9', port: 7 } });
+    const attributes = builder()
+      .build(sqlExchange({ connection: far }))[0]!
+      .attributes();
+    assert.deepEqual([attributes['client.address'], attributes['client.port']], ['203.0.113.9', 7]);
+    assert.equal(attributes['network.peer.address'], '192.0.2.1');
+  });
+
   it('names the server as the client was told to, and its port when it is not the usual one', () => {
     const named = connection({ server: { port: 5432 }, tls: { ...tls(), serverName: 'db.example' } });
     assert.equal(client({ connection: named }).attributes()['server.address'], 'db.example');

@@ -133,6 +133,10 @@ describe('spans of WebSocket connections', () => {
       ['url.scheme', 'server.address', 'client.address'].map((name) => proxied?.attributes()[name]),
       ['wss', 'outer.example', '203.0.113.9'],
     );
+    const [, relayed] = build({
+      handshake: handshake({ connection: connection({ relayedFor: { address: '203.0.113.7', port: 7 } }) }),
+    });
+    assert.equal(relayed?.attributes()['client.address'], '203.0.113.7');
     const [stream] = build({
       handshake: handshake({ method: 'CONNECT', version: '2', scheme: 'https', statusCode: 200 }),
     });
