@@ -6,43 +6,18 @@
  * WIRESPAN_SKIP_LIVE=1 leaves out what needs root and a kernel that can be watched; the last line says how much that was.
  *
  * Live tests run against the clock of a machine that may stand still for others. A file of them that fails is run once more, alone; one that
- * passes then is named at the end, to be looked into. WIRESPAN_TEST_TRIES=1 takes the first result.
+ * passes then is named at the end and in test/unsteady.txt, to be looked into. WIRESPAN_TEST_TRIES=1 takes the first result.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { environmentOf } from '../native/setup/build.mjs';
 import { root } from '../native/setup/common.mjs';
-import * as packages from '../native/setup/packages.mjs';
 import { prepare } from '../native/setup/prepare.mjs';
+import { PARTS } from './parts.mjs';
 
-/** @typedef {{name: string, live?: boolean, needs?: packages.Need[], checks?: [string, string[]][], folders?: string[], serial?: boolean,
- * fileMinutes?: number}} Part fileMinutes: a file that takes longer has failed */
-
-/** @type {Part[]} */
-const PARTS = [
-  {
-    name: 'lint',
-    checks: [
-      ['biome', ['node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings', '--max-diagnostics=100']],
-      ['types of the sources', ['node_modules/typescript/bin/tsc', '--noEmit', '-p', '.']],
-      ['types of the tests', ['node_modules/typescript/bin/tsc', '--noEmit', '-p', 'test']],
-    ],
-  },
-  { name: 'unit', needs: packages.TEST, folders: ['test/unit', 'test/golden', 'test/property'] },
-  { name: 'captures', needs: packages.TEST, folders: ['test/captures'] },
-  // The live tests watch the whole machine: one at a time.
-  {
-    name: 'live',
-    live: true,
-    needs: [...packages.TEST, ...packages.LIVE],
-    folders: ['test/e2e'],
-    serial: true,
-    fileMinutes: 10,
-  },
-  { name: 'kernels', live: true, needs: packages.KERNELS, folders: ['test/kernels'], serial: true, fileMinutes: 15 },
-];
+/** @typedef {import('./parts.mjs').Part} Part */
 
 /** @param {Part} part */
 function testFiles(part) {
@@ -164,6 +139,13 @@ function secondTry(part, files, failed) {
   return 0;
 }
 
+/** The list of the last run of all live tests, a file per line. */
+function recordUnsteady() {
+  const list = join(root, 'test/unsteady.txt');
+  const text = unsteady.map((file) => `${file}\n`).join('');
+  if (readFileSync(list, 'utf8') !== text) writeFileSync(list, text);
+}
+
 for (const part of parts) {
   for (const [what, args] of part.checks ?? []) {
     heading(`${part.name}: ${what}`);
@@ -177,6 +159,7 @@ for (const part of parts) {
   if (part.folders) runTests(part);
 }
 rmSync(work, { recursive: true, force: true });
+if (parts.some((part) => part.name === 'live')) recordUnsteady();
 
 process.stdout.write('\n');
 if (unsteady.length > 0) process.stdout.write(`passed only when run once more: ${unsteady.join(', ')}\n`);

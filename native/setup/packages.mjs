@@ -71,7 +71,13 @@ function isThere(need) {
   return (need.oneOf?.() ?? [need.file ?? '']).some((file) => existsSync(file));
 }
 
-function missing(needs) {
+/** Whether this user can install packages here. */
+export function canInstall() {
+  return process.getuid?.() === 0 && findCommand('apt-get') !== undefined;
+}
+
+/** @param {Need[]} needs @returns {string[]} the packages that are not there */
+export function missing(needs) {
   return needs.filter((need) => !isThere(need)).map((need) => need.package);
 }
 

@@ -8,16 +8,17 @@ import { ensurePackages } from './packages.mjs';
 
 /**
  * Makes everything ready. Exits with a message when it cannot.
- * @param {{needs?: import('./packages.mjs').Need[], purpose?: string}} [options] system packages beyond those of the build
+ * @param {{needs?: import('./packages.mjs').Need[], purpose?: string, addonIsOptional?: boolean}} [options] system packages beyond those of
+ * the build; whether to go on without the addon where no compiler is there and none can be installed
  * @returns {string} the Node to run with
  */
-export function prepare({ needs = [], purpose = '' } = {}) {
+export function prepare({ needs = [], purpose = '', addonIsOptional = false } = {}) {
   try {
     if (process.platform !== 'linux' || process.arch !== 'x64')
       throw new SetupError('Wirespan runs on x86-64 Linux only');
     ensurePackages(needs, purpose);
     const node = ensureNode();
-    ensureBuilt(node);
+    ensureBuilt(node, { addonIsOptional });
     return node;
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;
