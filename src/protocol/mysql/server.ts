@@ -432,7 +432,7 @@ export class ServerReader implements PacketSink {
     }
     // reserved, warnings, metadata_follows
     fields.skip(3);
-    const follows = session.optionalMetadata !== true || fields.remaining === 0 || fields.u8() !== 0;
+    const follows = session.optionalMetadata === false || fields.remaining === 0 || fields.u8() !== 0;
     const prepared = new Prepared(command.statement, parameters);
     session.lastPrepared = prepared;
     this.client.remember(id, prepared);

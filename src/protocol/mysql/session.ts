@@ -93,17 +93,23 @@ export class Session {
     this.phase = 'response';
   }
 
-  /** The client has said what it can. What both can is in force. */
+  /**
+   * The client has said what it can. What both can is in force; when the greeting was not seen, what the client can is not known to be in
+   * force, and what it cannot is known not to be.
+   */
   agreed(hello: ClientHello): void {
     const server = this.greeting;
     const both = server === undefined ? hello.capabilities : hello.capabilities & server.capabilities;
-    const extended = server === undefined ? 0 : hello.extended & server.extended;
-    this.deprecateEof = (both & CLIENT_DEPRECATE_EOF) !== 0;
-    this.queryAttributes = (both & CLIENT_QUERY_ATTRIBUTES) !== 0;
-    this.multiStatements = (both & CLIENT_MULTI_STATEMENTS) !== 0;
-    this.sessionTrack = (both & CLIENT_SESSION_TRACK) !== 0;
-    this.optionalMetadata =
-      (both & CLIENT_OPTIONAL_RESULTSET_METADATA) !== 0 || (extended & MARIADB_CLIENT_CACHE_METADATA) !== 0;
+    const extended = server === undefined ? hello.extended : hello.extended & server.extended;
+    const inForce = (possible: boolean): boolean | undefined =>
+      possible && server === undefined ? undefined : possible;
+    this.deprecateEof = inForce((both & CLIENT_DEPRECATE_EOF) !== 0);
+    this.queryAttributes = inForce((both & CLIENT_QUERY_ATTRIBUTES) !== 0);
+    this.multiStatements = inForce((both & CLIENT_MULTI_STATEMENTS) !== 0);
+    this.sessionTrack = inForce((both & CLIENT_SESSION_TRACK) !== 0);
+    this.optionalMetadata = inForce(
+      (both & CLIENT_OPTIONAL_RESULTSET_METADATA) !== 0 || (extended & MARIADB_CLIENT_CACHE_METADATA) !== 0,
+    );
     this.comMulti = (extended & MARIADB_CLIENT_COM_MULTI) !== 0;
     // Once the server has accepted the client ("Compression").
     this.compressionAgreed = (both & (CLIENT_COMPRESS | CLIENT_ZSTD_COMPRESSION_ALGORITHM)) !== 0;

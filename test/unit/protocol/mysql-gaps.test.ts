@@ -10,6 +10,7 @@ import {
   execute,
   fetch,
   greeting,
+  MODERN,
   MysqlBench,
   mysql,
   ok,
@@ -123,6 +124,43 @@ describe('holes', () => {
         else bench.talk([[who, bytes]]);
       }
       assert.match(said(bench).at(-1)!, /^SELECT \| (shop)? ?(idle)? ?\| 1 -1$/, String(lost));
+    }
+  });
+
+  test('the greeting: what the client can may not be in force', () => {
+    const capabilities = MODERN & ~wire.CLIENT_LONG_PASSWORD;
+    const client = { capabilities, extended: wire.MARIADB_CLIENT_CACHE_METADATA };
+    for (const deprecateEof of [true, false]) {
+      for (const metadata of [undefined, 1]) {
+        const common = { version: '10.11.6-MariaDB', extended: metadata === undefined ? 1 : client.extended };
+        const server = {
+          ...common,
+          capabilities: deprecateEof ? capabilities : capabilities & ~wire.CLIENT_DEPRECATE_EOF,
+        };
+        const answer = (rows: readonly Buffer[]) =>
+          result({ deprecateEof, rows, ...(metadata !== undefined && { metadata }) });
+        const talk = session(
+          [
+            ['C', query('SELECT a FROM t')],
+            ['S', answer([ROW, ROW])],
+            ['C', prepare('SELECT b FROM t WHERE c = ?')],
+            ['S', prepared(4, 1, 2, deprecateEof)],
+            ['C', execute(4)],
+            ['S', answer([ROW, ROW, ROW])],
+          ],
+          client,
+          server,
+        );
+        const seen = new MysqlBench().talk(talk).close();
+        const lost = new MysqlBench().gap('S', talk[0]![1].length).talk(talk.slice(1)).close();
+        const rows = ({ exchanges }: MysqlBench) => exchanges.map((e) => [e.statement?.text, e.returnedRows]);
+        assert.deepEqual(rows(seen), [
+          ['SELECT a FROM t', 2],
+          ['SELECT b FROM t WHERE c = ?', 3],
+        ]);
+        assert.deepEqual(rows(lost), rows(seen), `${deprecateEof} ${metadata}`);
+        assert.deepEqual(lost.counters.parseErrors, {});
+      }
     }
   });
 
