@@ -5,5 +5,5 @@ import { prepare, replaceBy } from './prepare.mjs';
 const [first, ...rest] = process.argv.slice(2);
 /** `--live`: the script runs real servers and load generators. */
 const live = first === '--live';
-const needs = live ? { needs: [...TEST, ...LIVE], purpose: 'measure' } : {};
+const needs = live ? { needs: [...TEST, ...LIVE], purpose: 'run real servers' } : {};
 await replaceBy(prepare(needs), live ? rest : [first, ...rest]);

@@ -29,20 +29,21 @@ export interface GrpcFacts {
 }
 
 /** The captures that hold one call of gRPC. */
-export const GRPC_CAPTURES = ['Server_Streaming.pcapng'] as const;
+export const GRPC_CAPTURES = ['grpc-server-streaming.pcapng.gz'] as const;
 
 /** The captures that hold HTTP/2. */
-export const HTTP2_CAPTURES = ['http2-continuation.pcap', 'Server_Streaming.pcapng'] as const;
+export const HTTP2_CAPTURES = ['http2-continuation.pcap.gz', 'grpc-server-streaming.pcapng.gz'] as const;
 
 /** The captures that hold HTTP/1, by their names under data/. */
 export const CAPTURES = [
-  'http-multiple100.pcap',
-  'http-protocol-nodup.pcap',
-  'http__1000-requests-one-dropped-response.pcap.gz',
-  'http__docker-http-upgrade.pcap',
-  'http_ua_splitted_in_two_pkts.pcapng',
-  'tls12-dsb.pcapng',
-  'tls__tls-1.2-stream-keylog.pcap',
+  'http-two-interim-responses.pcap.gz',
+  'http-pipelined-retransmissions.pcap.gz',
+  'http-1000-requests-one-lost-segment.pcap.gz',
+  'http-upgrade-to-raw-stream.pcap.gz',
+  'http-headers-in-two-segments.pcapng.gz',
+  'tls12-secrets-in-file.pcapng.gz',
+  'tls12-key-log.pcap.gz',
+  'tls13-key-log.pcap.gz',
 ] as const;
 
 /** What tshark said of them; written by facts.ts. */

@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { tsharkFields, tsharkHttp } from '../support/tshark.ts';
+import { tsharkFields, tsharkHttp, tsharkServerPort } from '../support/tshark.ts';
 import {
   CAPTURES,
   type CaptureFacts,
@@ -46,8 +46,7 @@ async function http2Streams(name: string): Promise<Http2Facts[]> {
     'http2.headers.status',
     'http2.length',
   ] as const;
-  const ports = await tsharkFields(data(name), 'tcp.flags.syn == 1 and tcp.flags.ack == 0', ['tcp.dstport']);
-  const port = ports[0]?.['tcp.dstport'][0] ?? '';
+  const port = await tsharkServerPort(data(name));
   const streams = new Map<string, Http2Facts>();
   for (const packet of await tsharkFields(data(name), 'http2', names, [], [`tcp.port==${port},http2`])) {
     const fromClient = packet['tcp.dstport'][0] === port;
@@ -74,8 +73,7 @@ for (const name of HTTP2_CAPTURES) http2[name] = await http2Streams(name);
 
 /** The one call in a capture. */
 async function grpcCall(name: string): Promise<GrpcFacts> {
-  const syn = await tsharkFields(data(name), 'tcp.flags.syn == 1 and tcp.flags.ack == 0', ['tcp.dstport']);
-  const port = syn[0]?.['tcp.dstport'][0] ?? '';
+  const port = await tsharkServerPort(data(name));
   const call = { requestMessages: 0, responseMessages: 0, requestMessageBytes: 0, responseMessageBytes: 0 };
   const names = ['tcp.dstport', 'grpc.message_length'] as const;
   for (const packet of await tsharkFields(data(name), 'grpc', names, [], [`tcp.port==${port},http2`])) {

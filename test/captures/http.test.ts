@@ -140,7 +140,7 @@ for (const name of CAPTURES) {
         `${e.method} ${e.target}`,
       );
     }
-    if (name.includes('one-dropped')) {
+    if (name.includes('one-lost')) {
       // The segment that was lost held the head of the first response.
       assert.deepEqual(counters.incomplete, { gap: 1 });
       assert.deepEqual([exchanges[0]?.statusCode, exchanges[0]?.incomplete], [0, 'gap']);
@@ -149,14 +149,14 @@ for (const name of CAPTURES) {
 }
 
 test('a switch of protocols ends the exchange, and its connection is opaque from there', async () => {
-  const { exchanges } = await replay('http__docker-http-upgrade.pcap');
+  const { exchanges } = await replay('http-upgrade-to-raw-stream.pcap.gz');
   const upgrade = exchanges.find((e) => e.statusCode === 101);
   assert.equal(upgrade?.incomplete, undefined);
   assert.equal(exchanges.filter((e) => e.connection === upgrade?.connection).length, 1);
 });
 
 test('interim responses are not exchanges', async () => {
-  const { exchanges } = await replay('http-multiple100.pcap');
+  const { exchanges } = await replay('http-two-interim-responses.pcap.gz');
   assert.equal(exchanges.length, 1);
   assert.equal(exchanges[0]?.statusCode, 200);
   assert.ok((exchanges[0]?.requestBodyBytes ?? 0) > 30_000);

@@ -122,13 +122,14 @@ function withLosses(packets: readonly PacketRecord[], next: (below: number) => n
 const data = (name: string) => fileURLToPath(new URL(`data/${name}`, import.meta.url));
 
 for (const name of [
-  'http__1000-requests-one-dropped-response.pcap.gz',
-  'http__docker-http-upgrade.pcap',
-  'http_ua_splitted_in_two_pkts.pcapng',
-  'tls12-dsb.pcapng',
-  'tls__tls-1.2-stream-keylog.pcap',
-  'mysql__mysql.pcap',
-  'pgsql__pgsql-simple-query-rollback.pcap',
+  'http-1000-requests-one-lost-segment.pcap.gz',
+  'http-upgrade-to-raw-stream.pcap.gz',
+  'http-headers-in-two-segments.pcapng.gz',
+  'tls12-secrets-in-file.pcapng.gz',
+  'tls12-key-log.pcap.gz',
+  'tls13-key-log.pcap.gz',
+  'mysql-text-queries.pcap.gz',
+  'postgresql-failed-transaction.pcap.gz',
   'postgresql18-drivers.pcap.gz',
 ]) {
   test(`${name} with losses: nothing is made up`, async (t) => {

@@ -16,7 +16,7 @@ export interface MysqlFacts {
 }
 
 /** The captures that hold MySQL, by their names under data/. */
-export const MYSQL_CAPTURES = ['big-data.pcap', 'mysql__mysql.pcap'] as const;
+export const MYSQL_CAPTURES = ['mysql-prepared-big-values.pcap.gz', 'mysql-text-queries.pcap.gz'] as const;
 
 /** What tshark said of them; written by mysql-facts.ts. */
 export function readMysqlFacts(): { source: string; captures: Record<string, MysqlFacts> } {

@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { tsharkFields } from '../support/tshark.ts';
+import { tsharkFields, tsharkServerPort } from '../support/tshark.ts';
 import { MYSQL_CAPTURES, type MysqlFacts, type StatementFacts } from './mysql-expected.ts';
 
 const FIELDS = [
@@ -38,7 +38,8 @@ interface Seen {
 
 async function factsOf(file: string): Promise<MysqlFacts> {
   const streams = new Map<string, { seen: Seen[]; prepared: Map<string, string> }>();
-  for (const packet of await tsharkFields(file, 'mysql', FIELDS)) {
+  const decodeAs = `tcp.port==${await tsharkServerPort(file)},mysql`;
+  for (const packet of await tsharkFields(file, 'mysql', FIELDS, [], [decodeAs])) {
     const id = packet['tcp.stream'][0]!;
     const stream = streams.get(id) ?? { seen: [], prepared: new Map<string, string>() };
     streams.set(id, stream);

@@ -14,6 +14,8 @@ export interface Replayed {
   counters: Counters;
   /** Time of the first packet that was seen. */
   firstUs: number;
+  /** Of the file. */
+  packets: number;
 }
 
 /**
@@ -63,7 +65,7 @@ export async function replaySql(name: string, wanted: (packet: number) => boolea
     { onSecrets: () => undefined },
   );
   table.closeAll('shutdown', lastUs);
-  return { exchanges, counters, firstUs };
+  return { exchanges, counters, firstUs, packets: number };
 }
 
 function* packets(bytes: Buffer, length: number): Generator<PacketRecord> {

@@ -16,12 +16,12 @@ export interface PostgresStreamFacts {
   answers: AnswerFacts[];
 }
 
-/** The captures that hold PostgreSQL, by their names under data/, with the server's ports. */
-export const POSTGRES_CAPTURES = {
-  'SampleCaptures__pgsql-ssl.pcapng': 5432,
-  'pgsql__pgsql-simple-query-rollback.pcap': 5432,
-  'postgresql18-drivers.pcap.gz': 54_992,
-} as const;
+/** The captures that hold PostgreSQL, by their names under data/. */
+export const POSTGRES_CAPTURES = [
+  'postgresql-tls12.pcap.gz',
+  'postgresql-failed-transaction.pcap.gz',
+  'postgresql18-drivers.pcap.gz',
+] as const;
 
 /** What tshark said of them, by TCP stream; written by postgres-facts.ts. */
 export function readPostgresFacts(): { source: string; captures: Record<string, PostgresStreamFacts[]> } {

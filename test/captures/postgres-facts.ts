@@ -6,12 +6,13 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { tsharkFields } from '../support/tshark.ts';
+import { tsharkFields, tsharkServerPort } from '../support/tshark.ts';
 import { POSTGRES_CAPTURES, type PostgresStreamFacts } from './postgres-expected.ts';
 
 const FIELDS = ['tcp.stream', 'pgsql.type', 'pgsql.frontend', 'pgsql.query', 'pgsql.tag', 'pgsql.code'] as const;
 
-async function factsOf(file: string, port: number): Promise<PostgresStreamFacts[]> {
+async function factsOf(file: string): Promise<PostgresStreamFacts[]> {
+  const port = await tsharkServerPort(file);
   const streams = new Map<string, PostgresStreamFacts & { rows: number }>();
   const keylog = existsSync(`${file}.keylog`) ? [`tls.keylog_file:${file}.keylog`] : [];
   for (const packet of await tsharkFields(file, 'pgsql', FIELDS, [`pgsql.tcp.port:${port}`, ...keylog])) {
@@ -37,8 +38,8 @@ async function factsOf(file: string, port: number): Promise<PostgresStreamFacts[
 }
 
 const captures: string[] = [];
-for (const [name, port] of Object.entries(POSTGRES_CAPTURES)) {
-  const facts = await factsOf(fileURLToPath(new URL(`data/${name}`, import.meta.url)), port);
+for (const name of POSTGRES_CAPTURES) {
+  const facts = await factsOf(fileURLToPath(new URL(`data/${name}`, import.meta.url)));
   captures.push(`  ${JSON.stringify(name)}: ${JSON.stringify(facts)}`);
 }
 const version = execFileSync('tshark', ['--version'], { encoding: 'utf8' }).split('\n', 1)[0];

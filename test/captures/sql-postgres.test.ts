@@ -122,7 +122,7 @@ function outcome(e: SqlExchange): string {
   return e.returnedRows >= 0 ? `returned ${e.returnedRows}` : 'ok';
 }
 
-for (const name of Object.keys(POSTGRES_CAPTURES)) {
+for (const name of POSTGRES_CAPTURES) {
   test(`${name}: every statement that tshark sees, with its outcome`, async () => {
     const { exchanges, counters } = await replay(name);
     const expected = facts[name]!.filter((stream) => stream.answers.length > 0);
@@ -146,9 +146,9 @@ for (const name of Object.keys(POSTGRES_CAPTURES)) {
 }
 
 test('where they ran: inside TLS, in a transaction that failed, on another search path', async () => {
-  const inTls = await replay('SampleCaptures__pgsql-ssl.pcapng');
+  const inTls = await replay('postgresql-tls12.pcap.gz');
   assert.ok(inTls.exchanges.every((e) => e.connection.tls?.version === '1.2' && e.namespace === 'testdb'));
-  const { exchanges } = await replay('pgsql__pgsql-simple-query-rollback.pcap');
+  const { exchanges } = await replay('postgresql-failed-transaction.pcap.gz');
   assert.equal(exchanges.filter((e) => e.transaction === 'failed').length, 4);
   const drivers = await replay('postgresql18-drivers.pcap.gz');
   const elsewhere = drivers.exchanges.filter((e) => e.namespace !== 'postgres|public').map((e) => e.namespace);
@@ -157,7 +157,7 @@ test('where they ran: inside TLS, in a transaction that failed, on another searc
 });
 
 test('a packet that is lost costs the statements in it, whichever it is', async () => {
-  const name = 'pgsql__pgsql-simple-query-rollback.pcap';
+  const name = 'postgresql-failed-transaction.pcap.gz';
   const whole = await replay(name);
   const outcomes = whole.exchanges.map((e) => `${e.statement?.text} ${outcome(e)}`);
   for (let lost = 0; lost < whole.packets; lost++) {
@@ -174,7 +174,7 @@ test('a packet that is lost costs the statements in it, whichever it is', async 
 });
 
 test('a capture that begins anywhere is joined at the next statement', async () => {
-  const name = 'pgsql__pgsql-simple-query-rollback.pcap';
+  const name = 'postgresql-failed-transaction.pcap.gz';
   const whole = await replay(name);
   for (let first = 0; first < whole.packets; first++) {
     const { exchanges } = await replay(name, (packet) => packet >= first);

@@ -32,6 +32,14 @@ export async function tsharkFields<Name extends string>(
   );
 }
 
+/** The port that the first connection of a file is opened to. */
+export async function tsharkServerPort(file: string): Promise<string> {
+  const [syn] = await tsharkFields(file, 'tcp.flags.syn == 1 and tcp.flags.ack == 0', ['tcp.dstport']);
+  const port = syn?.['tcp.dstport'][0];
+  if (port === undefined) throw new Error(`${file}: no connection is opened`);
+  return port;
+}
+
 export interface HttpMessage {
   stream: number;
   /** A request's method and target, or a response's status. */

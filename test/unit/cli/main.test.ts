@@ -74,7 +74,7 @@ test('a file that cannot be opened is told at once, and why', () => {
 });
 
 test('a replay whose spans nobody takes has failed', () => {
-  const capture = fileURLToPath(new URL('../../captures/data/http-protocol-nodup.pcap', import.meta.url));
+  const capture = fileURLToPath(new URL('../../captures/data/http-pipelined-retransmissions.pcap.gz', import.meta.url));
   const file = join(directory, 'hurry.yaml');
   writeFileSync(file, 'export: { flush_deadline_ms: 100 }\n');
   const env = { ...process.env, OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' };

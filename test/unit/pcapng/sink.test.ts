@@ -315,7 +315,7 @@ describe('the file as tshark reads it', () => {
   });
 
   it('decrypts with the secrets inside, though they came late', async () => {
-    const path = join(data, 'tls12-dsb.pcapng');
+    const path = join(data, 'tls12-secrets-in-file.pcapng.gz');
     const { packets, secrets } = await readAll(path);
     const harness = new Harness();
     // Both connections of that file: they lack their secret from the first packet on, and get it at the end.
