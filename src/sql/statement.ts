@@ -5,13 +5,25 @@ export type SqlDialect = 'postgresql' | 'mysql';
 export type SessionEffect =
   /** MySQL: `USE name`. */
   | { readonly kind: 'use'; readonly database: string }
+  /** Nobody can say what: a text that was not understood, a function of the user's. Of PostgreSQL's settings alone with `settings`. */
+  | { readonly kind: 'unknown'; readonly settings?: true }
   /** PostgreSQL: `SET search_path TO first, ...`; empty when it is reset or set to its default. */
   | {
       readonly kind: 'search_path';
       readonly schema: string;
       /** SET LOCAL: until the transaction ends; without one it has no effect. */
       readonly local?: true;
-    };
+    }
+  | { readonly kind: 'discard_all' }
+  /** PostgreSQL: schemas that are dropped or get another name. */
+  | { readonly kind: 'schemas_gone'; readonly schemas: readonly string[] }
+  | { readonly kind: 'savepoint' | 'release' | 'rollback_to'; readonly name: string }
+  /** PostgreSQL: `PREPARE name AS statement`, `EXECUTE name`, `DEALLOCATE name`; no name: ALL. */
+  | { readonly kind: 'prepare'; readonly name: string; readonly statement: SqlStatement | undefined }
+  | { readonly kind: 'execute'; readonly name: string }
+  | { readonly kind: 'deallocate'; readonly name?: string }
+  /** PostgreSQL: DECLARE and CLOSE take the name of a portal; no name: ALL. */
+  | { readonly kind: 'cursor'; readonly name?: string };
 
 /**
  * What may be said of one SQL statement. Made once per distinct text and shared by all exchanges that run it. An empty string
