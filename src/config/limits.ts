@@ -73,8 +73,6 @@ export interface Limits {
   /** Prepared statements remembered per connection, and cursors (portals); the one used least recently makes room. */
   sqlPreparedStatements: number;
   sqlPortals: number;
-  /** Savepoints of one transaction that are remembered; what an older one goes back to is not known. */
-  sqlSavepoints: number;
   /** Messages of one connection that wait for their answer. */
   sqlPipelineDepth: number;
   /** Messages of one connection that could not be parsed before the connection is given up. */
@@ -85,6 +83,8 @@ export interface Limits {
   mysqlCompressedBytes: number;
   /** Bytes of a MySQL server that come before the command that they answer. */
   mysqlEarlyBytes: number;
+  /** Results of one MySQL text that are held until it is known which of its statements they belong to; beyond, nobody's numbers are. */
+  mysqlHeldResults: number;
   /** Secrets kept for connections that were not seen yet, and for how long. */
   secrets: number;
   secretUs: number;
@@ -166,12 +166,12 @@ export const defaultLimits: Limits = {
   sqlCachedTextBytes: 8192,
   sqlPreparedStatements: 4096,
   sqlPortals: 256,
-  sqlSavepoints: 64,
   sqlPipelineDepth: 65_536,
   sqlParseErrors: 16,
   sqlQuietUs: 1_000_000,
   mysqlCompressedBytes: 16 * 1024 * 1024,
   mysqlEarlyBytes: 64 * 1024,
+  mysqlHeldResults: 64,
   secrets: 16_384,
   secretUs: 60_000_000,
   pcapngReorderUs: 10_000,

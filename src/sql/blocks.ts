@@ -95,7 +95,9 @@ export class Blocks {
 
   private mysql(keyword: number): void {
     if (!this.routine) {
-      this.routine = this.first === BEGIN && this.tokens === 2 && keyword === NOT;
+      // BEGIN NOT ATOMIC and other compound statements outside of routines (MariaDB).
+      this.routine =
+        this.tokens === 1 ? opensBlock[keyword] === 1 : this.first === BEGIN && this.tokens === 2 && keyword === NOT;
       if (this.routine) this.depth = 1;
       return;
     }

@@ -200,6 +200,11 @@ export abstract class Lexer {
     return false;
   }
 
+  /** Some servers pass over what is read here: its words are no more public than those of a comment. */
+  get hidesWords(): boolean {
+    return false;
+  }
+
   protected atEnd(): number {
     return Token.END;
   }

@@ -1,4 +1,5 @@
 import {
+  BACKSLASH,
   type BackslashRule,
   classes,
   DIGIT,
@@ -14,6 +15,10 @@ import {
 
 const BACKTICK = 0x60;
 const CLOSE = Buffer.from('*/');
+/** Every server in use runs what is for versions below (MySQL 5.7); MariaDB passes over what is for MySQL from there on. */
+const RUN_BELOW = 50_700;
+/** No server has a version from there on. */
+const NEVER_FROM = 99_000;
 
 /**
  * MySQL's and MariaDB's rules: "Language Structure" of the MySQL Reference Manual. Under ANSI_QUOTES "x" is a name; it is always
@@ -22,9 +27,15 @@ const CLOSE = Buffer.from('*/');
 export class MysqlLexer extends Lexer {
   /** Within a comment that is code. */
   private conditional = false;
+  /** Whether the server runs it is not certain. */
+  private hidden = false;
 
   override get insideConditional(): boolean {
     return this.conditional;
+  }
+
+  override get hidesWords(): boolean {
+    return this.hidden;
   }
 
   private binaryIntroducer = false;
@@ -32,6 +43,7 @@ export class MysqlLexer extends Lexer {
   override begin(bytes: Buffer, start: number, end: number, backslash: BackslashRule, checked: boolean): void {
     super.begin(bytes, start, end, backslash, checked);
     this.conditional = false;
+    this.hidden = false;
     this.binaryIntroducer = false;
     this.dotSeparates = false;
   }
@@ -52,13 +64,18 @@ export class MysqlLexer extends Lexer {
     if ((kind & WORD_PART) !== 0) {
       if (this.afterNameAndDot()) return this.word(this.wordEnd(this.position));
       if ((kind & DIGIT) !== 0) return this.numberOrWord(this.position);
-      if ((kind & WORD_START) === 0) return this.word(this.wordEnd(this.position));
+      if ((kind & WORD_START) === 0) return this.dollarWord();
       return this.wordOrPrefix(byte | 0x20);
     }
     if (kind === SPACE) return this.space();
     switch (byte) {
       case 0:
         return this.doubt();
+      case BACKSLASH:
+        // `\N` is NULL. Behind any other, servers pass over a character, which may be a quote.
+        return this.bytes[this.position + 1] === 0x4e && this.position + 1 < this.end
+          ? this.punctuation(byte)
+          : this.doubt();
       case QUOTE:
         return this.string(this.position);
       case DOUBLE_QUOTE:
@@ -103,6 +120,13 @@ export class MysqlLexer extends Lexer {
   private startsFraction(): boolean {
     this.dotSeparates = this.kind === Token.WORD || this.kind === Token.NAME;
     return !this.dotSeparates && this.isDigit(this.position + 1);
+  }
+
+  /** A name that begins with a dollar sign; two of them may open a dollar-quoted text (MySQL 9.0), whose end nobody knows. */
+  private dollarWord(): number {
+    const end = this.wordEnd(this.position);
+    const tag = this.bytes.subarray(this.position + 1, end);
+    return tag.includes(0x24) ? this.doubt() : this.word(end);
   }
 
   private wordOrPrefix(first: number): number {
@@ -210,7 +234,7 @@ export class MysqlLexer extends Lexer {
     const { bytes, end } = this;
     const from = this.position + 2;
     const marker = bytes[from] === 0x4d && from + 1 < end ? from + 1 : from;
-    if (marker < end && bytes[marker] === 0x21) return this.openConditional(marker + 1);
+    if (marker < end && bytes[marker] === 0x21) return this.openConditional(marker + 1, marker > from);
     const close = bytes.subarray(from, end).indexOf(CLOSE);
     if (close < 0 || this.afterDashes()) return this.doubt();
     // Whether a comment within a conditional one ends both depends on the server's version.
@@ -221,20 +245,39 @@ export class MysqlLexer extends Lexer {
 
   /**
    * `/*!`, `/*!50110`, `/*M!100100`: what follows is code, for servers from that version on. The version has 5 digits, or 6 and then white
-   * space; without it MySQL takes the sixth for code, MariaDB for the version.
+   * space; without it MySQL takes the sixth for code, MariaDB for the version. `/*M!` is a comment for MySQL. Which server it is, and of
+   * which version, its greeting says, but a proxy answers for others: what not all of them run keeps its words to itself.
    */
-  private openConditional(from: number): number {
+  private openConditional(from: number, mariadbOnly: boolean): number {
     const digits = this.digitsEnd(from);
     const length = digits - from;
     if (this.conditional || length > 6) return this.doubt();
+    const version = length < 5 ? 0 : Number(this.bytes.toString('latin1', from, digits));
+    if (version >= (length === 6 ? NEVER_FROM * 10 : NEVER_FROM)) return this.passedOver(digits);
     this.conditional = true;
+    this.hidden = mariadbOnly || length === 6 || version >= RUN_BELOW;
     const six = length === 6 && (digits >= this.end || classes[this.bytes[digits]!] === SPACE);
     this.position = six ? digits : length >= 5 ? from + 5 : from;
     return Token.CODE_COMMENT;
   }
 
+  /** A comment for all servers; whether one within it ends both depends on the version. */
+  private passedOver(from: number): number {
+    const rest = this.bytes.subarray(from, this.end);
+    const close = rest.indexOf(CLOSE);
+    if (close < 0 || this.afterDashes()) return this.doubt();
+    for (let at = 0; at < close; at++) {
+      const byte = rest[at]!;
+      if (byte === QUOTE || byte === DOUBLE_QUOTE || byte === BACKTICK) return this.doubt();
+      if (byte === 0x2f && rest[at + 1] === 0x2a) return this.doubt();
+    }
+    this.position = from + close + 2;
+    return Token.COMMENT;
+  }
+
   private closeConditional(): number {
     this.conditional = false;
+    this.hidden = false;
     this.position += 2;
     return Token.CODE_COMMENT;
   }

@@ -54,6 +54,11 @@ export class ReadingRules {
     this.encodingDoubted = false;
   }
 
+  /** The encoding may have become another one. */
+  doubtEncoding(): void {
+    this.encodingDoubted = true;
+  }
+
   sent(): void {
     this.changing = true;
   }
@@ -80,7 +85,8 @@ export class ReadingRules {
   }
 }
 
-function isAscii(bytes: Buffer, start: number, end: number): boolean {
+/** No byte of bytes[start..end) is one of a longer character. */
+export function isAscii(bytes: Buffer, start: number, end: number): boolean {
   for (let at = start; at < end; at++) if (bytes[at]! >= 0x80) return false;
   return true;
 }

@@ -4,6 +4,7 @@ import { type TraceContext, traceContextOf } from './commenter.ts';
 import { Effects } from './effect.ts';
 import { K, keywordSet } from './keywords.ts';
 import { type BackslashRule, type Lexer, Token } from './lexer.ts';
+import { MysqlEffects } from './mysql-effects.ts';
 import { MysqlLexer } from './mysql-lexer.ts';
 import { PostgresLexer } from './postgres-lexer.ts';
 import { agreedEncoding } from './reading.ts';
@@ -38,13 +39,8 @@ export const UNKNOWN: SqlStatement = {
   traceparent: '',
   tracestate: '',
   ignored: false,
-  effect: { kind: 'unknown' },
+  effect: undefined,
 };
-
-/** Alike in all statements that have the same text with literals replaced. */
-function isConstant(effect: SqlStatement['effect']): boolean {
-  return effect === undefined || effect.kind === 'unknown';
-}
 
 /**
  * MySQL comes to the second statement of a text when the first has been run. These leave the rules of reading as they are: whatever a
@@ -96,7 +92,9 @@ export class Scanner {
   private readonly sanitiser: Sanitiser;
   private readonly summary = new Summary();
   private readonly blocks: Blocks;
-  private readonly effects: Effects;
+  private readonly effects: Effects | MysqlEffects;
+  /** Reads statements that stand in literals. */
+  private inner: Scanner | undefined;
   private readonly shared: SharedStatements;
   private bytes: Buffer = Buffer.alloc(0);
   private latin1 = false;
@@ -113,7 +111,8 @@ export class Scanner {
     this.lexer = options.dialect === 'postgresql' ? new PostgresLexer() : new MysqlLexer();
     this.sanitiser = new Sanitiser(options.dialect, options.maxTextBytes);
     this.blocks = new Blocks(options.dialect);
-    this.effects = new Effects(options.dialect);
+    this.effects =
+      options.dialect === 'mysql' ? new MysqlEffects((text) => this.statementOf(text)) : new Effects(options.dialect);
     this.shared = new SharedStatements(options.sharedStatements);
   }
 
@@ -123,7 +122,6 @@ export class Scanner {
     const lexer = this.lexer;
     this.bytes = bytes;
     this.latin1 = latin1;
-    this.backslash = backslash;
     this.context = undefined;
     lexer.begin(bytes, start, end, backslash, !latin1 && !isUtf8(bytes.subarray(start, end)));
     this.beginStatement(start);
@@ -137,7 +135,7 @@ export class Scanner {
       } else if (kind === Token.END || kind === Token.DOUBT) {
         sure = kind === Token.END;
         break;
-      } else if (split && lexer.character === SEMICOLON && this.blocks.ends && !lexer.insideConditional) {
+      } else if (split && lexer.character === SEMICOLON && this.blocks.ends && !this.conditionalSemicolon()) {
         const keeps = this.keepsRules();
         this.endStatement(statements);
         if (!keeps && this.losesEncoding(end)) {
@@ -149,24 +147,8 @@ export class Scanner {
       }
     }
     this.lastStatement(statements, sure, end);
-    this.readPrepared(statements);
     this.bytes = UNREFERENCED;
     return { statements, sure };
-  }
-
-  /** What PREPARE names are statements in their own right; one within another is none. */
-  private readPrepared(statements: SqlStatement[]): void {
-    if (this.prepared.length === 0 || this.withinPrepared) return;
-    const { prepared, bytes, latin1, backslash } = this;
-    this.withinPrepared = true;
-    for (const { index, start, end } of prepared) {
-      const known = statements[index]!;
-      if (known.effect?.kind !== 'prepare') continue;
-      const statement = this.scan(bytes, start, end, latin1, backslash, false).statements[0];
-      statements[index] = { ...known, effect: { ...known.effect, statement } };
-    }
-    this.withinPrepared = false;
-    this.prepared = [];
   }
 
   private beginStatement(at: number): void {
@@ -182,19 +164,46 @@ export class Scanner {
     const { keyword, character, start, position } = this.lexer;
     // A trailing semicolon of a text that is one statement makes none by itself.
     if (character === SEMICOLON && this.tokens === 0) return;
-    if (this.tokens++ === 0) this.firstKeyword = keyword;
+    if (this.tokens++ === 0) this.firstKeyword = this.lexer.hidesWords ? 0 : keyword;
     this.rawEnd = position;
     if (kind === Token.CODE_COMMENT) {
       this.sanitiser.output.append(this.bytes, start, position);
       this.tokens--;
       return;
     }
+    if (this.lexer.hidesWords) {
+      this.hidden(kind, character);
+      return;
+    }
     const full = this.sanitiser.isFull;
     const shown = full ? kind : this.sanitiser.token(kind, keyword, character, this.bytes, start, position);
     this.blocks.token(kind, keyword, character);
     this.summary.token(shown, keyword, character, start, position);
-    this.effects.token(kind, keyword, character, this.bytes, start, position);
+    this.effects.token(kind, keyword, character, start, position);
     if (full && (character === OPEN || character === COMMA) && this.summary.passesValues) this.lexer.skipValues();
+  }
+
+  /** A token of a comment that some servers run: only its punctuation shows. */
+  private hidden(kind: number, character: number): void {
+    const { start, position } = this.lexer;
+    if (this.effects instanceof MysqlEffects) this.effects.hide();
+    const shown = character === 0 ? Token.LITERAL : kind;
+    if (!this.sanitiser.isFull) this.sanitiser.token(shown, 0, character, this.bytes, start, position);
+    this.summary.token(shown, 0, character, start, position);
+  }
+
+  /** A semicolon in a comment that is code ends no statement here, though it does for servers that run it. */
+  private conditionalSemicolon(): boolean {
+    if (!this.lexer.insideConditional) return false;
+    if (this.effects instanceof MysqlEffects) this.effects.doubt();
+    return true;
+  }
+
+  private statementOf(text: string): SqlStatement | undefined {
+    this.inner ??= new Scanner({ ...this.options, sharedStatements: 1 });
+    const bytes = Buffer.from(text);
+    const { statements, sure } = this.inner.scan(bytes, 0, bytes.length, false, 'unknown', false);
+    return sure ? statements[0] : undefined;
   }
 
   private comment(statements: SqlStatement[]): void {
@@ -207,10 +216,6 @@ export class Scanner {
   }
 
   private trailing: TraceContext | undefined;
-  private backslash: BackslashRule = 'unknown';
-  /** Statements that PREPARE names, by the place of that among the statements of the text. */
-  private prepared: { index: number; start: number; end: number }[] = [];
-  private withinPrepared = false;
 
   private endStatement(statements: SqlStatement[]): void {
     const { start, position } = this.lexer;
@@ -218,7 +223,7 @@ export class Scanner {
       this.rawEnd = position;
       this.sanitiser.output.append(this.bytes, start, position);
       this.adoptTrailing();
-      statements.push(this.statement(statements.length));
+      statements.push(this.statement());
     }
     this.context = undefined;
     this.beginStatement(position);
@@ -248,7 +253,7 @@ export class Scanner {
   private lastStatement(statements: SqlStatement[], sure: boolean, end: number): void {
     if (sure && this.tokens > 0) {
       this.adoptTrailing();
-      statements.push(this.statement(statements.length));
+      statements.push(this.statement());
     } else if (!sure) {
       this.rawEnd = end;
       this.trailing = undefined;
@@ -261,15 +266,11 @@ export class Scanner {
     this.trailing = undefined;
   }
 
-  private statement(index: number): SqlStatement {
+  private statement(): SqlStatement {
     const output = this.sanitiser.output;
     const effect = this.effects.result(this.text);
-    if (effect?.kind === 'prepare' && this.effects.bodyStart >= 0 && !this.withinPrepared) {
-      this.prepared.push({ index, start: this.effects.bodyStart, end: this.rawEnd });
-    }
     const length = output.wholeLength();
-    const sharable =
-      isConstant(effect) && !this.effects.dependsOnLiterals && !output.truncated && !this.options.rawText;
+    const sharable = effect === undefined && !output.truncated && !this.options.rawText;
     const known = sharable ? this.shared.find(output.bytes, length, this.latin1) : undefined;
     const made = known ?? this.make(this.decode(output.bytes, 0, length), output.truncated, effect);
     if (sharable && known === undefined) this.shared.add(output.bytes, length, this.latin1, made);
@@ -295,7 +296,7 @@ export class Scanner {
 
   /** What was read before the doubt is certain: the summary may say it. The text is not whole, so none leaves. */
   private doubtful(): SqlStatement {
-    const made = this.make('', false, UNKNOWN.effect);
+    const made = this.make('', false, undefined);
     return this.context === undefined ? made : { ...made, ...this.context };
   }
 

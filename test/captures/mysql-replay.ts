@@ -21,12 +21,18 @@ export interface Replayed {
 /**
  * A capture of plain connections through every stage up to the exchanges, with its texts as they are.
  *
+ * @param name of a file below data/
  * @param wanted which packets, by their number in the file from 0, are seen; default: all
+ * @param rawText texts are as they were sent; else their literals are replaced
  */
-export async function replaySql(name: string, wanted: (packet: number) => boolean = () => true): Promise<Replayed> {
+export async function replaySql(
+  name: string,
+  wanted: (packet: number) => boolean = () => true,
+  rawText = true,
+): Promise<Replayed> {
   const counters = newCounters();
   const exchanges: SqlExchange[] = [];
-  const sql = createSqlAnalysers({ maxTextBytes: 1 << 20, rawText: true, ignore: [] });
+  const sql = createSqlAnalysers({ maxTextBytes: 1 << 20, rawText, ignore: [] });
   const protocols = createProtocols({ keepHeaders: new Set(), sql });
   const table = new FlowTable({
     limits: defaultLimits,

@@ -5,7 +5,7 @@ import type { TextEncoding } from '../../sql/analyser.ts';
  * (ujis, euckr, gb2312, eucjpms) have none in theirs.
  */
 const UNSAFE_NAME = /^(?:big5|sjis|cp932|gbk|gb18030|ucs2|utf16|utf16le|utf32)$/;
-const UTF8_NAME = /^(?:utf8|utf8mb3|utf8mb4|binary|ascii|default)$/;
+const UTF8_NAME = /^(?:utf8|utf8mb3|utf8mb4|binary|ascii)$/;
 
 /** @returns how the texts of a client with this character set are to be read */
 export function encodingOfName(name: string): TextEncoding {
@@ -51,46 +51,4 @@ export function encodingOfCollation(id: number): TextEncoding {
 
 function includes(runs: readonly (readonly [number, number])[], id: number): boolean {
   return runs.some(([first, last]) => id >= first && id <= last);
-}
-
-/** No statement that sets the character set is longer. */
-const MAX_SET_BYTES = 1024;
-const ASSIGNMENT =
-  /\b(?:names|char(?:acter[\s]+)?set|charset|character_set_client)(?:\s*:?=\s*|\s+)(?:_\w+\s*)?['"`]?(\w+)/gi;
-
-/**
- * Finds what `SET NAMES x`, `SET CHARACTER SET x` or `SET character_set_client = x` asks for.
- *
- * @param bytes the text is bytes[start..end)
- * @returns undefined when it asks for nothing; the least readable when it names several
- */
-export function encodingSetBy(bytes: Buffer, start: number, end: number): TextEncoding | undefined {
-  if (end - start > MAX_SET_BYTES || !startsWithSet(bytes, start, end)) return undefined;
-  let found: TextEncoding | undefined;
-  for (const match of bytes.toString('latin1', start, end).matchAll(ASSIGNMENT)) {
-    const encoding = encodingOfName(match[1]!);
-    if (found !== 'unsafe') found = encoding;
-  }
-  return found;
-}
-
-/** Letters, after white space and comments that many drivers put first. */
-function startsWithSet(bytes: Buffer, start: number, end: number): boolean {
-  let at = start;
-  for (;;) {
-    while (at < end && bytes[at]! <= 0x20) at++;
-    // A comment: `/*`, but not one whose content is run, `/*!`.
-    if (bytes[at] !== 0x2f || bytes[at + 1] !== 0x2a || bytes[at + 2] === 0x21) break;
-    const close = bytes.indexOf('*/', at + 2, 'latin1');
-    if (close < 0 || close >= end) return false;
-    at = close + 2;
-  }
-  // `/*!40101 SET NAMES utf8 */` as dumps have it.
-  if (bytes[at] === 0x2f) {
-    at += 3;
-    while (at < end && (bytes[at]! <= 0x20 || (bytes[at]! >= 0x30 && bytes[at]! <= 0x39))) at++;
-  }
-  return (
-    end - at > 4 && (bytes[at]! | 0x20) === 0x73 && (bytes[at + 1]! | 0x20) === 0x65 && (bytes[at + 2]! | 0x20) === 0x74
-  );
 }

@@ -1,8 +1,9 @@
-import { isUtf8 } from 'node:buffer';
 import type { TextEncoding } from '../../sql/analyser.ts';
-import type { SqlStatement } from '../../sql/statement.ts';
+import { isAscii } from '../../sql/reading.ts';
+import { UNKNOWN } from '../../sql/scanner.ts';
+import type { SessionEffect, SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
-import { encodingOfCollation, encodingSetBy } from './charset.ts';
+import { encodingOfCollation } from './charset.ts';
 import type { Command } from './commands.ts';
 import type { MysqlExchange } from './exchange.ts';
 import { FieldReader } from './fields.ts';
@@ -10,7 +11,7 @@ import { readClientHello } from './handshake.ts';
 import { PacketReader, type PacketSink } from './packets.ts';
 import { countBulkSets, readExecuteAttributes, readQueryAttributes, type TraceContext } from './parameters.ts';
 import type { Session } from './session.ts';
-import { Prepared } from './statements.ts';
+import type { Prepared } from './statements.ts';
 import * as wire from './wire.ts';
 
 /** Bytes wanted of packets of which only the first fields matter. */
@@ -40,6 +41,7 @@ export class ClientReader implements PacketSink {
   placeLost(): void {
     this.session.infile = false;
     this.session.doubtCursors();
+    this.session.changes.lost();
   }
 
   wants(first: number, length: number): number {
@@ -96,10 +98,7 @@ export class ClientReader implements PacketSink {
       last.requestBytes += packets.wireBytes;
       if (last.exchange !== undefined) last.exchange.requestBytes += packets.wireBytes;
       // LOCAL INFILE Data: an empty packet ends the content.
-      if (length === 0 && last.kind === wire.COM_QUERY) {
-        last.infileSent = true;
-        session.infile = false;
-      }
+      if (length === 0 && mayAskForFile(last)) session.infile = ++last.filesSent < last.filesAsked;
       return;
     }
     if (length === 0 || end === start) {
@@ -114,7 +113,7 @@ export class ClientReader implements PacketSink {
 
   /** Packets after the first belong to the content of a local file, or to authentication. */
   private continues(last: Command): boolean {
-    return last.kind === wire.COM_CHANGE_USER || (last.kind === wire.COM_QUERY && !last.infileSent);
+    return last.kind === wire.COM_CHANGE_USER || mayAskForFile(last);
   }
 
   private fail(): void {
@@ -149,19 +148,20 @@ export class ClientReader implements PacketSink {
         this.fetchRows(statementId(bytes, start, end), sequence);
         break;
       case wire.COM_STMT_RESET:
-        this.push(kind, sequence).prepared = session.statements.use(statementId(bytes, start, end));
+        this.sent(kind, sequence).prepared = session.preparedOf(statementId(bytes, start, end));
         break;
       // These two are not answered.
       case wire.COM_STMT_CLOSE:
-        this.close(statementId(bytes, start, end));
+        session.discard(statementId(bytes, start, end));
         break;
       case wire.COM_STMT_SEND_LONG_DATA: {
-        const prepared = session.statements.use(statementId(bytes, start, end));
+        const prepared = session.preparedOf(statementId(bytes, start, end));
         if (prepared !== undefined) prepared.longData = true;
         break;
       }
       case wire.COM_INIT_DB:
-        this.push(kind, sequence).database = bytes.toString('utf8', start + 1, Math.min(end, start + MAX_NAME_BYTES));
+      case wire.COM_DROP_DB:
+        this.sent(kind, sequence).database = bytes.toString('utf8', start + 1, Math.min(end, start + MAX_NAME_BYTES));
         break;
       case wire.COM_CHANGE_USER:
         this.changeUser(bytes, start, end, sequence);
@@ -182,7 +182,6 @@ export class ClientReader implements PacketSink {
         break;
       case wire.COM_FIELD_LIST:
       case wire.COM_CREATE_DB:
-      case wire.COM_DROP_DB:
       case wire.COM_REFRESH:
       case wire.COM_SHUTDOWN:
       case wire.COM_STATISTICS:
@@ -191,9 +190,13 @@ export class ClientReader implements PacketSink {
       case wire.COM_DEBUG:
       case wire.COM_PING:
       case wire.COM_REGISTER_SLAVE:
-      case wire.COM_SET_OPTION:
+        this.sent(kind, sequence);
+        break;
       case wire.COM_RESET_CONNECTION:
-        this.push(kind, sequence);
+        this.sent(kind, sequence, true);
+        break;
+      case wire.COM_SET_OPTION:
+        this.setOption(end - start < 3 ? -1 : bytes.readUInt16LE(start + 1), sequence);
         break;
       default:
         this.fail();
@@ -212,28 +215,31 @@ export class ClientReader implements PacketSink {
     return command;
   }
 
+  /** The same, of which nothing else has to be known. */
+  private sent(kind: number, sequence: number, changesRules = false): Command {
+    const command = this.push(kind, sequence);
+    command.changesRules = changesRules;
+    this.session.sent(command);
+    return command;
+  }
+
+  private setOption(option: number, sequence: number): void {
+    const command = this.push(wire.COM_SET_OPTION, sequence);
+    if (option === wire.MYSQL_OPTION_MULTI_STATEMENTS_ON) command.multiStatements = true;
+    else if (option === wire.MYSQL_OPTION_MULTI_STATEMENTS_OFF) command.multiStatements = false;
+    this.session.sent(command);
+  }
+
   // --- Statements ----------------------------------------------------------------------------------------------------------------------
 
   private query(bytes: Buffer, start: number, end: number, length: number, sequence: number): void {
     const { session } = this;
     const command = this.push(wire.COM_QUERY, sequence);
     const text = this.textStart(bytes, start, end);
-    let statements: readonly SqlStatement[] = NONE;
-    if (text >= 0 && this.isWhole(start, end, length)) {
-      const { backslash } = session;
-      const encoding = this.encodingOf(bytes, text, end);
-      if (session.multiStatements === false) {
-        const only = session.analyser.analyseOne(bytes, text, end, encoding, backslash);
-        if (only !== undefined) statements = [only];
-      } else statements = session.analyser.analyse(bytes, text, end, encoding, backslash);
-      if (statements.length > 1) {
-        command.statements = statements;
-        if (COMPOUND.test(statements[0]!.operation)) {
-          command.statement = session.analyser.analyseOne(bytes, text, end, encoding, backslash);
-        }
-      }
-      command.encoding = encodingSetBy(bytes, text, end);
-    }
+    const statements =
+      text >= 0 && this.isWhole(start, end, length) ? this.statementsOf(command, bytes, text, end) : NONE;
+    command.changesRules = statements.length === 0 || this.changeRules(statements);
+    session.sent(command);
     const exchange = session.newExchange(command, statements[0], 0);
     exchange.batchCount = Math.max(1, statements.length);
     this.takeTrace(exchange);
@@ -241,12 +247,36 @@ export class ClientReader implements PacketSink {
     command.exchange = exchange;
   }
 
+  private changeRules(statements: readonly SqlStatement[]): boolean {
+    for (const statement of statements) if (this.session.changes.changesRules(statement)) return true;
+    return false;
+  }
+
+  /** The statements of a text, and the whole of it where it may be one. */
+  private statementsOf(command: Command, bytes: Buffer, start: number, end: number): readonly SqlStatement[] {
+    const { analyser, rules, multiStatementsNext: multi } = this.session;
+    const { backslash } = rules;
+    const encoding = this.encodingOf(bytes, start, end);
+    if (encoding === 'unsafe' && isAscii(bytes, start, end)) {
+      // No text leaves in this encoding, but what such a statement changes is certain.
+      command.statements = analyser.analyse(bytes, start, end, 'utf8', backslash).map(withoutText);
+      return command.statements;
+    }
+    let statements = multi === false ? NONE : analyser.analyse(bytes, start, end, encoding, backslash);
+    const compound = statements.length > 1 && (multi === undefined || COMPOUND.test(statements[0]!.operation));
+    if (multi === false || compound) command.statement = analyser.analyseOne(bytes, start, end, encoding, backslash);
+    if (multi === false && command.statement !== undefined) statements = [command.statement];
+    if (statements.length > 1) command.statements = statements;
+    return statements;
+  }
+
   private prepare(bytes: Buffer, start: number, end: number, length: number, sequence: number): void {
     const { session } = this;
     const command = this.push(wire.COM_STMT_PREPARE, sequence);
+    session.sent(command);
     if (!this.isWhole(start, end, length)) return;
     const encoding = this.encodingOf(bytes, start + 1, end);
-    command.statement = session.analyser.analyseOne(bytes, start + 1, end, encoding, session.backslash);
+    command.statement = session.analyser.analyseOne(bytes, start + 1, end, encoding, session.rules.backslash);
   }
 
   private execute(bytes: Buffer, start: number, end: number, sequence: number): void {
@@ -274,48 +304,27 @@ export class ClientReader implements PacketSink {
   /** An execution of a prepared statement: one exchange. @returns the statement, when it is known yet */
   private executed(command: Command, id: number): Prepared | undefined {
     const { session } = this;
-    let prepared: Prepared | undefined;
-    if (id === wire.LAST_PREPARED) {
-      // The command before it may be its COM_STMT_PREPARE, not answered yet: the answer will tell.
-      command.ofLastPrepared = true;
-      prepared = session.lastPrepared;
-    } else {
-      prepared = session.statements.use(id);
-      if (prepared === undefined) {
-        count(session.context.counters.sql, 'statement_not_seen');
-        prepared = new Prepared(undefined, -1);
-        this.remember(id, prepared);
-      }
+    let prepared = session.preparedOf(id);
+    if (session.decidedLater(id)) command.statementId = id;
+    else {
+      prepared ??= session.notSeen(id);
       session.closeCursor(prepared);
     }
     const exchange = session.newExchange(command, prepared?.statement, 0);
     exchange.prepared = true;
     command.exchange = exchange;
     command.prepared = prepared;
+    command.changesRules = command.statementId >= 0 || session.changes.changesRules(prepared?.statement);
+    session.sent(command);
     return prepared;
-  }
-
-  /** Keeps a prepared statement under its number. */
-  remember(id: number, prepared: Prepared): void {
-    const { session } = this;
-    const before = session.statements.size;
-    const evicted = session.statements.set(id, prepared);
-    if (evicted === undefined) return;
-    if (session.statements.size === before) count(session.context.counters.sql, 'statement_evicted');
-    session.closeCursor(evicted);
   }
 
   /** Its rows belong to the execution that opened the cursor. */
   private fetchRows(id: number, sequence: number): void {
-    const command = this.push(wire.COM_STMT_FETCH, sequence);
-    const prepared = this.session.statements.use(id);
+    const command = this.sent(wire.COM_STMT_FETCH, sequence);
+    const prepared = this.session.preparedOf(id);
     command.prepared = prepared;
     if (prepared?.cursor !== undefined) prepared.cursor.requestBytes += this.packets.wireBytes;
-  }
-
-  private close(id: number): void {
-    const prepared = this.session.statements.delete(id);
-    if (prepared !== undefined) this.session.closeCursor(prepared);
   }
 
   /** @returns where the text begins, -1 when what comes before it cannot be read */
@@ -345,18 +354,18 @@ export class ClientReader implements PacketSink {
     return false;
   }
 
-  /** While the character set is not known, a text is taken for what most are, when it can be that. */
+  /** How a text that is sent now is encoded. Servers before MySQL 5.7 pass over comments of code that all others run. */
   private encodingOf(bytes: Buffer, start: number, end: number): TextEncoding {
-    const { encoding } = this.session;
-    if (encoding !== undefined) return encoding;
-    return isUtf8(bytes.subarray(start, end)) ? 'utf8' : 'unsafe';
+    const { rules, isOld } = this.session;
+    if (isOld && bytes.subarray(start, end).includes('/*!5')) return 'unsafe';
+    return rules.encodingOf(bytes, start, end);
   }
 
   // --- The others ----------------------------------------------------------------------------------------------------------------------
 
   /** COM_CHANGE_USER: user, authentication data, database, character set, and what is of no use here. */
   private changeUser(bytes: Buffer, start: number, end: number, sequence: number): void {
-    const command = this.push(wire.COM_CHANGE_USER, sequence);
+    const command = this.sent(wire.COM_CHANGE_USER, sequence, true);
     fields.reset(bytes, start + 1, end);
     fields.skipTerminated();
     fields.skip(fields.u8());
@@ -399,6 +408,17 @@ export class ClientReader implements PacketSink {
 }
 
 const NONE: readonly SqlStatement[] = [];
+
+const NO_CHANGE: SessionEffect = { kind: 'set', encoding: undefined, mode: 'kept', tracking: false };
+
+function withoutText({ operation, effect = NO_CHANGE }: SqlStatement): SqlStatement {
+  return { ...UNKNOWN, operation, effect };
+}
+
+/** LOAD DATA LOCAL INFILE: in a text, or prepared (MariaDB). */
+function mayAskForFile({ kind }: Command): boolean {
+  return kind === wire.COM_QUERY || kind === wire.COM_STMT_EXECUTE;
+}
 
 /** @returns -1 when the packet is too short: no statement has this number */
 function statementId(bytes: Buffer, start: number, end: number): number {

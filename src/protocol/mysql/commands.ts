@@ -1,6 +1,7 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import type { TextEncoding } from '../../sql/analyser.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
+import { type Yield, Yields } from './attribution.ts';
 import type { MysqlExchange } from './exchange.ts';
 import type { Prepared } from './statements.ts';
 
@@ -23,14 +24,26 @@ export class Command {
   /** COM_STMT_PREPARE: what is prepared; COM_QUERY: the whole text as one statement, when several may be one. */
   statement: SqlStatement | undefined = undefined;
   prepared: Prepared | undefined = undefined;
-  /** Executes what the COM_STMT_PREPARE before it prepares. */
-  ofLastPrepared = false;
   /** COM_INIT_DB, COM_CHANGE_USER: the database that is asked for. */
   database = '';
-  /** What it sets the client's character set to. */
+  /** COM_CHANGE_USER: what it sets the client's character set to. */
   encoding: TextEncoding | undefined = undefined;
-  /** The client has sent the content of the local file. */
-  infileSent = false;
+  /** Its answer has begun: everything before it is answered. */
+  begun = false;
+  /** Running it may change how later texts are read. */
+  changesRules = false;
+  /** COM_STMT_EXECUTE: the statement's number, where what it stands for is decided by an answer to come; else -1. */
+  statementId = -1;
+  /** COM_SET_OPTION: whether several statements in one text are allowed from then on; undefined: it says nothing of that. */
+  multiStatements: boolean | undefined = undefined;
+  /** How the statement at hand is answered. */
+  yields: Yield = Yields.ONE;
+  /** Results from the statement at hand on, while it is not known which statements they belong to; and whether they were too many. */
+  held: MysqlExchange[] | undefined = undefined;
+  tooMany = false;
+  /** Local files that the server has asked for, and that the client has sent. */
+  filesAsked = 0;
+  filesSent = 0;
   /** Part of its answer was lost, or could not be read: its end cannot be told. */
   damage: IncompleteReason | undefined = undefined;
 
@@ -40,10 +53,17 @@ export class Command {
     this.index = 0;
     this.statement = undefined;
     this.prepared = undefined;
-    this.ofLastPrepared = false;
     this.database = '';
     this.encoding = undefined;
-    this.infileSent = false;
+    this.begun = false;
+    this.changesRules = false;
+    this.statementId = -1;
+    this.multiStatements = undefined;
+    this.yields = Yields.ONE;
+    this.held = undefined;
+    this.tooMany = false;
+    this.filesAsked = 0;
+    this.filesSent = 0;
     this.damage = undefined;
   }
 }

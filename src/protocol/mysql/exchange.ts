@@ -33,8 +33,14 @@ export class MysqlExchange implements SqlExchange {
 
   /** Part of it was lost for good, though its end may still be seen. */
   damage: IncompleteReason | undefined = undefined;
-  /** One of its results is whole. */
+  /** One of its results is whole; the last one was a result set. */
   answered = false;
+  hasRows = false;
+  /** Rows before the result set at hand; this one has the values of OUT parameters. */
+  rowsBefore = -1;
+  outParameters = false;
+  /** Results of several statements that cannot be told apart: their numbers are nobody's. */
+  mixed = false;
 
   constructor(
     connection: Connection,

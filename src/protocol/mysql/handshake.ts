@@ -22,6 +22,8 @@ export interface Greeting {
   /** MariaDB's bits 32 and up. */
   readonly extended: number;
   readonly status: number;
+  /** The server's own collation, by its number. */
+  readonly collation: number;
 }
 
 /** @returns undefined when it is no greeting. The authentication data is passed over. */
@@ -35,8 +37,9 @@ export function readGreeting(fields: FieldReader): Greeting | undefined {
   if (fields.failed || !isVersion(version)) return undefined;
   let status = 0;
   let extended = 0;
+  let collation = 0;
   if (fields.remaining > 0) {
-    fields.skip(1);
+    collation = fields.u8();
     status = fields.u16();
     capabilities |= fields.u16() << 16;
     fields.skip(1 + 6);
@@ -45,7 +48,7 @@ export function readGreeting(fields: FieldReader): Greeting | undefined {
   // MariaDB says by a cleared CLIENT_LONG_PASSWORD (its CLIENT_MYSQL) that the last four bytes of the filler are its own.
   const extends_ = (capabilities & CLIENT_LONG_PASSWORD) === 0 && extended !== 0;
   const system = extends_ || /mariadb/i.test(version) || version.startsWith('5.5.5-') ? 'mariadb' : 'mysql';
-  return { system, version, capabilities, extended: extends_ ? extended : 0, status };
+  return { system, version, capabilities, extended: extends_ ? extended : 0, status, collation };
 }
 
 /** `8.0.36`, `5.5.5-10.11.6-MariaDB-1`, `8.4.0-cluster`. */

@@ -79,7 +79,7 @@ export class MysqlLayer implements Layer {
     this.context = context;
     this.session = new Session(context, analyser);
     this.client = new ClientReader(this.session);
-    this.server = new ServerReader(this.session, this.client);
+    this.server = new ServerReader(this.session);
   }
 
   /** Bytes held between calls, of what grows with its input. */
@@ -90,7 +90,7 @@ export class MysqlLayer implements Layer {
 
   /** Commands that wait, and prepared statements that are remembered. */
   get heldEntries(): number {
-    return this.session.queue.length + this.session.statements.size;
+    return this.session.queue.length + this.session.statements.size + this.session.changes.heldEntries;
   }
 
   // --- Layer: what arrives, TLS or not -------------------------------------------------------------------------------------------------

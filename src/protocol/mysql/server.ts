@@ -1,12 +1,11 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
-import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
-import type { ClientReader } from './client.ts';
 import type { Command } from './commands.ts';
 import type { MysqlExchange } from './exchange.ts';
 import { FieldReader } from './fields.ts';
 import { readGreeting } from './handshake.ts';
 import { PacketReader, type PacketSink } from './packets.ts';
+import { Results } from './results.ts';
 import type { Session } from './session.ts';
 import { Prepared } from './statements.ts';
 import * as wire from './wire.ts';
@@ -27,6 +26,9 @@ const DEFINITIONS_END = 5;
 /** Text Resultset of COM_FIELD_LIST: definitions only. */
 const FIELDS = 6;
 
+/** No statement has it. */
+const NO_ID = -2;
+
 /** One for all connections: a reader of its own would keep each connection's last bytes alive. */
 const fields = new FieldReader();
 
@@ -36,7 +38,7 @@ export class ServerReader implements PacketSink {
   /** Sequence numbers of packets within compressed ones follow no rule. */
   compressed = false;
   private readonly session: Session;
-  private readonly client: ClientReader;
+  private readonly results: Results;
   private stage = FIRST;
   /** Sequence of the next packet, unless the client sent one in between. */
   private next = 0;
@@ -45,9 +47,9 @@ export class ServerReader implements PacketSink {
   private definitions = 0;
   private columnsAfter = 0;
 
-  constructor(session: Session, client: ClientReader) {
+  constructor(session: Session) {
     this.session = session;
-    this.client = client;
+    this.results = new Results(session);
   }
 
   placeLost(): void {
@@ -132,6 +134,8 @@ export class ServerReader implements PacketSink {
       else this.fail();
     } else if (first === wire.OK_HEADER) {
       session.readOk(fields.reset(bytes, start + 1, end));
+      if (session.status !== undefined) session.changes.began(session.status);
+      if (session.toldSchema !== undefined) session.namespace = session.toldSchema;
       session.phase = 'command';
       this.packets.stopped = true;
     }
@@ -176,7 +180,7 @@ export class ServerReader implements PacketSink {
   /** Counts a packet to the statement that it belongs to. */
   private count(command: Command): MysqlExchange | undefined {
     const { packets } = this;
-    if (command.ofLastPrepared) this.resolveLastPrepared(command);
+    if (!command.begun) this.begin(command);
     const exchange = this.session.exchangeOf(command);
     if (exchange !== undefined) {
       if (exchange.responseStartUs === 0) exchange.responseStartUs = packets.firstUs;
@@ -185,13 +189,9 @@ export class ServerReader implements PacketSink {
     return exchange;
   }
 
-  private resolveLastPrepared(command: Command): void {
-    const prepared = this.session.lastPrepared;
-    command.ofLastPrepared = false;
-    command.prepared = prepared;
-    if (prepared === undefined || command.exchange === undefined) return;
-    this.session.closeCursor(prepared);
-    command.exchange.statement = prepared.statement;
+  private begin(command: Command): void {
+    this.session.begin(command);
+    this.results.begin(command);
   }
 
   private row(exchange: MysqlExchange | undefined): void {
@@ -231,26 +231,33 @@ export class ServerReader implements PacketSink {
         break;
       default:
         if (first === wire.OK_HEADER) this.succeeded(command, bytes, start, end);
-        else if (first === wire.EOF_HEADER) this.complete(command);
-        else this.fail();
+        else if (first === wire.EOF_HEADER) {
+          this.optionSet(command);
+          this.complete(command);
+        } else this.fail();
     }
   }
 
   /** OK_Packet in answer to a command that makes no exchange. */
   private succeeded(command: Command, bytes: Buffer, start: number, end: number): void {
     const { session } = this;
-    if (command.kind === wire.COM_CHANGE_USER || command.kind === wire.COM_RESET_CONNECTION) session.forget();
-    if (command.kind === wire.COM_CHANGE_USER || command.kind === wire.COM_INIT_DB)
-      session.namespace = command.database;
-    if (command.kind === wire.COM_CHANGE_USER && command.encoding !== undefined)
-      session.changeEncoding(command.encoding);
-    if (command.kind === wire.COM_STMT_RESET && command.prepared !== undefined) {
+    const { kind } = command;
+    session.readOk(fields.reset(bytes, start + 1, end));
+    if (kind === wire.COM_CHANGE_USER || kind === wire.COM_RESET_CONNECTION) session.forget();
+    if (kind === wire.COM_CHANGE_USER && command.encoding !== undefined) session.changeEncoding(command.encoding);
+    if (kind === wire.COM_CHANGE_USER || kind === wire.COM_INIT_DB) session.changes.selected(command.database);
+    if (kind === wire.COM_DROP_DB) session.changes.dropped(command.database);
+    if (kind === wire.COM_STMT_RESET && command.prepared !== undefined) {
       command.prepared.longData = false;
       session.closeCursor(command.prepared);
     }
-    // What it says of the session comes after what the command itself does.
-    session.readOk(fields.reset(bytes, start + 1, end));
+    this.optionSet(command);
+    session.changes.passed();
     this.complete(command);
+  }
+
+  private optionSet({ multiStatements }: Command): void {
+    if (multiStatements !== undefined) this.session.multiStatements = multiStatements;
   }
 
   // --- COM_QUERY Response, COM_STMT_EXECUTE Response -----------------------------------------------------------------------------------
@@ -267,7 +274,7 @@ export class ServerReader implements PacketSink {
       return;
     }
     if (first === wire.LOCAL_INFILE_HEADER) {
-      session.infile = command.kind === wire.COM_QUERY && !command.infileSent;
+      session.infile = ++command.filesAsked > command.filesSent;
       return;
     }
     if (first === wire.EOF_HEADER) {
@@ -276,7 +283,7 @@ export class ServerReader implements PacketSink {
       else this.fail();
       return;
     }
-    if (!this.columnCount(bytes, start, end)) this.fail();
+    if (!this.columnCount(command, bytes, start, end)) this.fail();
   }
 
   /**
@@ -286,7 +293,7 @@ export class ServerReader implements PacketSink {
    *
    * @returns false when it is none of this
    */
-  private columnCount(bytes: Buffer, start: number, end: number): boolean {
+  private columnCount(command: Command, bytes: Buffer, start: number, end: number): boolean {
     const { session } = this;
     fields.reset(bytes, start, end);
     let columns = fields.lengthEncoded();
@@ -300,6 +307,7 @@ export class ServerReader implements PacketSink {
     }
     if (fields.failed || fields.remaining > 0 || columns === 0 || columns > 0xffff || follows > 1) return false;
     this.definitions = columns;
+    this.results.rowsBegin(command);
     if (follows === 1) this.stage = COLUMNS;
     else this.stage = session.deprecateEof === true ? ROWS : COLUMNS_END;
     return true;
@@ -320,6 +328,8 @@ export class ServerReader implements PacketSink {
     this.stage = ROWS;
     if (eof) {
       const status = session.readEof(fields.reset(bytes, start + 1, end));
+      if ((status & wire.SERVER_PS_OUT_PARAMS) !== 0 && command.exchange !== undefined)
+        command.exchange.outParameters = true;
       if ((status & wire.SERVER_STATUS_CURSOR_EXISTS) !== 0) this.rowsOver(command, status);
     } else if (first === wire.EOF_HEADER) this.rowsEnd(command, bytes, start, end, length);
     else this.row(session.exchangeOf(command));
@@ -359,44 +369,10 @@ export class ServerReader implements PacketSink {
 
   /** One result of a statement is whole: an OK packet, or a result set. */
   private resultOver(command: Command, status: number, hasRows: boolean): void {
-    const { session } = this;
-    const { exchange, statements } = command;
-    const more = (status & wire.SERVER_MORE_RESULTS_EXISTS) !== 0;
     this.stage = FIRST;
-    if (exchange === undefined) {
-      if (!more) this.complete(command);
-      return;
-    }
-    exchange.answered = true;
-    exchange.endUs = this.packets.timeUs;
-    if (!hasRows) exchange.affectedRows = session.affectedRows;
-    this.applyEffects(command, exchange.statement);
-    if (!more) {
-      // One answer to a text of several statements: they were one, such as a procedure's body.
-      if (statements.length > 1 && command.index === 0) {
-        exchange.batchCount = 1;
-        exchange.statement = command.statement ?? exchange.statement;
-      }
-      this.complete(command);
-      return;
-    }
-    // A procedure's result sets belong to its CALL, which an OK packet ends.
-    if (command.index + 1 >= statements.length || (hasRows && isCall(exchange.statement))) return;
-    session.finish(exchange);
-    command.index++;
-    const next = session.newExchange(command, statements[command.index], command.index);
-    next.batchCount = statements.length;
-    next.traceparent = exchange.traceparent;
-    next.tracestate = exchange.tracestate;
-    command.exchange = next;
-  }
-
-  /** What a statement changes for those after it: once it has succeeded. */
-  private applyEffects(command: Command, statement: SqlStatement | undefined): void {
-    const { session } = this;
-    if (command.encoding !== undefined) session.encoding = command.encoding;
-    const effect = statement?.effect;
-    if (effect?.kind === 'use') session.namespace = effect.database;
+    // It was another one that was prepared last.
+    if (command.prepared?.refused && command.exchange !== undefined) command.exchange.statement = undefined;
+    if (this.results.over(command, status, hasRows, this.packets.timeUs)) this.complete(command);
   }
 
   /** ERR_Packet: ends the answer to the command. */
@@ -404,9 +380,14 @@ export class ServerReader implements PacketSink {
     const { session } = this;
     this.stage = FIRST;
     if (command.kind === wire.COM_STMT_PREPARE) this.prepareFailed(command, code);
-    // After the last statement of a text the server may find nothing but a comment.
-    else if (exchange !== undefined && !(code === wire.ER_EMPTY_QUERY && exchange.answered))
-      this.failed(exchange, code);
+    else if (exchange?.answered && code === wire.ER_EMPTY_QUERY) {
+      // Behind the last statement of a text the server has found nothing but a comment.
+      session.changes.succeeded(exchange.statement, { hasRows: exchange.hasRows, ends: true, only: true });
+    } else if (exchange !== undefined) {
+      const failed = this.results.failed(command) ?? exchange;
+      session.changes.failed(failed.statement, code);
+      this.failed(failed, code);
+    }
     if (command.kind === wire.COM_STMT_FETCH) session.closeCursor(command.prepared);
     this.complete(command);
   }
@@ -433,9 +414,9 @@ export class ServerReader implements PacketSink {
     // reserved, warnings, metadata_follows
     fields.skip(3);
     const follows = session.optionalMetadata === false || fields.remaining === 0 || fields.u8() !== 0;
-    const prepared = new Prepared(command.statement, parameters);
+    const prepared = new Prepared(id, command.statement, parameters);
     session.lastPrepared = prepared;
-    this.client.remember(id, prepared);
+    session.remember(prepared);
     this.definitions = follows ? parameters : 0;
     this.columnsAfter = follows ? columns : 0;
     this.stage = DEFINITIONS;
@@ -471,7 +452,8 @@ export class ServerReader implements PacketSink {
   /** What cannot be prepared is never executed, so that this is where its error shows. */
   private prepareFailed(command: Command, code: number): void {
     const { session, packets } = this;
-    session.lastPrepared = new Prepared(command.statement, -1);
+    session.lastPrepared = new Prepared(NO_ID, command.statement, -1);
+    session.lastPrepared.refused = true;
     const exchange = session.newExchange(command, command.statement, 0);
     exchange.prepared = true;
     exchange.responseStartUs = packets.firstUs;
@@ -486,11 +468,7 @@ export class ServerReader implements PacketSink {
     const { session } = this;
     const { exchange } = command;
     this.stage = FIRST;
-    session.queue.shift();
+    session.shift(command);
     if (exchange !== undefined) session.finish(exchange);
   }
-}
-
-function isCall(statement: SqlStatement | undefined): boolean {
-  return statement !== undefined && /^call$/i.test(statement.operation);
 }

@@ -1,14 +1,16 @@
 import type { IncompleteReason, TransactionState } from '../../exchange/exchange.ts';
-import type { BackslashRule, SqlAnalyser, TextEncoding } from '../../sql/analyser.ts';
+import type { SqlAnalyser, TextEncoding } from '../../sql/analyser.ts';
+import { ReadingRules } from '../../sql/reading.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
 import type { LayerContext } from '../layer.ts';
-import { encodingOfCollation, encodingOfName } from './charset.ts';
+import { Changes } from './changes.ts';
+import { encodingOfCollation } from './charset.ts';
 import { type Command, CommandQueue } from './commands.ts';
 import { MysqlExchange } from './exchange.ts';
 import type { FieldReader } from './fields.ts';
 import type { ClientHello, Greeting } from './handshake.ts';
-import { type Prepared, StatementTable } from './statements.ts';
+import { Prepared, StatementTable } from './statements.ts';
 import {
   CLIENT_COMPRESS,
   CLIENT_DEPRECATE_EOF,
@@ -19,12 +21,17 @@ import {
   CLIENT_SESSION_TRACK,
   CLIENT_TRANSACTIONS,
   CLIENT_ZSTD_COMPRESSION_ALGORITHM,
+  COM_CHANGE_USER,
+  COM_DROP_DB,
+  COM_INIT_DB,
+  COM_RESET_CONNECTION,
   COM_STMT_FETCH,
+  COM_STMT_PREPARE,
+  LAST_PREPARED,
   MARIADB_CLIENT_CACHE_METADATA,
   MARIADB_CLIENT_COM_MULTI,
   SERVER_SESSION_STATE_CHANGED,
   SERVER_STATUS_IN_TRANS,
-  SERVER_STATUS_NO_BACKSLASH_ESCAPES,
 } from './wire.ts';
 
 /**
@@ -64,13 +71,21 @@ export class Session {
   system: 'mysql' | 'mariadb' = 'mysql';
   namespace = '';
   transaction: TransactionState = '';
-  backslash: BackslashRule = 'unknown';
-  /** Undefined: not known. */
-  encoding: TextEncoding | undefined = undefined;
+  readonly rules = new ReadingRules();
+  readonly changes: Changes;
+  /** What the client said of its character set when it logged in. */
   private firstEncoding: TextEncoding | undefined = undefined;
+  /** Commands that wait and may change how texts are read; and those that may switch several statements in one text on or off. */
+  private changesWaiting = 0;
+  private optionsWaiting = 0;
+  /** Commands that wait and prepare a statement; and those that drop all. */
+  private preparingWaiting = 0;
+  private forgettingWaiting = 0;
   /** What COM_STMT_PREPARE prepared last, and what it was asked to prepare. */
   lastPrepared: Prepared | undefined = undefined;
 
+  /** MySQL before 5.7. */
+  isOld = false;
   /** The client is sending the content of a local file. */
   infile = false;
   /** When the server sent something last. */
@@ -82,6 +97,10 @@ export class Session {
     this.context = context;
     this.analyser = analyser;
     this.statements = new StatementTable(context.limits.sqlPreparedStatements);
+    this.changes = new Changes(this);
+    // Of a connection that is older than the capture.
+    this.rules.saidEncoding('utf8');
+    this.rules.doubtEncoding();
   }
 
   // --- Connection phase --------------------------------------------------------------------------------------------------------------
@@ -89,7 +108,9 @@ export class Session {
   greeted(greeting: Greeting): void {
     this.greeting = greeting;
     this.system = greeting.system;
-    this.applyStatus(greeting.status);
+    this.isOld = greeting.system === 'mysql' && /^(?:[34]|5\.[0-6])\./.test(greeting.version);
+    this.transaction = 'idle';
+    this.changes.began(greeting.status);
     this.phase = 'response';
   }
 
@@ -114,41 +135,50 @@ export class Session {
     // Once the server has accepted the client ("Compression").
     this.compressionAgreed = (both & (CLIENT_COMPRESS | CLIENT_ZSTD_COMPRESSION_ALGORITHM)) !== 0;
     this.statusTold = (both & (CLIENT_PROTOCOL_41 | CLIENT_TRANSACTIONS)) !== 0;
-    this.encoding = encodingOfCollation(hello.collation);
-    this.firstEncoding = this.encoding;
+    this.changes.agreed(this.sessionTrack === true);
+    this.changeEncoding(encodingOfCollation(hello.collation));
     this.namespace = hello.database;
     this.phase = 'authentication';
   }
 
   // --- What the server says of the session ---------------------------------------------------------------------------------------------
 
-  applyStatus(status: number): void {
-    this.transaction = (status & SERVER_STATUS_IN_TRANS) !== 0 ? 'active' : 'idle';
-    this.backslash = (status & SERVER_STATUS_NO_BACKSLASH_ESCAPES) !== 0 ? 'literal' : 'escape';
-  }
-
-  /** OK_Packet: rows changed by the last `readOk`, -1 when the packet does not say. */
+  /** What the last OK or EOF packet said. OK_Packet: rows changed, -1 when it does not say. */
   affectedRows = -1;
+  /** Server Status Flags; undefined when it said nothing of them. */
+  status: number | undefined = undefined;
+  /** Session state changes: the current database, character_set_client. */
+  toldSchema: string | undefined = undefined;
+  toldEncoding: string | undefined = undefined;
 
   /** Reads an OK_Packet whose header was read. @returns Server Status Flags, 0 when it says nothing of them */
   readOk(fields: FieldReader): number {
+    this.status = undefined;
+    this.toldSchema = undefined;
+    this.toldEncoding = undefined;
     const affected = fields.lengthEncoded();
     // last_insert_id
     fields.lengthEncoded();
     this.affectedRows = fields.failed || affected > Number.MAX_SAFE_INTEGER ? -1 : affected;
     if (!this.statusTold || fields.remaining < 2) return 0;
-    const status = fields.u16();
-    this.applyStatus(status);
+    const status = this.takeStatus(fields.u16());
     if ((status & SERVER_SESSION_STATE_CHANGED) !== 0 && this.sessionTrack !== false) this.readStateChanges(fields);
     return status;
   }
 
   /** EOF_Packet: a header, then with CLIENT_PROTOCOL_41 two bytes of warnings and two of status. */
   readEof(fields: FieldReader): number {
+    this.status = undefined;
+    this.toldSchema = undefined;
+    this.toldEncoding = undefined;
     if (fields.remaining < 4) return 0;
     fields.skip(2);
-    const status = fields.u16();
-    this.applyStatus(status);
+    return this.takeStatus(fields.u16());
+  }
+
+  private takeStatus(status: number): number {
+    this.status = status;
+    this.transaction = (status & SERVER_STATUS_IN_TRANS) !== 0 ? 'active' : 'idle';
     return status;
   }
 
@@ -163,7 +193,7 @@ export class Session {
       const type = fields.u8();
       const next = fields.lengthEncoded() + fields.position;
       if (fields.failed || next > end) return;
-      if (type === SESSION_TRACK_SCHEMA) this.namespace = fields.string();
+      if (type === SESSION_TRACK_SCHEMA) this.toldSchema = fields.string();
       else if (type === SESSION_TRACK_SYSTEM_VARIABLES) this.readVariables(fields, next);
       fields.position = next;
     }
@@ -174,7 +204,7 @@ export class Session {
     while (fields.position < end && !fields.failed) {
       const name = fields.string();
       const value = fields.string();
-      if (name === 'character_set_client' && !fields.failed) this.encoding = encodingOfName(value);
+      if (name === 'character_set_client' && !fields.failed) this.toldEncoding = value;
     }
   }
 
@@ -183,14 +213,133 @@ export class Session {
     for (const prepared of this.statements.values()) this.closeCursor(prepared);
     this.statements.clear();
     this.lastPrepared = undefined;
-    this.encoding = this.firstEncoding;
     this.transaction = 'idle';
+    this.changes.forget();
+    this.rules.saidEncoding(this.firstEncoding ?? 'utf8');
+    // MariaDB goes back to what the client said first, MySQL to its own default.
+    if (this.system === 'mysql' || this.firstEncoding === undefined) this.rules.doubtEncoding();
   }
 
-  /** COM_CHANGE_USER names a character set, as the handshake does. */
+  /** The handshake and COM_CHANGE_USER name a character set. A server may be told to pass it over, and to take its own. */
   changeEncoding(encoding: TextEncoding): void {
-    this.encoding = encoding;
     this.firstEncoding = encoding;
+    this.rules.saidEncoding(encoding);
+    const own = this.greeting?.collation ?? 0;
+    if (encodingOfCollation(own) === 'unsafe') this.rules.doubtEncoding();
+  }
+
+  // --- Commands ------------------------------------------------------------------------------------------------------------------------
+
+  /** A command waits for its answer. */
+  sent(command: Command): void {
+    if (command.changesRules) {
+      this.changesWaiting++;
+      this.rules.sent();
+    }
+    if (command.multiStatements !== undefined) this.optionsWaiting++;
+    if (isPreparing(command)) this.preparingWaiting++;
+    if (isForgetting(command)) this.forgettingWaiting++;
+  }
+
+  /** Whether a text that is sent now may hold several statements; undefined: not known. */
+  get multiStatementsNext(): boolean | undefined {
+    return this.optionsWaiting === 0 ? this.multiStatements : undefined;
+  }
+
+  /** Everything before this command is answered: its statement runs as the session is now. */
+  begin(command: Command): void {
+    command.begun = true;
+    if (command.statementId >= 0) this.resolve(command);
+    if (this.multiStatements === false && command.statements.length > 1) {
+      command.statements = NONE;
+      if (command.exchange !== undefined) {
+        command.exchange.statement = command.statement;
+        command.exchange.batchCount = 1;
+      }
+    }
+    const { exchange } = command;
+    if (exchange === undefined) return;
+    exchange.namespace = this.namespace;
+    exchange.transaction = this.transaction;
+  }
+
+  /** The command was sent when it was not known what its number stands for. */
+  private resolve(command: Command): void {
+    const { statementId, exchange } = command;
+    const prepared = this.preparedOf(statementId) ?? this.notSeen(statementId);
+    command.prepared = prepared;
+    if (exchange === undefined) return;
+    this.closeCursor(prepared);
+    exchange.statement = prepared.statement;
+  }
+
+  /** Takes the command that was sent first off the queue. */
+  shift(command: Command): void {
+    const { changesRules, multiStatements } = command;
+    const preparing = isPreparing(command);
+    const forgetting = isForgetting(command);
+    this.queue.shift();
+    if (changesRules && --this.changesWaiting === 0) this.rules.settled();
+    if (multiStatements !== undefined) this.optionsWaiting--;
+    if (preparing) this.preparingWaiting--;
+    if (forgetting) this.forgettingWaiting--;
+  }
+
+  /** The answer was not seen: it may have been run. */
+  private unanswered(command: Command): void {
+    const { kind, exchange } = command;
+    if (command.changesRules) this.changes.lost();
+    if (command.multiStatements !== undefined) this.multiStatements = undefined;
+    if (isPreparing(command) || isForgetting(command)) this.lastPrepared = undefined;
+    const effect = exchange?.statement?.effect?.kind;
+    if (
+      kind === COM_INIT_DB ||
+      kind === COM_CHANGE_USER ||
+      kind === COM_DROP_DB ||
+      effect === 'use' ||
+      effect === 'drop_database'
+    )
+      this.namespace = '';
+  }
+
+  // --- Prepared statements -------------------------------------------------------------------------------------------------------------
+
+  /** @param id -1 stands for the statement that was prepared last (MariaDB), for every command that names one */
+  preparedOf(id: number): Prepared | undefined {
+    return id === LAST_PREPARED ? this.lastPrepared : this.statements.use(id);
+  }
+
+  /** Whether an answer to come decides what this number stands for. */
+  decidedLater(id: number): boolean {
+    if (this.forgettingWaiting > 0) return true;
+    return this.preparingWaiting > 0 && (id === LAST_PREPARED || this.statements.use(id) === undefined);
+  }
+
+  /** A number that no answer to COM_STMT_PREPARE has given. */
+  notSeen(id: number): Prepared {
+    const prepared = new Prepared(id, undefined, -1);
+    if (id === LAST_PREPARED) return prepared;
+    count(this.context.counters.sql, 'statement_not_seen');
+    this.remember(prepared);
+    return prepared;
+  }
+
+  /** Keeps a prepared statement under its number. */
+  remember(prepared: Prepared): void {
+    const before = this.statements.size;
+    const evicted = this.statements.set(prepared.id, prepared);
+    if (evicted === undefined) return;
+    if (this.statements.size === before) count(this.context.counters.sql, 'statement_evicted');
+    this.closeCursor(evicted);
+  }
+
+  /** The server does not know it, or not any more. */
+  discard(id: number): void {
+    const prepared = this.preparedOf(id);
+    if (prepared === undefined) return;
+    this.statements.delete(prepared.id);
+    if (this.lastPrepared === prepared) this.lastPrepared = undefined;
+    this.closeCursor(prepared);
   }
 
   // --- Exchanges -----------------------------------------------------------------------------------------------------------------------
@@ -210,6 +359,11 @@ export class Session {
   finish(exchange: MysqlExchange): void {
     const { counters } = this.context;
     count(counters.exchanges, 'mysql');
+    if (exchange.mixed) {
+      exchange.returnedRows = -1;
+      exchange.affectedRows = -1;
+      exchange.firstRowUs = 0;
+    }
     if (exchange.damage !== undefined) {
       exchange.incomplete = exchange.damage;
       count(counters.incomplete, exchange.damage);
@@ -228,7 +382,10 @@ export class Session {
     const { damage } = command;
     const exchange = this.exchangeOf(command);
     if (command.kind === COM_STMT_FETCH && command.prepared !== undefined) command.prepared.cursor = undefined;
-    this.queue.shift();
+    if (exchange !== undefined && command.held !== undefined) exchange.mixed = true;
+    if (!command.begun) this.begin(command);
+    this.unanswered(command);
+    this.shift(command);
     this.infile = false;
     if (exchange !== undefined) this.giveUp(exchange, damage ?? reason, Math.max(timeUs, exchange.startUs));
   }
@@ -278,4 +435,14 @@ export class Session {
     this.queue.release();
     this.over = true;
   }
+}
+
+const NONE: readonly SqlStatement[] = [];
+
+function isPreparing({ kind }: Command): boolean {
+  return kind === COM_STMT_PREPARE;
+}
+
+function isForgetting({ kind }: Command): boolean {
+  return kind === COM_RESET_CONNECTION || kind === COM_CHANGE_USER;
 }

@@ -3,9 +3,12 @@ import type { MysqlExchange } from './exchange.ts';
 
 /** A prepared statement of one connection. */
 export class Prepared {
+  readonly id: number;
   readonly statement: SqlStatement | undefined;
   /** -1 when the answer to its COM_STMT_PREPARE was not seen. */
   readonly parameters: number;
+  /** The server refused to prepare it. */
+  refused = false;
   /** Parts of parameters were sent by COM_STMT_SEND_LONG_DATA: they are not in the next COM_STMT_EXECUTE. */
   longData = false;
   /** Types of the parameters, as the last COM_STMT_BULK_EXECUTE that had them sent them. */
@@ -13,7 +16,8 @@ export class Prepared {
   /** The execution whose rows wait to be fetched. */
   cursor: MysqlExchange | undefined = undefined;
 
-  constructor(statement: SqlStatement | undefined, parameters: number) {
+  constructor(id: number, statement: SqlStatement | undefined, parameters: number) {
+    this.id = id;
     this.statement = statement;
     this.parameters = parameters;
   }
@@ -65,6 +69,43 @@ export class StatementTable {
 
   *values(): Iterable<Prepared> {
     yield* this.entries.values();
+  }
+
+  clear(): void {
+    this.entries.clear();
+  }
+}
+
+/** What SQL's PREPARE gave a name, by that name. When there is no more room, the oldest goes: what its EXECUTE runs is not known any more. */
+export class NamedStatements {
+  private readonly entries = new Map<string, SqlStatement>();
+  private readonly limit: number;
+
+  constructor(limit: number) {
+    this.limit = limit;
+  }
+
+  get size(): number {
+    return this.entries.size;
+  }
+
+  get(name: string): SqlStatement | undefined {
+    return this.entries.get(name.toLowerCase());
+  }
+
+  set(name: string, statement: SqlStatement): void {
+    this.delete(name);
+    if (this.entries.size >= this.limit) {
+      for (const oldest of this.entries.keys()) {
+        this.entries.delete(oldest);
+        break;
+      }
+    }
+    this.entries.set(name.toLowerCase(), statement);
+  }
+
+  delete(name: string): void {
+    this.entries.delete(name.toLowerCase());
   }
 
   clear(): void {

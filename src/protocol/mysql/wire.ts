@@ -66,7 +66,9 @@ export const SERVER_STATUS_IN_TRANS = 0x0001;
 export const SERVER_MORE_RESULTS_EXISTS = 0x0008;
 export const SERVER_STATUS_CURSOR_EXISTS = 0x0040;
 export const SERVER_STATUS_LAST_ROW_SENT = 0x0080;
+export const SERVER_STATUS_DB_DROPPED = 0x0100;
 export const SERVER_STATUS_NO_BACKSLASH_ESCAPES = 0x0200;
+export const SERVER_PS_OUT_PARAMS = 0x1000;
 export const SERVER_SESSION_STATE_CHANGED = 0x4000;
 
 /** First bytes of generic response packets. */
@@ -79,6 +81,11 @@ export const LOCAL_INFILE_HEADER = 0xfb;
 /** An ERR packet with this number is a progress report (MariaDB). */
 export const PROGRESS_REPORT = 0xffff;
 export const ER_EMPTY_QUERY = 1065;
+export const ER_NO_DB_ERROR = 1046;
+
+/** COM_SET_OPTION. */
+export const MYSQL_OPTION_MULTI_STATEMENTS_ON = 0;
+export const MYSQL_OPTION_MULTI_STATEMENTS_OFF = 1;
 
 /** COM_STMT_EXECUTE flags: the parameters are counted in the packet (query attributes). */
 export const PARAMETER_COUNT_AVAILABLE = 0x08;

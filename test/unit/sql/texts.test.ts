@@ -84,7 +84,7 @@ describe('MySQL literals', () => {
       'SELECT /*!40001 SQL_NO_CACHE */ ? /*! , ? */ /*M!100100 , ? */',
     ],
     ['SELECT /*!80000 12345 */ 1, /*! 123456 */ 2', 'SELECT /*!80000 ? */ ?, /*! ? */ ?'],
-    ['SELECT /*!501101 a */ /*!501101+1*/', 'SELECT /*!501101 a */ /*!50110??*/'],
+    ['SELECT /*!501101 a */ /*!501101+1*/', 'SELECT /*!501101 ? */ /*!50110??*/'],
     ['SELECT TRUE, b IS NOT TRUE', 'SELECT ?, b IS NOT TRUE'],
     ['SELECT /*+ MAX_EXECUTION_TIME(1000) */ a', 'SELECT  a'],
   ]);

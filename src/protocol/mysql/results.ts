@@ -1,0 +1,180 @@
+import { count } from '../../telemetry/counters.ts';
+import { type Attribution, attribute, type Share, Yields } from './attribution.ts';
+import type { Command } from './commands.ts';
+import type { MysqlExchange } from './exchange.ts';
+import type { Session } from './session.ts';
+import * as wire from './wire.ts';
+
+const NOTHING: Attribution = { complete: [], failed: undefined };
+
+/**
+ * Makes the exchanges of a text with several statements from its results. While it is certain which statement the next result belongs to, each
+ * exchange is over with its last result. Behind an EXECUTE of something that was not seen, results are held until the text is answered, and then
+ * given to statements as far as that can be proven (attribution.ts).
+ */
+export class Results {
+  private readonly session: Session;
+
+  constructor(session: Session) {
+    this.session = session;
+  }
+
+  /** A statement is about to be answered. */
+  begin(command: Command): void {
+    const { index, statements } = command;
+    if (index + 1 >= statements.length) return;
+    command.yields = this.session.changes.yieldOf(statements[index], true);
+    // It may have any results, and others come behind it.
+    if (command.yields === Yields.ANY) command.held = [];
+  }
+
+  /** A result set begins. */
+  rowsBegin({ exchange }: Command): void {
+    if (exchange === undefined) return;
+    exchange.rowsBefore = exchange.returnedRows;
+    exchange.outParameters = false;
+  }
+
+  /**
+   * One result is whole: an OK packet, or a result set.
+   *
+   * @returns whether it was the last one of the command
+   */
+  over(command: Command, status: number, hasRows: boolean, timeUs: number): boolean {
+    const { session } = this;
+    const { exchange, statements } = command;
+    const more = (status & wire.SERVER_MORE_RESULTS_EXISTS) !== 0;
+    if (exchange === undefined) return !more;
+    const again = exchange.answered;
+    this.take(exchange, status, hasRows, timeUs);
+    if (command.held !== undefined) {
+      this.hold(command, exchange, command.held);
+      if (!more) this.settle(command, command.held, false);
+      return !more;
+    }
+    const isLast = command.index + 1 >= statements.length;
+    const single = !session.changes.mayHaveMore(exchange.statement);
+    if (again && isLast && single) exchange.mixed = true;
+    const ends = !more || single || (!isLast && !hasRows);
+    const only = !more && command.index === 0 && !exchange.mixed;
+    session.changes.succeeded(exchange.statement, { hasRows, ends, only });
+    if (!more) {
+      // One answer to a text of several statements: they were one, such as a procedure's body.
+      if (statements.length > 1 && command.index === 0) {
+        exchange.batchCount = 1;
+        exchange.statement = command.statement ?? exchange.statement;
+      }
+      return true;
+    }
+    if (!isLast && ends) this.next(command, exchange);
+    return false;
+  }
+
+  private take(exchange: MysqlExchange, status: number, hasRows: boolean, timeUs: number): void {
+    exchange.answered = true;
+    exchange.hasRows = hasRows;
+    exchange.endUs = timeUs;
+    if (!hasRows) exchange.affectedRows = this.session.affectedRows;
+    else if (exchange.outParameters || (status & wire.SERVER_PS_OUT_PARAMS) !== 0) {
+      // Values of OUT and INOUT parameters are sent as a result set of their own ("CALL Statement"): they are no rows.
+      exchange.returnedRows = exchange.rowsBefore;
+      if (exchange.rowsBefore <= 0) exchange.firstRowUs = 0;
+    }
+  }
+
+  /** The statement is over, and the one behind it comes. */
+  private next(command: Command, exchange: MysqlExchange): void {
+    this.session.finish(exchange);
+    command.index++;
+    command.exchange = this.exchangeOf(command, exchange, command.index);
+    this.begin(command);
+  }
+
+  private exchangeOf(command: Command, before: MysqlExchange, index: number): MysqlExchange {
+    const { statements } = command;
+    const next = this.session.newExchange(command, statements[index], index);
+    next.batchCount = statements.length;
+    next.traceparent = before.traceparent;
+    next.tracestate = before.tracestate;
+    return next;
+  }
+
+  // --- Results that are held -----------------------------------------------------------------------------------------------------------
+
+  private hold(command: Command, exchange: MysqlExchange, held: MysqlExchange[]): void {
+    const { limits, counters } = this.session.context;
+    if (held.length < limits.mysqlHeldResults) held.push(exchange);
+    else if (!command.tooMany) {
+      command.tooMany = true;
+      count(counters.sql, 'results_limit');
+    }
+    command.exchange = this.exchangeOf(command, exchange, command.index);
+  }
+
+  /** An error has ended the text. @returns the exchange that it belongs to; undefined when results are not held */
+  failed(command: Command): MysqlExchange | undefined {
+    return command.held === undefined ? undefined : this.settle(command, command.held, true);
+  }
+
+  /**
+   * Emits the exchanges of statements that ran to their end.
+   *
+   * @returns that of the statement that failed
+   */
+  private settle(command: Command, held: readonly MysqlExchange[], error: boolean): MysqlExchange | undefined {
+    const { changes, context } = this.session;
+    const { index, statements, exchange } = command;
+    const rest = statements.slice(index);
+    const countable = !command.tooMany && rest.length <= context.limits.mysqlHeldResults;
+    const { complete, failed } = countable
+      ? attribute(
+          rest.map((statement) => changes.yieldOf(statement, false)),
+          held.map(({ hasRows }) => hasRows),
+          error,
+        )
+      : NOTHING;
+    for (const [i, share] of complete.entries()) {
+      const made = this.merged(command, held, share, index + i);
+      changes.succeeded(rest[i], { hasRows: made.returnedRows >= 0, ends: true, only: false });
+      this.session.finish(made);
+    }
+    command.held = undefined;
+    command.exchange = undefined;
+    if (!error && complete.length > 0) return undefined;
+    const last = this.merged(command, held, failed, Math.min(index + complete.length, statements.length - 1));
+    if (failed !== undefined && exchange !== undefined && exchange.returnedRows > 0) {
+      // Rows that came before the error.
+      last.returnedRows = Math.max(0, last.returnedRows) + exchange.returnedRows;
+      last.firstRowUs ||= exchange.firstRowUs;
+    }
+    if (failed === undefined) {
+      last.statement = undefined;
+      changes.succeeded(undefined, { hasRows: false, ends: true, only: false });
+    }
+    command.exchange = last;
+    return last;
+  }
+
+  /** The exchange of one statement with its results; without numbers when it is not proven which they are. */
+  private merged(
+    command: Command,
+    held: readonly MysqlExchange[],
+    share: Share | undefined,
+    index: number,
+  ): MysqlExchange {
+    const own = share === undefined ? held : held.slice(share.from, share.to);
+    const made = this.exchangeOf(command, held[0] ?? command.exchange!, index);
+    for (const result of own) {
+      made.responseStartUs ||= result.responseStartUs;
+      made.responseBytes += share === undefined ? 0 : result.responseBytes;
+      made.endUs = result.endUs;
+      if (share === undefined) continue;
+      made.firstRowUs ||= result.firstRowUs;
+      if (result.returnedRows >= 0) made.returnedRows = Math.max(0, made.returnedRows) + result.returnedRows;
+      if (!result.hasRows) made.affectedRows = result.affectedRows;
+    }
+    if (command.exchange !== undefined) made.responseStartUs ||= command.exchange.responseStartUs;
+    made.answered = own.length > 0;
+    return made;
+  }
+}
