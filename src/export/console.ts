@@ -90,7 +90,7 @@ function formatHttp(exchange: HttpExchange, spans: readonly Span[], style: Conso
     outcome: statusCode === 0 ? '-' : String(statusCode),
     color: statusColor(statusCode),
     bytes: exchange.responseBodyBytes,
-    protocol: exchange.version === '1.0' ? 'h1.0' : exchange.version.startsWith('1') ? 'h1' : `h${exchange.version}`,
+    protocol: exchange.version === '1.0' ? 'h1.0' : /^(?:1|$)/.test(exchange.version) ? 'h1' : `h${exchange.version}`,
     // A status says it already.
     error: error === String(statusCode) ? '' : error,
   });

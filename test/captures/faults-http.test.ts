@@ -21,3 +21,28 @@ test('a PROXY header in front of HTTP', () => {
   });
   assert.partialDeepStrictEqual(stats, { connections: { tcp: 1, unrecognised: {} }, incomplete: {} });
 });
+
+const outcomes = (name: string): (string | number | undefined)[][] =>
+  replayCapture(file(name)).spans.map(({ name: span, attributes }) => [
+    span,
+    attributes['http.request.method'] as string,
+    attributes['http.request.method_original'] as string | undefined,
+    attributes['http.response.status_code'] as number,
+  ]);
+
+test('a method that is not well known, with a target of 5,000 octets', () => {
+  assert.deepEqual(outcomes('http-search-long-target.pcap'), [
+    ['HTTP', '_OTHER', 'SEARCH', 200],
+    ['GET', 'GET', undefined, 200],
+  ]);
+});
+
+test('a request whose body was left out after a final status, before an extension method', () => {
+  assert.deepEqual(outcomes('http-expect-body-left-out-mkcol.pcap'), [
+    ['PUT', 'PUT', undefined, 409],
+    ['HTTP', '_OTHER', 'MKCOL', 201],
+    ['GET', 'GET', undefined, 200],
+  ]);
+  const [put] = replayCapture(file('http-expect-body-left-out-mkcol.pcap')).spans;
+  assert.equal(Math.round((put!.endUs - put!.startUs) / 10), 110);
+});

@@ -82,6 +82,16 @@ export class BodyReader {
     return this.state === INVALID;
   }
 
+  /** Nothing of it was read, framing included. */
+  get untouched(): boolean {
+    return this.bytes === 0 && this.framingBytes === 0 && (this.state === LENGTH || this.state === CHUNK_SIZE_START);
+  }
+
+  /** Bytes of content that are to come, as far as it is known. */
+  get announced(): number {
+    return this.state === LENGTH ? this.remaining : Number.POSITIVE_INFINITY;
+  }
+
   get untilClose(): boolean {
     return this.state === CLOSE;
   }

@@ -22,8 +22,14 @@ export function isBlank(byte: number | undefined): boolean {
   return byte === SP || byte === HT;
 }
 
-/** The methods of RFC 9110 section 9, PATCH (RFC 5789) and WebDAV's most common ones: strings that are not made again and again. */
-const METHODS = ['GET', 'POST', 'PUT', 'HEAD', 'DELETE', 'PATCH', 'OPTIONS', 'CONNECT', 'TRACE', 'PROPFIND', 'REPORT'];
+/** The most common methods first: strings that are not made again and again. Then the others of IANA's registry, and two of caches and UPnP. */
+const METHODS = [
+  ...['GET', 'POST', 'PUT', 'HEAD', 'DELETE', 'PATCH', 'OPTIONS', 'CONNECT', 'TRACE', 'PROPFIND', 'REPORT'],
+  ...['ACL', 'BASELINE-CONTROL', 'BIND', 'CHECKIN', 'CHECKOUT', 'COPY', 'LABEL', 'LINK', 'LOCK', 'MERGE', 'MKACTIVITY'],
+  ...['MKCALENDAR', 'MKCOL', 'MKREDIRECTREF', 'MKWORKSPACE', 'MOVE', 'ORDERPATCH', 'PROPPATCH', 'QUERY', 'REBIND'],
+  ...['SEARCH', 'UNBIND', 'UNCHECKOUT', 'UNLINK', 'UNLOCK', 'UPDATE', 'UPDATEREDIRECTREF', 'VERSION-CONTROL'],
+  ...['PURGE', 'NOTIFY', 'SUBSCRIBE', 'UNSUBSCRIBE', 'M-SEARCH'],
+];
 
 /** @returns whether bytes[start..end) are the characters of `text` (ASCII) */
 export function equalsAscii(bytes: Buffer, start: number, end: number, text: string): boolean {
@@ -62,8 +68,9 @@ export function minorVersionAt(bytes: Buffer, at: number): number {
 const VERSIONS = ['1.0', '1.1', '1.2', '1.3', '1.4', '1.5', '1.6', '1.7', '1.8', '1.9'];
 export const VERSION_LENGTH = 8;
 
+/** @returns empty when no digit stood in its place */
 export function versionOf(minor: number): string {
-  return VERSIONS[minor] ?? '1.1';
+  return VERSIONS[minor] ?? '';
 }
 
 /**
@@ -117,15 +124,86 @@ export function parseTransferEncoding(text: string): TransferCoding {
   return coding;
 }
 
-/** A method this long is none; the registry's longest, UPDATEREDIRECTREF, has 17. */
-const METHOD_LENGTH_MAX = 32;
-/** A known method and this many bytes of a target are enough, so that a target of any length is recognised. */
-const TARGET_EVIDENCE_BYTES = 128;
+/** A method this long is none, though a token may have any length. */
+const METHOD_LENGTH_MAX = 256;
+/** A method and this many bytes of a target are enough, so that a target of any length is recognised. */
+const TARGET_EVIDENCE_BYTES = 1024;
+/** The same of a known method where HTTP was spoken before. */
+const TARGET_EVIDENCE_BYTES_KNOWN = 128;
+
+const SLASH = 0x2f;
+const DEL = 0x7f;
+
+/** Where the parts of a request line lie, as findRequestLine() last found them. */
+export const requestLine = {
+  methodEnd: 0,
+  targetStart: 0,
+  targetEnd: 0,
+  /** -1: no digit follows `HTTP/1.`. */
+  minor: -1,
+  /** Bytes stand in the target that no target may have. */
+  hasControls: false,
+};
+
+/** What findRequestLine() says: the line is as RFC 9112 has it, or so that servers read it all the same. */
+export const LINE_NONE = 0;
+export const LINE_DOUBTFUL = 1;
+export const LINE_SURE = 2;
 
 /**
- * Whether bytes[start..end) begin with a request line of HTTP/1.x.
+ * Finds the parts of request-line = method SP request-target SP HTTP-version (RFC 9112 section 3) in bytes[start..lineEnd), which has
+ * no line end.
  *
- * @param knownMethodsOnly where the bytes may begin inside a request line, since the rest of a method is a token as well
+ * Servers read more than that, and answer what they do not read: blanks of any kind and number stand between the words (section 3
+ * allows it), and a target with blanks in it is kept whole. Behind `HTTP/1.` anything may stand. A target with control characters, which
+ * servers refuse by a status, is doubtful: a status line has to confirm it.
+ */
+export function findRequestLine(
+  bytes: Buffer,
+  start: number,
+  lineEnd: number,
+): typeof LINE_NONE | typeof LINE_DOUBTFUL | typeof LINE_SURE {
+  let end = lineEnd;
+  while (end > start && (isBlank(bytes[end - 1]) || bytes[end - 1] === CR)) end--;
+  let methodEnd = start;
+  while (methodEnd < end && TOKEN[bytes[methodEnd]!] === 1) methodEnd++;
+  if (methodEnd === start || !isBlank(bytes[methodEnd])) return LINE_NONE;
+  let targetStart = methodEnd;
+  while (isBlank(bytes[targetStart])) targetStart++;
+  let versionStart = end;
+  while (versionStart > targetStart && !isBlank(bytes[versionStart - 1])) versionStart--;
+  const line = requestLine;
+  line.methodEnd = methodEnd;
+  line.targetStart = targetStart;
+  if (!equalsAscii(bytes, versionStart, Math.min(versionStart + 7, end), 'HTTP/1.')) return LINE_NONE;
+  line.minor = versionStart + VERSION_LENGTH <= end ? minorVersionAt(bytes, versionStart) : -1;
+  let targetEnd = versionStart;
+  while (targetEnd > targetStart && isBlank(bytes[targetEnd - 1])) targetEnd--;
+  if (targetEnd === targetStart) return LINE_NONE;
+  line.targetEnd = targetEnd;
+  line.hasControls = false;
+  for (let i = targetStart; i < targetEnd; i++) {
+    const c = bytes[i]!;
+    if (c < SP || c === DEL) line.hasControls = true;
+  }
+  return line.hasControls ? LINE_DOUBTFUL : LINE_SURE;
+}
+
+/** bytes[start..end) as latin1, with control characters as a URI has them (RFC 3986 section 2.1). */
+export function withoutControls(bytes: Buffer, start: number, end: number): string {
+  return (
+    bytes
+      .toString('latin1', start, end)
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+      .replace(/[\x00-\x1f\x7f]/g, (c) => `%${c.charCodeAt(0).toString(16).padStart(2, '0').toUpperCase()}`)
+  );
+}
+
+/**
+ * Whether bytes[start..end) begin with a request line of HTTP/1.x; `maybe`, too, where it takes a status line to say so.
+ *
+ * @param knownMethodsOnly where the bytes may begin inside a request line, since the rest of a method is a token as well; and only what is
+ *   sure then
  */
 export function probeRequest(bytes: Buffer, start: number, end: number, knownMethodsOnly = false): Detection {
   let at = start;
@@ -136,20 +214,35 @@ export function probeRequest(bytes: Buffer, start: number, end: number, knownMet
   const methodEnd = at;
   if (methodEnd - methodStart > METHOD_LENGTH_MAX) return 'no';
   if (at === end) return 'maybe';
-  if (methodEnd === methodStart || bytes[at] !== SP) return 'no';
+  if (methodEnd === methodStart || !isBlank(bytes[at])) return 'no';
   const known = isKnownMethod(bytes, methodStart, methodEnd);
   if (knownMethodsOnly && !known) return 'no';
-  const targetStart = at + 1;
-  for (at = targetStart; at < end && bytes[at] !== LF; at++) {
+  let hasControls = false;
+  for (at++; at < end && bytes[at] !== LF; at++) {
     const c = bytes[at]!;
-    if (c < SP && c !== HT && c !== CR) return 'no';
-    if (known && at - targetStart >= TARGET_EVIDENCE_BYTES) return 'yes';
+    if (c < SP && c !== HT && c !== CR) hasControls = true;
   }
-  if (at === end) return 'maybe';
-  let lineEnd = at;
-  while (lineEnd > targetStart && (bytes[lineEnd - 1] === CR || isBlank(bytes[lineEnd - 1]))) lineEnd--;
-  const version = lineEnd - VERSION_LENGTH;
-  return version > targetStart && bytes[version - 1] === SP && minorVersionAt(bytes, version) >= 0 ? 'yes' : 'no';
+  // Controls speak of another protocol, unless a method or a version speaks against that.
+  if (hasControls && knownMethodsOnly) return 'no';
+  if (at === end) {
+    if (hasControls) return known ? 'maybe' : 'no';
+    return at - methodEnd > (knownMethodsOnly ? TARGET_EVIDENCE_BYTES_KNOWN : TARGET_EVIDENCE_BYTES) &&
+      looksLikeTarget(bytes, methodEnd, end)
+      ? 'yes'
+      : 'maybe';
+  }
+  const line = findRequestLine(bytes, methodStart, at);
+  if (line === LINE_SURE) return 'yes';
+  return line === LINE_DOUBTFUL && !knownMethodsOnly ? 'maybe' : 'no';
+}
+
+/** Whether what follows a method begins like a path or a URI, rather than like the argument of some other command. */
+function looksLikeTarget(bytes: Buffer, start: number, end: number): boolean {
+  let at = start;
+  while (at < end && isBlank(bytes[at])) at++;
+  if (bytes[at] === SLASH) return true;
+  while (at < end && TOKEN[bytes[at]!] === 1) at++;
+  return bytes[at] === COLON && bytes[at + 1] === SLASH && bytes[at + 2] === SLASH;
 }
 
 function isKnownMethod(bytes: Buffer, start: number, end: number): boolean {

@@ -9,15 +9,18 @@ import {
 import {
   COLON,
   CR,
+  findRequestLine,
   isBlank,
   LF,
+  LINE_NONE,
   methodAt,
   minorVersionAt,
   probeRequest,
   probeResponse,
-  SP,
+  requestLine,
   statusAt,
   VERSION_LENGTH,
+  withoutControls,
 } from './grammar.ts';
 
 export const HEAD_MORE = 0;
@@ -77,6 +80,7 @@ export class HeadReader {
   started = false;
   method = '';
   target = '';
+  /** -1: no digit stands in its place. */
   minorVersion = 1;
   statusCode = 0;
   headers: ReadonlyMap<string, readonly string[]> = NO_HEADERS;
@@ -270,27 +274,13 @@ export class HeadReader {
     return this.started ? HEAD_MORE : HEAD_INVALID;
   }
 
-  /** request-line = method SP request-target SP HTTP-version (RFC 9112 section 3); a target with spaces in it is kept whole. */
   private requestLine(bytes: Buffer, start: number, lineEnd: number): boolean {
-    let end = lineEnd;
-    while (end > start && isBlank(bytes[end - 1])) end--;
-    const versionStart = end - VERSION_LENGTH;
-    let methodEnd = start;
-    while (methodEnd < versionStart && bytes[methodEnd] !== SP) methodEnd++;
-    let targetStart = methodEnd;
-    while (targetStart < versionStart && isBlank(bytes[targetStart])) targetStart++;
-    let targetEnd = versionStart;
-    while (targetEnd > targetStart && isBlank(bytes[targetEnd - 1])) targetEnd--;
-    if (targetEnd <= targetStart || targetEnd === versionStart) return false;
-    for (let i = targetStart; i < targetEnd; i++) {
-      const c = bytes[i]!;
-      if (c < SP || c === 0x7f) return false;
-    }
-    const minor = minorVersionAt(bytes, versionStart);
-    const method = minor < 0 ? undefined : methodAt(bytes, start, methodEnd);
-    if (method === undefined) return false;
-    this.method = method;
-    this.target = bytes.toString('latin1', targetStart, targetEnd);
+    if (findRequestLine(bytes, start, lineEnd) === LINE_NONE) return false;
+    const { methodEnd, targetStart, targetEnd, minor, hasControls } = requestLine;
+    this.method = methodAt(bytes, start, methodEnd)!;
+    this.target = hasControls
+      ? withoutControls(bytes, targetStart, targetEnd)
+      : bytes.toString('latin1', targetStart, targetEnd);
     this.minorVersion = minor;
     return true;
   }

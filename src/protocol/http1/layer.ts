@@ -48,7 +48,8 @@ export class Http1Layer implements Layer {
 
   /** Bytes held between calls, of what grows with its input. */
   get heldBytes(): number {
-    return this.dialogue.requests.head.heldBytes + this.dialogue.responses.head.heldBytes;
+    const { requests, responses } = this.dialogue;
+    return requests.head.heldBytes + requests.heldBytes + responses.head.heldBytes;
   }
 
   /** Exchanges and orphans held between calls. */

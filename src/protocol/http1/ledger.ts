@@ -76,6 +76,12 @@ export class Ledger {
     this.finish(exchange, exchange.damage, exchange.endUs);
   }
 
+  /** The server asked for the body of the first request that has no answer. */
+  continueFirst(): void {
+    const first = this.queue.at(0);
+    if (first !== undefined && !first.answered) first.expectsContinue = false;
+  }
+
   /** Takes the first exchange off the queue and emits it. */
   finish(exchange: PendingExchange, incomplete: IncompleteReason | undefined, timeUs: number): void {
     this.queue.shift();

@@ -2,6 +2,7 @@ import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { type EndReason, FROM_CLIENT, FROM_SERVER } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
 import { incompleteReason } from '../endings.ts';
+import type { Detection } from '../layer.ts';
 import { BodyReader } from './body.ts';
 import type { Dialogue } from './dialogue.ts';
 import type { FieldTable } from './fields.ts';
@@ -10,6 +11,9 @@ import { CR, LF, probeRequest, versionOf } from './grammar.ts';
 import { HEAD_INVALID, HEAD_LIMIT, HEAD_MORE, HeadReader } from './head.ts';
 import { PendingExchange } from './pending.ts';
 import { BODY, ENDED, HEAD, IDLE, LOST, type State } from './states.ts';
+
+/** A line that is not whole within these bytes is taken for a body. */
+const UNDECIDED_BYTES = 4096;
 
 /** The client's direction: requests, one after the other, into the ledger. */
 export class RequestReader {
@@ -24,6 +28,8 @@ export class RequestReader {
   /** Bytes of the stream so far, lost ones included. */
   private streamBytes = 0;
   private resynced = false;
+  /** In the place of a body that may have been left out: what may be the next request's line, or the body. */
+  private undecided: { readonly bytes: Buffer; readonly firstUs: number } | undefined = undefined;
 
   constructor(dialogue: Dialogue, table: FieldTable) {
     const { limits, connection } = dialogue.context;
@@ -31,6 +37,11 @@ export class RequestReader {
     this.head = new HeadReader(true, table, limits.httpHeaderBytes);
     this.body = new BodyReader(limits.httpHeaderBytes);
     this.state = connection.startSeen ? IDLE : LOST;
+  }
+
+  /** Bytes held between calls beside those of the head. */
+  get heldBytes(): number {
+    return this.undecided?.bytes.length ?? 0;
   }
 
   /** Bytes of the stream so far, lost ones included. */
@@ -69,23 +80,26 @@ export class RequestReader {
           this.headRead(timeUs);
           break;
         case BODY:
-          if (this.bodyWasLeftOut(bytes, position, end)) {
-            this.ended(timeUs);
-            break;
-          }
-          position = this.body.consume(bytes, position, end, timeUs, firstUs);
-          this.noteBody();
-          if (this.body.done) this.ended(timeUs);
-          else if (this.body.invalid) {
-            this.ended(timeUs);
-            this.lose();
-            this.dialogue.parseError(timeUs);
-          }
+          if (this.mayLeaveBodyOut && this.bodyWasLeftOut(bytes, position, end, timeUs, firstUs)) return;
+          position = this.readBody(bytes, position, end, timeUs, firstUs);
           break;
         default:
           return;
       }
     }
+  }
+
+  /** @returns the position behind the body's part of bytes[start..end) */
+  private readBody(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): number {
+    const position = this.body.consume(bytes, start, end, timeUs, firstUs);
+    this.noteBody();
+    if (this.body.done) this.ended(timeUs);
+    else if (this.body.invalid) {
+      this.ended(timeUs);
+      this.lose();
+      this.dialogue.parseError(timeUs);
+    }
+    return position;
   }
 
   private headRead(timeUs: number): void {
@@ -178,13 +192,59 @@ export class RequestReader {
    * RFC 9110 section 10.1.1: a client that sent `Expect: 100-continue` and got a final status instead may leave the body out,
    * though its length was announced.
    */
-  private bodyWasLeftOut(bytes: Buffer, position: number, end: number): boolean {
+  private get mayLeaveBodyOut(): boolean {
     const request = this.exchange;
-    if (request === undefined || !request.expectsContinue || this.body.bytes > 0) return false;
-    return request.statusCode >= 200 && probeRequest(bytes, position, end, true) === 'yes';
+    return request?.expectsContinue === true && request.statusCode >= 200 && this.body.untouched;
+  }
+
+  /**
+   * What stands in the body's place may be the next request, of any method: its first line says which, and is held until it is whole.
+   *
+   * @returns whether the bytes were taken
+   */
+  private bodyWasLeftOut(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): boolean {
+    const held = this.undecided;
+    const all = held === undefined ? bytes : Buffer.concat([held.bytes, bytes.subarray(start, end)]);
+    const from = held === undefined ? start : 0;
+    const to = held === undefined ? end : all.length;
+    const verdict = probeInBody(all, from, to, this.body.announced);
+    if (verdict === 'maybe' && to - from < UNDECIDED_BYTES) {
+      this.undecided = {
+        bytes: held === undefined ? Buffer.from(all.subarray(from, to)) : all,
+        firstUs: held?.firstUs ?? firstUs,
+      };
+      return true;
+    }
+    this.undecided = undefined;
+    if (verdict === 'yes') this.endedWithoutBody();
+    else if (held === undefined) return false;
+    this.replay(all, from, to, timeUs, held?.firstUs ?? firstUs);
+    return true;
+  }
+
+  /** Reads bytes that were counted already. */
+  private replay(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
+    let position = start;
+    // What stands in the body's place was looked at.
+    if (this.state === BODY) position = this.readBody(bytes, start, end, timeUs, firstUs);
+    this.streamBytes -= end - position;
+    if (position < end) this.data(bytes, position, end, timeUs, firstUs);
+  }
+
+  /** What is undecided is the body: no line follows that says otherwise. */
+  private takeUndecided(timeUs: number): void {
+    const held = this.undecided;
+    this.undecided = undefined;
+    if (held !== undefined) this.replay(held.bytes, 0, held.bytes.length, timeUs, held.firstUs);
+  }
+
+  /** The request ended with its head: its time is that of the head. */
+  private endedWithoutBody(): void {
+    this.ended(this.exchange?.requestEndUs ?? 0);
   }
 
   gap(length: number, timeUs: number): void {
+    this.takeUndecided(timeUs);
     this.streamBytes += length;
     switch (this.state) {
       case IDLE:
@@ -226,6 +286,7 @@ export class RequestReader {
     this.state = LOST;
     this.head.release();
     this.exchange = undefined;
+    this.undecided = undefined;
     this.dialogue.ledger.noteLossBehind();
   }
 
@@ -243,7 +304,9 @@ export class RequestReader {
   }
 
   end(reason: EndReason, timeUs: number): void {
+    this.takeUndecided(timeUs);
     if (this.state === HEAD) this.cutHead(incompleteReason(reason), timeUs);
+    else if (this.state === BODY && this.mayLeaveBodyOut) this.endedWithoutBody();
     // The request stays as it is; a response may still be on its way.
     else if (this.state === BODY) this.ended(timeUs);
     this.state = ENDED;
@@ -252,6 +315,20 @@ export class RequestReader {
   release(): void {
     this.state = ENDED;
     this.exchange = undefined;
+    this.undecided = undefined;
     this.head.release();
   }
+}
+
+/**
+ * Whether a request stands where a body of so many bytes was announced. The line of a method that is not known has to end within them:
+ * a text behind which a request follows is no method.
+ */
+function probeInBody(bytes: Buffer, start: number, end: number, announced: number): Detection {
+  const known = probeRequest(bytes, start, end, true);
+  if (known === 'yes') return 'yes';
+  const isShort = end - start < announced;
+  const any = probeRequest(bytes, start, isShort ? end : start + announced);
+  if (any === 'yes') return 'yes';
+  return known === 'maybe' || (any === 'maybe' && isShort) ? 'maybe' : 'no';
 }

@@ -113,6 +113,8 @@ export class ResponseReader {
     const status = head.statusCode;
     // RFC 9110 section 15.2: any number of interim responses come before the final one.
     if (status < 200 && status !== 101) {
+      // RFC 9110 section 10.1.1: the client that waited for it sends the body now.
+      if (status === 100) this.dialogue.ledger.continueFirst();
       this.state = IDLE;
       return;
     }

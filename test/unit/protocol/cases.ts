@@ -19,6 +19,7 @@ import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
  *
  *     === name
  *     !nosplit          the case depends on where its segments begin
+ *     !inturn           the case depends on who speaks when
  *     !end              nothing can follow on this connection
  *     !joined           the start of the connection was not seen
  *     C bytes           one segment from the client; escapes \r \n \t \0 \\ \xHH
