@@ -73,6 +73,8 @@ export interface Limits {
   /** Prepared statements remembered per connection, and cursors (portals); the one used least recently makes room. */
   sqlPreparedStatements: number;
   sqlPortals: number;
+  /** Savepoints of one transaction that are remembered; what an older one goes back to is not known. */
+  sqlSavepoints: number;
   /** Messages of one connection that wait for their answer. */
   sqlPipelineDepth: number;
   /** Messages of one connection that could not be parsed before the connection is given up. */
@@ -166,6 +168,7 @@ export const defaultLimits: Limits = {
   sqlCachedTextBytes: 8192,
   sqlPreparedStatements: 4096,
   sqlPortals: 256,
+  sqlSavepoints: 64,
   sqlPipelineDepth: 65_536,
   sqlParseErrors: 16,
   sqlQuietUs: 1_000_000,

@@ -77,6 +77,7 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   sqlTextBytes: 'Bytes of one SQL text. The statements of a longer one have no text.',
   sqlPreparedStatements: 'Prepared statements remembered per connection.',
   sqlPortals: 'Cursors (portals) remembered per connection.',
+  sqlSavepoints: 'Savepoints remembered per transaction.',
   sqlPipelineDepth: 'SQL messages of one connection that wait for their answer.',
   sqlParseErrors: 'SQL messages of one connection that could not be parsed before the connection is given up.',
   sqlQuietUs:

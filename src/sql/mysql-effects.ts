@@ -30,7 +30,7 @@ const PUNCTUATION = {
 
 type TextOf = (start: number, end: number) => string;
 /** What the text in a literal is as a statement; undefined when it is none, or when nobody can say. */
-type StatementOf = (text: string) => SqlStatement | undefined;
+export type StatementOf = (text: string) => SqlStatement | undefined;
 
 /**
  * Finds what a statement of MySQL changes for those after it on the connection: "SET Syntax", "USE Statement", "DROP DATABASE Statement", "Prepared
@@ -66,6 +66,11 @@ export class MysqlEffects {
     if (this.wanted) this.hidden = true;
   }
 
+  /** Two statements with the same text but for their literals may differ. */
+  get isWanted(): boolean {
+    return this.wanted || this.hidden;
+  }
+
   /** What this statement changes cannot be told. */
   doubt(): void {
     this.hidden = true;
@@ -90,7 +95,7 @@ export class MysqlEffects {
 
   /** Of the statement that has ended. `text` gives the characters of the statement's bytes. */
   result(text: TextOf): MysqlEffect | undefined {
-    if (this.hidden) return { kind: 'unknown' };
+    if (this.hidden) return { kind: 'anything' };
     if (!this.wanted || this.tokens < 2) return undefined;
     this.text = text;
     if (this.characters[this.tokens - 1] === PUNCTUATION.semicolon) this.tokens--;
@@ -101,12 +106,16 @@ export class MysqlEffects {
       case DROP:
         return this.drop();
       case DEALLOCATE:
-        return { kind: 'deallocate', name: this.name(2) };
+        return { kind: 'deallocate_text', name: this.name(2) };
       case PREPARE:
-        return { kind: 'prepare', name: this.name(1), runs: this.keywords[2] === FROM ? this.inner(3) : undefined };
+        return {
+          kind: 'prepare_text',
+          name: this.name(1),
+          runs: this.keywords[2] === FROM ? this.inner(3) : undefined,
+        };
       case EXECUTE:
-        if (this.keywords[1] === IMMEDIATE) return { kind: 'execute', name: '', runs: this.inner(2) };
-        return { kind: 'execute', name: this.name(1), runs: undefined };
+        if (this.keywords[1] === IMMEDIATE) return { kind: 'execute_text', name: '', runs: this.inner(2) };
+        return { kind: 'execute_text', name: this.name(1), runs: undefined };
       case SET:
         return this.set();
       case BEGIN:
@@ -125,7 +134,7 @@ export class MysqlEffects {
   /** DROP {DATABASE | SCHEMA} [IF EXISTS] name; DROP PREPARE name. */
   private drop(): MysqlEffect | undefined {
     const what = this.keywords[1];
-    if (what === PREPARE) return { kind: 'deallocate', name: this.name(2) };
+    if (what === PREPARE) return { kind: 'deallocate_text', name: this.name(2) };
     if (what !== DATABASE && what !== SCHEMA) return undefined;
     const at = this.keywords[2] === IF && this.keywords[3] === EXISTS ? 4 : 2;
     return { kind: 'drop_database', database: this.tokens === at + 1 ? this.name(at) : '' };

@@ -4,7 +4,6 @@ import { type TraceContext, traceContextOf } from './commenter.ts';
 import { Effects } from './effect.ts';
 import { K, keywordSet } from './keywords.ts';
 import { type BackslashRule, type Lexer, Token } from './lexer.ts';
-import { MysqlEffects } from './mysql-effects.ts';
 import { MysqlLexer } from './mysql-lexer.ts';
 import { PostgresLexer } from './postgres-lexer.ts';
 import { agreedEncoding } from './reading.ts';
@@ -39,8 +38,13 @@ export const UNKNOWN: SqlStatement = {
   traceparent: '',
   tracestate: '',
   ignored: false,
-  effect: undefined,
+  effect: { kind: 'unknown' },
 };
+
+/** Alike in all statements that have the same text with literals replaced. */
+function isConstant(effect: SqlStatement['effect']): boolean {
+  return effect === undefined || effect.kind === 'unknown';
+}
 
 /**
  * MySQL comes to the second statement of a text when the first has been run. These leave the rules of reading as they are: whatever a
@@ -92,7 +96,7 @@ export class Scanner {
   private readonly sanitiser: Sanitiser;
   private readonly summary = new Summary();
   private readonly blocks: Blocks;
-  private readonly effects: Effects | MysqlEffects;
+  private readonly effects: Effects;
   /** Reads statements that stand in literals. */
   private inner: Scanner | undefined;
   private readonly shared: SharedStatements;
@@ -111,8 +115,7 @@ export class Scanner {
     this.lexer = options.dialect === 'postgresql' ? new PostgresLexer() : new MysqlLexer();
     this.sanitiser = new Sanitiser(options.dialect, options.maxTextBytes);
     this.blocks = new Blocks(options.dialect);
-    this.effects =
-      options.dialect === 'mysql' ? new MysqlEffects((text) => this.statementOf(text)) : new Effects(options.dialect);
+    this.effects = new Effects(options.dialect, (text) => this.statementOf(text));
     this.shared = new SharedStatements(options.sharedStatements);
   }
 
@@ -122,6 +125,7 @@ export class Scanner {
     const lexer = this.lexer;
     this.bytes = bytes;
     this.latin1 = latin1;
+    this.backslash = backslash;
     this.context = undefined;
     lexer.begin(bytes, start, end, backslash, !latin1 && !isUtf8(bytes.subarray(start, end)));
     this.beginStatement(start);
@@ -147,8 +151,24 @@ export class Scanner {
       }
     }
     this.lastStatement(statements, sure, end);
+    this.readPrepared(statements);
     this.bytes = UNREFERENCED;
     return { statements, sure };
+  }
+
+  /** What PREPARE names are statements in their own right; one within another is none. */
+  private readPrepared(statements: SqlStatement[]): void {
+    if (this.prepared.length === 0 || this.withinPrepared) return;
+    const { prepared, bytes, latin1, backslash } = this;
+    this.withinPrepared = true;
+    for (const { index, start, end } of prepared) {
+      const known = statements[index]!;
+      if (known.effect?.kind !== 'prepare') continue;
+      const statement = this.scan(bytes, start, end, latin1, backslash, false).statements[0];
+      statements[index] = { ...known, effect: { ...known.effect, statement } };
+    }
+    this.withinPrepared = false;
+    this.prepared = [];
   }
 
   private beginStatement(at: number): void {
@@ -179,14 +199,14 @@ export class Scanner {
     const shown = full ? kind : this.sanitiser.token(kind, keyword, character, this.bytes, start, position);
     this.blocks.token(kind, keyword, character);
     this.summary.token(shown, keyword, character, start, position);
-    this.effects.token(kind, keyword, character, start, position);
+    this.effects.token(kind, keyword, character, this.bytes, start, position);
     if (full && (character === OPEN || character === COMMA) && this.summary.passesValues) this.lexer.skipValues();
   }
 
   /** A token of a comment that some servers run: only its punctuation shows. */
   private hidden(kind: number, character: number): void {
     const { start, position } = this.lexer;
-    if (this.effects instanceof MysqlEffects) this.effects.hide();
+    this.effects.hide();
     const shown = character === 0 ? Token.LITERAL : kind;
     if (!this.sanitiser.isFull) this.sanitiser.token(shown, 0, character, this.bytes, start, position);
     this.summary.token(shown, 0, character, start, position);
@@ -195,7 +215,7 @@ export class Scanner {
   /** A semicolon in a comment that is code ends no statement here, though it does for servers that run it. */
   private conditionalSemicolon(): boolean {
     if (!this.lexer.insideConditional) return false;
-    if (this.effects instanceof MysqlEffects) this.effects.doubt();
+    this.effects.doubt();
     return true;
   }
 
@@ -216,6 +236,10 @@ export class Scanner {
   }
 
   private trailing: TraceContext | undefined;
+  private backslash: BackslashRule = 'unknown';
+  /** Statements that PREPARE names, by the place of that among the statements of the text. */
+  private prepared: { index: number; start: number; end: number }[] = [];
+  private withinPrepared = false;
 
   private endStatement(statements: SqlStatement[]): void {
     const { start, position } = this.lexer;
@@ -223,7 +247,7 @@ export class Scanner {
       this.rawEnd = position;
       this.sanitiser.output.append(this.bytes, start, position);
       this.adoptTrailing();
-      statements.push(this.statement());
+      statements.push(this.statement(statements.length));
     }
     this.context = undefined;
     this.beginStatement(position);
@@ -253,7 +277,7 @@ export class Scanner {
   private lastStatement(statements: SqlStatement[], sure: boolean, end: number): void {
     if (sure && this.tokens > 0) {
       this.adoptTrailing();
-      statements.push(this.statement());
+      statements.push(this.statement(statements.length));
     } else if (!sure) {
       this.rawEnd = end;
       this.trailing = undefined;
@@ -266,11 +290,15 @@ export class Scanner {
     this.trailing = undefined;
   }
 
-  private statement(): SqlStatement {
+  private statement(index: number): SqlStatement {
     const output = this.sanitiser.output;
     const effect = this.effects.result(this.text);
+    if (effect?.kind === 'prepare' && this.effects.bodyStart >= 0 && !this.withinPrepared) {
+      this.prepared.push({ index, start: this.effects.bodyStart, end: this.rawEnd });
+    }
     const length = output.wholeLength();
-    const sharable = effect === undefined && !output.truncated && !this.options.rawText;
+    const sharable =
+      isConstant(effect) && !this.effects.dependsOnLiterals && !output.truncated && !this.options.rawText;
     const known = sharable ? this.shared.find(output.bytes, length, this.latin1) : undefined;
     const made = known ?? this.make(this.decode(output.bytes, 0, length), output.truncated, effect);
     if (sharable && known === undefined) this.shared.add(output.bytes, length, this.latin1, made);
@@ -296,7 +324,7 @@ export class Scanner {
 
   /** What was read before the doubt is certain: the summary may say it. The text is not whole, so none leaves. */
   private doubtful(): SqlStatement {
-    const made = this.make('', false, undefined);
+    const made = this.make('', false, UNKNOWN.effect);
     return this.context === undefined ? made : { ...made, ...this.context };
   }
 

@@ -1,7 +1,7 @@
 /** The lexical rules that a statement's text follows. MariaDB's are MySQL's. */
 export type SqlDialect = 'postgresql' | 'mysql';
 
-/** The same of MySQL and MariaDB. Names are as the server reads them; empty: not known. */
+/** What running a statement of MySQL or MariaDB changes for those after it on the same connection. Names are as the server reads them; empty: not known. */
 export type MysqlEffect =
   /** `USE name`. */
   | { readonly kind: 'use'; readonly database: string }
@@ -20,29 +20,41 @@ export type MysqlEffect =
   /** `SET STATEMENT variable = value FOR statement` (MariaDB). */
   | { readonly kind: 'set_statement'; readonly runs: SqlStatement | undefined }
   /** `PREPARE name FROM 'statement'`: what it is to run, unless that is not written there. */
-  | { readonly kind: 'prepare'; readonly name: string; readonly runs: SqlStatement | undefined }
+  | { readonly kind: 'prepare_text'; readonly name: string; readonly runs: SqlStatement | undefined }
   /** `EXECUTE name`; `EXECUTE IMMEDIATE 'statement'` has no name. */
-  | { readonly kind: 'execute'; readonly name: string; readonly runs: SqlStatement | undefined }
+  | { readonly kind: 'execute_text'; readonly name: string; readonly runs: SqlStatement | undefined }
   /** `DEALLOCATE PREPARE name`. */
-  | { readonly kind: 'deallocate'; readonly name: string }
+  | { readonly kind: 'deallocate_text'; readonly name: string }
   /**
    * A compound statement outside of a routine (MariaDB). Whether it may run what is not written there, which may be USE; and whether
    * it may set variables.
    */
   | { readonly kind: 'block'; readonly executes: boolean; readonly sets: boolean }
   /** Part of it is run by some servers only: it may change anything. */
-  | { readonly kind: 'unknown' };
+  | { readonly kind: 'anything' };
 
 /** What running a statement changes for those after it on the same connection. */
 export type SessionEffect =
   | MysqlEffect
+  /** Nobody can say what: a text that was not understood, a function of the user's. Of PostgreSQL's settings alone with `settings`. */
+  | { readonly kind: 'unknown'; readonly settings?: true }
   /** PostgreSQL: `SET search_path TO first, ...`; empty when it is reset or set to its default. */
   | {
       readonly kind: 'search_path';
       readonly schema: string;
       /** SET LOCAL: until the transaction ends; without one it has no effect. */
       readonly local?: true;
-    };
+    }
+  | { readonly kind: 'discard_all' }
+  /** PostgreSQL: schemas that are dropped or get another name. */
+  | { readonly kind: 'schemas_gone'; readonly schemas: readonly string[] }
+  | { readonly kind: 'savepoint' | 'release' | 'rollback_to'; readonly name: string }
+  /** PostgreSQL: `PREPARE name AS statement`, `EXECUTE name`, `DEALLOCATE name`; no name: ALL. */
+  | { readonly kind: 'prepare'; readonly name: string; readonly statement: SqlStatement | undefined }
+  | { readonly kind: 'execute'; readonly name: string }
+  | { readonly kind: 'deallocate'; readonly name?: string }
+  /** PostgreSQL: DECLARE and CLOSE take the name of a portal; no name: ALL. */
+  | { readonly kind: 'cursor'; readonly name?: string };
 
 /**
  * What may be said of one SQL statement. Made once per distinct text and shared by all exchanges that run it. An empty string

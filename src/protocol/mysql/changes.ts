@@ -65,13 +65,13 @@ export class Changes {
   yieldOf(statement: SqlStatement | undefined, namesHold: boolean): Yield {
     if (isUnknown(statement)) return Yields.ANY;
     const { effect, operation, text, truncated } = statement;
-    if (effect?.kind === 'execute') {
+    if (effect?.kind === 'execute_text') {
       const runs = effect.runs ?? (namesHold ? this.named.get(effect.name) : undefined);
       return runs === undefined ? Yields.ANY : this.yieldOf(runs, false);
     }
     if (effect?.kind === 'set_statement') return this.yieldOf(effect.runs, namesHold);
     if (effect?.kind === 'block') return Yields.CALL;
-    if (effect?.kind === 'unknown') return Yields.ANY;
+    if (effect?.kind === 'anything') return Yields.ANY;
     if (/^call$/i.test(operation)) return Yields.CALL;
     if (ROWS.test(operation)) return Yields.ROWS;
     if (NO_ROWS.test(operation)) return Yields.OK;
@@ -96,12 +96,12 @@ export class Changes {
       case 'set':
         return effect.encoding !== undefined || effect.mode !== 'kept';
       case 'set_statement':
-      case 'execute':
+      case 'execute_text':
         return effect.runs === undefined || this.changesRules(effect.runs);
       case 'block':
         return effect.sets;
       default:
-        return effect?.kind === 'unknown';
+        return effect?.kind === 'anything';
     }
   }
 
@@ -173,7 +173,7 @@ export class Changes {
   failed(statement: SqlStatement | undefined, code: number): void {
     const { session } = this;
     const effect = statement?.effect;
-    if (effect?.kind === 'prepare') this.named.delete(effect.name);
+    if (effect?.kind === 'prepare_text') this.named.delete(effect.name);
     if (code === ER_NO_DB_ERROR && effect?.kind !== 'use') session.namespace = '';
     // A block may have changed something before it failed.
     const unknown = isUnknown(statement);
@@ -195,14 +195,14 @@ export class Changes {
         return effect.mode === 'kept' ? 'none' : effect.mode === 'set' ? 'set' : 'doubt';
       case 'set_statement':
         return effect.runs !== undefined && this.influenceOf(effect.runs) === 'none' ? 'during' : 'doubt';
-      case 'execute': {
+      case 'execute_text': {
         const runs = effect.runs ?? this.named.get(effect.name);
         return runs === undefined ? 'doubt' : this.influenceOf(runs);
       }
       case 'block':
         return effect.sets ? 'doubt' : 'none';
       default:
-        return effect?.kind === 'unknown' ? 'doubt' : 'none';
+        return effect?.kind === 'anything' ? 'doubt' : 'none';
     }
   }
 
@@ -235,7 +235,7 @@ export class Changes {
   private encodingOf(statement: SqlStatement | undefined): string | undefined {
     const effect = statement?.effect;
     if (effect?.kind === 'set') return effect.encoding;
-    if (effect?.kind !== 'execute') return undefined;
+    if (effect?.kind !== 'execute_text') return undefined;
     const runs = effect.runs ?? this.named.get(effect.name);
     return runs === undefined ? '' : this.encodingOf(runs);
   }
@@ -254,7 +254,7 @@ export class Changes {
       case 'drop_database':
         this.dropped(effect.database);
         return;
-      case 'execute': {
+      case 'execute_text': {
         const runs = effect.runs ?? this.named.get(effect.name);
         if (runs !== undefined) this.apply(runs, false, hasRows);
         else if (!hasRows) this.databaseDoubted();
@@ -268,7 +268,7 @@ export class Changes {
         else this.apply(effect.runs, false, hasRows);
         return;
       default: {
-        const anything = unknown || effect?.kind === 'unknown' || (effect?.kind === 'block' && effect.executes);
+        const anything = unknown || effect?.kind === 'anything' || (effect?.kind === 'block' && effect.executes);
         if (anything || dropped) this.databaseDoubted();
       }
     }
@@ -283,21 +283,21 @@ export class Changes {
 
   private rename(statement: SqlStatement | undefined, unknown: boolean): void {
     const effect = statement?.effect;
-    if (effect?.kind === 'prepare') {
+    if (effect?.kind === 'prepare_text') {
       if (effect.runs === undefined) this.named.delete(effect.name);
       else this.named.set(effect.name, effect.runs);
-    } else if (effect?.kind === 'deallocate') this.named.delete(effect.name);
-    else if (effect?.kind === 'execute' || effect?.kind === 'set_statement') {
-      const runs = effect.runs ?? (effect.kind === 'execute' ? this.named.get(effect.name) : undefined);
+    } else if (effect?.kind === 'deallocate_text') this.named.delete(effect.name);
+    else if (effect?.kind === 'execute_text' || effect?.kind === 'set_statement') {
+      const runs = effect.runs ?? (effect.kind === 'execute_text' ? this.named.get(effect.name) : undefined);
       if (runs === undefined || isCall(runs) || runs.effect !== undefined) this.named.clear();
-    } else if (unknown || effect?.kind === 'block' || effect?.kind === 'unknown' || isCall(statement))
+    } else if (unknown || effect?.kind === 'block' || effect?.kind === 'anything' || isCall(statement))
       this.named.clear();
   }
 }
 
 /** What it does cannot be told; its text may hold several statements. */
 function isUnknown(statement: SqlStatement | undefined): statement is undefined {
-  return statement === undefined || (statement.text === '' && statement.effect === undefined);
+  return statement === undefined || statement.effect?.kind === 'unknown';
 }
 
 function isCall(statement: SqlStatement | undefined): boolean {

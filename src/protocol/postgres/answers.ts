@@ -1,10 +1,11 @@
+import type { SessionEffect, SqlStatement } from '../../sql/statement.ts';
 import type { Backend } from './backend.ts';
 import { Cursors } from './cursors.ts';
 import type { Dialogue } from './dialogue.ts';
 import { setError } from './error.ts';
 import type { PostgresExchange } from './exchange.ts';
 import { COPY_BOTH_RESPONSE, COPY_DATA, COPY_IN_RESPONSE, COPY_OUT_RESPONSE } from './messages.ts';
-import { Portal } from './names.ts';
+import { Portal, Prepared, type StatementName } from './names.ts';
 import {
   REQUEST_BIND,
   REQUEST_BIND_UNNAMED,
@@ -26,9 +27,12 @@ import {
   TAG_COPY,
   TAG_FETCH,
   TAG_OTHER,
+  TAG_PREPARED,
   TAG_SELECT,
   TagReader,
 } from './tag.ts';
+
+const UNKNOWN_SETTINGS: SessionEffect = { kind: 'unknown', settings: true };
 
 /** What the server's messages say of the first request of the ring, and of its statement. Sizes are of messages, in bytes. */
 export class Answers {
@@ -75,7 +79,11 @@ export class Answers {
    */
   goToOnlyCompletion(): boolean {
     const { ring } = this.dialogue;
-    if (!ring.dropToOnlyStatement() || ring.subject instanceof Portal) return false;
+    const before = ring.beforeOnlyStatement();
+    if (before < 0) return false;
+    // It was completed: what prepared it was accepted.
+    for (let i = 0; i < before; i++) this.dialogue.passOver();
+    if (ring.subject instanceof Portal && ring.subject.inParts) return false;
     if (ring.kind === REQUEST_QUERY) {
       const statements = ring.subject as readonly unknown[];
       if (this.answered || statements.length !== this.batchIndex + 1) return false;
@@ -192,8 +200,36 @@ export class Answers {
       dialogue.copyIn = false;
       exchange.requestBytes += dialogue.ring.takeCopyEnd();
     }
-    dialogue.session.succeeded(exchange.statement, tag.kind);
+    const ends = this.takeEffect(exchange.statement);
     this.finish(exchange);
+    if (ends) this.cursors.finishAll();
+  }
+
+  /** What a statement that succeeded changes for those after it. @returns whether its transaction is over */
+  private takeEffect(statement: SqlStatement | undefined): boolean {
+    const { session, frontend } = this.dialogue;
+    const { names } = frontend;
+    const effect = statement?.effect;
+    const ends = session.succeeded(statement, this.tag.kind);
+    if (frontend.lostInFlight) session.pathLost();
+    if (ends) names.endTransaction(false);
+    if (effect === undefined) {
+      if (statement === undefined && this.tag.kind === TAG_PREPARED) names.forgetStatements();
+    } else if (effect.kind === 'execute') {
+      const known = names.statementNamed(effect.name)?.prepared?.statement;
+      const runs = known === undefined ? UNKNOWN_SETTINGS : known.effect;
+      if (runs !== undefined) session.apply(runs);
+    } else if (effect.kind === 'unknown') {
+      if (this.tag.kind === TAG_PREPARED) names.forgetStatements();
+    } else names.apply(effect);
+    return ends;
+  }
+
+  /** ParseComplete. */
+  parsed(size: number): void {
+    const { subject } = this.dialogue.ring;
+    if (this.first() === REQUEST_PARSE && subject instanceof Prepared) this.dialogue.frontend.names.parsed(subject);
+    this.prepared(REQUEST_PARSE, size);
   }
 
   prepared(kind: number, size: number): void {
@@ -204,9 +240,14 @@ export class Answers {
   }
 
   bound(size: number): void {
-    const unnamed = this.first() === REQUEST_BIND_UNNAMED;
+    const kind = this.first();
+    const unnamed = kind === REQUEST_BIND_UNNAMED;
     // "An unnamed portal lasts until the next Bind statement specifying the unnamed portal as destination is issued."
     if (unnamed) this.cursors.finishUnnamed();
+    if (unnamed || kind === REQUEST_BIND) {
+      const { target, subject } = this.dialogue.ring;
+      (target as Portal | undefined)?.bind((subject as StatementName | undefined)?.prepared);
+    }
     this.prepared(unnamed ? REQUEST_BIND_UNNAMED : REQUEST_BIND, size);
   }
 
@@ -232,8 +273,8 @@ export class Answers {
     }
     const thing = ring.subject;
     ring.shift();
-    frontend.closed(thing);
     this.cursors.finish(thing);
+    frontend.names.closed(thing, ring.mayTarget(thing));
   }
 
   copyBegins(type: number, size: number): void {
@@ -304,6 +345,8 @@ export class Answers {
     exchange.endUs = this.backend.frames.nowUs;
     this.answered = true;
     this.backend.idle = false;
+    // Which function it is does not stand in the message.
+    if (!exchange.failed) this.dialogue.session.apply(UNKNOWN_SETTINGS);
     this.dialogue.emit(exchange);
   }
 
@@ -331,6 +374,9 @@ export class Answers {
       case REQUEST_BIND:
       case REQUEST_BIND_UNNAMED:
       case REQUEST_DESCRIBE:
+        if (ring.subject instanceof Prepared) dialogue.frontend.names.parseFailed(ring.subject, false);
+        // The old one is dropped first.
+        if (kind === REQUEST_BIND_UNNAMED) (ring.target as Portal | undefined)?.bind(undefined);
         this.failAhead(bytes, start, end, size);
         dialogue.skip(true);
         break;

@@ -25,7 +25,7 @@ import {
   READY_FOR_QUERY,
   ROW_DESCRIPTION,
 } from './messages.ts';
-import { NONE, REQUEST_DESCRIBE, REQUEST_PARSE, REQUEST_SYNC } from './ring.ts';
+import { NONE, REQUEST_DESCRIBE, REQUEST_QUERY, REQUEST_SYNC } from './ring.ts';
 import { readParameters } from './startup.ts';
 
 /** The server's direction: its messages answer the requests of the ring, in their order. */
@@ -74,7 +74,7 @@ export class Backend implements FrameSink {
         answers.bound(size);
         break;
       case PARSE_COMPLETE:
-        answers.prepared(REQUEST_PARSE, size);
+        answers.parsed(size);
         break;
       case ROW_DESCRIPTION:
         answers.rowDescription(size);
@@ -170,6 +170,7 @@ export class Backend implements FrameSink {
       const kind = this.answers.first();
       if (this.skipping) this.catchUp();
       else if (this.answers.current === undefined && kind !== NONE && kind <= REQUEST_SYNC) {
+        if (kind === REQUEST_QUERY) dialogue.frontend.names.queried();
         ring.shift();
         this.answers.forget();
       } else if (kind !== NONE) {
@@ -185,7 +186,11 @@ export class Backend implements FrameSink {
     // PostgreSQL 14 and later say what has changed at the end of a series only.
     if (ring.length === 0 && !this.adrift && !dialogue.frontend.lostInFlight) dialogue.session.reading.settled();
     // "Portals ... are destroyed at the end of the transaction."
-    if (dialogue.session.ready(status)) this.answers.finishSuspended();
+    const { names } = dialogue.frontend;
+    names.series++;
+    if (!dialogue.session.ready(status)) return;
+    this.answers.finishSuspended();
+    names.endTransaction(ring.length === 0);
   }
 
   /** ReadyForQuery, after answers that were not read: all that one Query or Sync asked for is answered. But which one, if there are several? */

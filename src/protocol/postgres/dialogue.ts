@@ -6,15 +6,26 @@ import type { LayerContext } from '../layer.ts';
 import { Backend } from './backend.ts';
 import { PostgresExchange } from './exchange.ts';
 import { Frontend, UNKNOWN_TEXT } from './frontend.ts';
-import { Portal, type Prepared } from './names.ts';
-import { NONE, REQUEST_EXECUTE, REQUEST_FUNCTION_CALL, REQUEST_QUERY, REQUEST_SYNC, RequestRing } from './ring.ts';
+import { Portal, Prepared, type StatementName } from './names.ts';
+import {
+  NONE,
+  REQUEST_BIND,
+  REQUEST_BIND_UNNAMED,
+  REQUEST_CLOSE,
+  REQUEST_EXECUTE,
+  REQUEST_FUNCTION_CALL,
+  REQUEST_PARSE,
+  REQUEST_QUERY,
+  REQUEST_SYNC,
+  RequestRing,
+} from './ring.ts';
 import { Session } from './session.ts';
 
 /** What both directions of a connection share. Everything that is emitted or counted as an exchange goes through here. */
 export class Dialogue {
   readonly context: LayerContext;
   readonly analyser: SqlAnalyser;
-  readonly session = new Session();
+  readonly session: Session;
   readonly ring: RequestRing;
   readonly frontend: Frontend;
   readonly backend: Backend;
@@ -35,6 +46,7 @@ export class Dialogue {
   constructor(context: LayerContext, analyser: SqlAnalyser, started: boolean) {
     this.context = context;
     this.analyser = analyser;
+    this.session = new Session(context.limits.sqlSavepoints, context.counters.sql);
     this.ring = new RequestRing(context.limits.sqlPipelineDepth);
     this.frontend = new Frontend(this, started);
     this.backend = new Backend(this, started);
@@ -54,8 +66,7 @@ export class Dialogue {
       // The message is counted once.
       if (batchIndex > 0) size = 0;
     } else if (ring.kind !== REQUEST_FUNCTION_CALL) {
-      const subject = ring.subject as Portal | Prepared | undefined;
-      const source = subject instanceof Portal ? subject.prepared : subject;
+      const source = this.source();
       statement = source?.statement;
       prepared = source === undefined || source.apart;
     }
@@ -73,6 +84,19 @@ export class Dialogue {
     );
     if (ring.subject instanceof Portal && ring.subject.partLost) exchange.incomplete = 'gap';
     return exchange;
+  }
+
+  /** What was prepared of the first request, when it is one of the extended protocol. */
+  private source(): Prepared | undefined {
+    const { ring, frontend } = this;
+    const { subject } = ring;
+    if (subject instanceof Prepared) return subject;
+    const source = (subject as StatementName | Portal | undefined)?.prepared;
+    if (ring.kind === REQUEST_EXECUTE) {
+      if (source === undefined) count(this.context.counters.sql, 'statement_not_seen');
+      else if (source.series !== frontend.names.series) source.apart = true;
+    }
+    return source;
   }
 
   emit(exchange: PostgresExchange): void {
@@ -126,8 +150,31 @@ export class Dialogue {
         if (!answers.answered) this.giveUp(this.newExchange(0), reason, timeUs);
         break;
     }
-    ring.shift();
+    this.passOver();
     answers.forget();
+  }
+
+  /** Takes the first request off the ring, whose answer was lost, and takes it for done. */
+  passOver(): void {
+    const { ring } = this;
+    const { names } = this.frontend;
+    const { subject } = ring;
+    switch (ring.kind) {
+      case REQUEST_QUERY:
+        names.queried();
+        break;
+      case REQUEST_PARSE:
+        if (subject instanceof Prepared) names.parseUnanswered(subject);
+        break;
+      case REQUEST_BIND:
+      case REQUEST_BIND_UNNAMED:
+        (ring.target as Portal | undefined)?.bind((subject as StatementName | undefined)?.prepared);
+        break;
+      case REQUEST_CLOSE:
+        names.closed(subject, true);
+        break;
+    }
+    ring.shift();
   }
 
   /** Up to and with the first request that ReadyForQuery answers. */
@@ -153,6 +200,7 @@ export class Dialogue {
     while (ring.kind !== NONE && ring.kind !== REQUEST_SYNC) {
       if (ring.kind === REQUEST_EXECUTE || ring.kind === REQUEST_FUNCTION_CALL) this.discarded(1);
       else if (ring.kind === REQUEST_QUERY) this.notRun(Math.max(1, (ring.subject as readonly SqlStatement[]).length));
+      else if (ring.subject instanceof Prepared) this.frontend.names.parseFailed(ring.subject, true);
       ring.shift();
     }
     this.skipToSync = ring.kind === NONE;

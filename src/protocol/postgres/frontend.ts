@@ -1,5 +1,6 @@
 import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
+import { Catalogue } from './catalogue.ts';
 import type { Dialogue } from './dialogue.ts';
 import { FrameReader, type FrameSink } from './frames.ts';
 import {
@@ -17,7 +18,7 @@ import {
   QUERY,
   SYNC,
 } from './messages.ts';
-import { NameTable, Portal, Prepared } from './names.ts';
+import { type Portal, Prepared, type StatementName } from './names.ts';
 import {
   REQUEST_BIND,
   REQUEST_BIND_UNNAMED,
@@ -41,17 +42,10 @@ const OF_STATEMENT = 0x53;
 /** The client's direction: its messages become requests, and name what later ones refer to. */
 export class Frontend implements FrameSink {
   readonly frames: FrameReader;
-  /** Number of the series of messages, up to a Sync. */
-  series = 0;
+  readonly names: Catalogue;
   /** Messages were lost whose answers may still come: what is asked for and not answered is more than what the ring holds. */
   lostInFlight = false;
   private readonly dialogue: Dialogue;
-  private readonly statements: NameTable<Prepared>;
-  private readonly portals: NameTable<Portal>;
-  private unnamedStatement: Prepared | undefined;
-  /** What the unnamed portal runs; its Portal, once it is run in parts. */
-  private unnamedSource: Prepared | undefined;
-  private unnamedPortal: Portal | undefined;
   /** Bytes of the messages that prepare the next execution, and of copied data. */
   private leadBytes = 0;
   private copyBytes = 0;
@@ -60,13 +54,12 @@ export class Frontend implements FrameSink {
     const { limits, counters } = dialogue.context;
     this.dialogue = dialogue;
     this.frames = new FrameReader(this, frontendMessages(limits.sqlTextBytes), started);
-    this.statements = new NameTable(limits.sqlPreparedStatements, () => count(counters.sql, 'statement_evicted'));
-    this.portals = new NameTable(limits.sqlPortals, () => count(counters.sql, 'portal_evicted'));
+    this.names = new Catalogue(limits, counters);
   }
 
   /** Statements and portals that are remembered. */
   get remembered(): number {
-    return this.statements.size + this.portals.size;
+    return this.names.size;
   }
 
   message(type: number, bytes: Buffer, start: number, end: number, size: number): void {
@@ -82,7 +75,6 @@ export class Frontend implements FrameSink {
         this.bind(bytes, start, end, size);
         break;
       case SYNC:
-        this.series++;
         this.leadBytes = 0;
         this.push(REQUEST_SYNC, size, undefined);
         break;
@@ -97,10 +89,10 @@ export class Frontend implements FrameSink {
         break;
       case DESCRIBE:
         this.leadBytes += size;
-        this.push(REQUEST_DESCRIBE, size, this.sourceOf(bytes, start, end));
+        this.push(REQUEST_DESCRIBE, size, this.named(bytes, start, end));
         break;
       case CLOSE:
-        this.push(REQUEST_CLOSE, size, this.closedBy(bytes, start, end));
+        this.push(REQUEST_CLOSE, size, this.named(bytes, start, end));
         break;
       case COPY_DONE:
       case COPY_FAIL:
@@ -137,19 +129,11 @@ export class Frontend implements FrameSink {
     const { dialogue } = this;
     dialogue.session.reading.sent();
     this.lostInFlight = true;
+    dialogue.session.pathLost();
     dialogue.backend.answers.doubtSuspended();
-    if (this.unnamedPortal !== undefined) this.unnamedPortal.doubted = true;
-    for (const portal of this.portals.all()) portal.doubted = true;
-    this.forgetUnnamed();
-    this.portals.clear();
+    this.names.doubt();
     this.leadBytes = 0;
     this.copyBytes = 0;
-  }
-
-  private forgetUnnamed(): void {
-    this.unnamedStatement = undefined;
-    this.unnamedSource = undefined;
-    this.unnamedPortal = undefined;
   }
 
   /** Bytes of CopyData whose copy has ended before its end was sent. */
@@ -159,20 +143,9 @@ export class Frontend implements FrameSink {
     return bytes;
   }
 
-  /** CloseComplete: of a Prepared or a Portal, unless its name stands for another one by now. */
-  closed(thing: unknown): void {
-    if (thing instanceof Prepared) {
-      if (thing === this.unnamedStatement) this.unnamedStatement = undefined;
-      else this.statements.remove(thing);
-    } else if (thing instanceof Portal) {
-      if (thing === this.unnamedPortal) this.unnamedPortal = undefined;
-      else this.portals.remove(thing);
-    }
-  }
-
   release(): void {
     this.lost();
-    this.statements.clear();
+    this.names.clear();
     this.frames.stop();
   }
 
@@ -181,7 +154,7 @@ export class Frontend implements FrameSink {
     if (type === EXECUTE || type === QUERY || type === FUNCTION_CALL) this.dialogue.discarded(1);
   }
 
-  private push(kind: number, size: number, subject: unknown): void {
+  private push(kind: number, size: number, subject: unknown, target?: unknown): void {
     const { dialogue, frames } = this;
     const { ring } = dialogue;
     if (dialogue.skipToSync) dialogue.skipToSync = false;
@@ -193,16 +166,14 @@ export class Frontend implements FrameSink {
     // What came after a copy had failed belongs to nothing.
     if (kind !== REQUEST_COPY_END) this.copyBytes = 0;
     if (kind <= REQUEST_SYNC && ring.syncs > 0) dialogue.pipelines = true;
-    if (ring.push(kind, frames.startUs, frames.offset, size, subject)) return;
+    if (ring.push(kind, frames.startUs, frames.offset, size, subject, target)) return;
     dialogue.overflow(frames.nowUs);
-    ring.push(kind, frames.startUs, frames.offset, size, subject);
+    ring.push(kind, frames.startUs, frames.offset, size, subject, target);
   }
 
   private query(bytes: Buffer, start: number, end: number, size: number): void {
     const { dialogue } = this;
     const { session, analyser } = dialogue;
-    // "A simple Query message also destroys the unnamed statement" and portal.
-    this.forgetUnnamed();
     this.leadBytes = 0;
     let statements: readonly SqlStatement[] = UNKNOWN_TEXT;
     if (end - start < size - HEADER_BYTES) this.countText();
@@ -222,7 +193,8 @@ export class Frontend implements FrameSink {
     const textEnd = bytes.indexOf(0, textStart);
     this.leadBytes += size;
     if (nameEnd < 0 || nameEnd >= end) {
-      this.forgetUnnamed();
+      // Where the name ends was lost: it may be any.
+      this.names.doubt();
       this.push(REQUEST_PARSE, size, undefined);
       return;
     }
@@ -232,9 +204,9 @@ export class Frontend implements FrameSink {
       const encoding = session.reading.encodingOf(bytes, textStart, textEnd);
       statement = analyser.analyseOne(bytes, textStart, textEnd, encoding, session.reading.backslash);
     }
-    const prepared = new Prepared(bytes.toString('latin1', start, nameEnd), statement, this.series);
-    if (nameEnd === start) this.unnamedStatement = prepared;
-    else this.statements.set(bytes, start, nameEnd, prepared);
+    const place = this.names.newStatement(bytes, start, nameEnd);
+    const prepared = new Prepared(place, statement);
+    place.sent = prepared;
     this.push(REQUEST_PARSE, size, prepared);
   }
 
@@ -248,18 +220,15 @@ export class Frontend implements FrameSink {
     const portalEnd = stringEnd(bytes, start, end);
     const nameStart = portalEnd + 1;
     const nameEnd = stringEnd(bytes, nameStart, end);
-    const prepared = nameEnd >= end ? undefined : this.statementNamed(bytes, nameStart, nameEnd);
+    const { names } = this;
+    const statement = nameEnd >= end ? undefined : names.statement(bytes, nameStart, nameEnd);
     this.leadBytes += size;
-    if (portalEnd === start) {
-      this.unnamedSource = prepared;
-      this.unnamedPortal = undefined;
-      this.push(REQUEST_BIND_UNNAMED, size, prepared);
-      return;
+    if (portalEnd === start) this.push(REQUEST_BIND_UNNAMED, size, statement, names.unnamedPortal);
+    else if (portalEnd < end) this.push(REQUEST_BIND, size, statement, names.newPortal(bytes, start, portalEnd));
+    else {
+      names.doubt();
+      this.push(REQUEST_BIND, size, statement);
     }
-    if (portalEnd < end) {
-      this.portals.set(bytes, start, portalEnd, new Portal(bytes.toString('latin1', start, portalEnd), prepared));
-    } else this.forgetUnnamed();
-    this.push(REQUEST_BIND, size, prepared);
   }
 
   private execute(bytes: Buffer, start: number, end: number, size: number): void {
@@ -267,45 +236,24 @@ export class Frontend implements FrameSink {
     const nameEnd = stringEnd(bytes, start, end);
     // "Maximum number of rows to return ... Zero denotes no limit." A portal that may stop half-way must be known again.
     const limited = nameEnd + 5 <= end && bytes.readInt32BE(nameEnd + 1) > 0;
-    let subject: Portal | Prepared | undefined;
-    if (nameEnd === start) {
-      if (limited) this.unnamedPortal ??= new Portal('', this.unnamedSource);
-      subject = this.unnamedPortal ?? this.unnamedSource;
-    } else if (nameEnd < end) {
-      subject = this.portals.find(bytes, start, nameEnd);
-      if (subject === undefined && limited) {
-        subject = new Portal(bytes.toString('latin1', start, nameEnd), undefined);
-        this.portals.set(bytes, start, nameEnd, subject);
-      }
+    let portal: Portal | undefined;
+    if (nameEnd < end) {
+      portal = limited ? this.names.newPortal(bytes, start, nameEnd) : this.names.portal(bytes, start, nameEnd);
+      if (portal !== undefined) portal.inParts = limited || portal.name !== '';
     }
     this.dialogue.batches ||= this.dialogue.ring.endsInBatch();
-    const source = subject instanceof Portal ? subject.prepared : subject;
-    if (source === undefined) count(this.dialogue.context.counters.sql, 'statement_not_seen');
-    else if (source.series !== this.series) source.apart = true;
     const bytesSent = this.leadBytes + size;
     this.leadBytes = 0;
-    this.push(REQUEST_EXECUTE, bytesSent, subject);
+    this.push(REQUEST_EXECUTE, bytesSent, portal);
   }
 
-  private statementNamed(bytes: Buffer, start: number, end: number): Prepared | undefined {
-    return start === end ? this.unnamedStatement : this.statements.find(bytes, start, end);
-  }
-
-  /** What Describe asks for. */
-  private sourceOf(bytes: Buffer, start: number, end: number): Prepared | undefined {
+  /** What Describe or Close names. */
+  private named(bytes: Buffer, start: number, end: number): StatementName | Portal | undefined {
     const nameStart = start + 1;
     const nameEnd = stringEnd(bytes, nameStart, end);
     if (nameEnd >= end) return undefined;
-    if (bytes[start] === OF_STATEMENT) return this.statementNamed(bytes, nameStart, nameEnd);
-    return nameEnd === nameStart ? this.unnamedSource : this.portals.find(bytes, nameStart, nameEnd)?.prepared;
-  }
-
-  private closedBy(bytes: Buffer, start: number, end: number): Prepared | Portal | undefined {
-    const nameStart = start + 1;
-    const nameEnd = stringEnd(bytes, nameStart, end);
-    if (nameEnd >= end) return undefined;
-    if (bytes[start] === OF_STATEMENT) return this.statementNamed(bytes, nameStart, nameEnd);
-    return nameEnd === nameStart ? this.unnamedPortal : this.portals.find(bytes, nameStart, nameEnd);
+    if (bytes[start] === OF_STATEMENT) return this.names.statement(bytes, nameStart, nameEnd);
+    return this.names.portal(bytes, nameStart, nameEnd);
   }
 }
 

@@ -3,45 +3,64 @@ import type { PostgresExchange } from './exchange.ts';
 
 /** A thing that a client has named. */
 interface Named {
-  /** One character per byte. */
+  /** One character per byte, of the bytes that the server looks at. */
   readonly name: string;
   /** Looked up since the last search for room. */
   used: boolean;
 }
 
-/** A statement that Parse made. */
-export class Prepared implements Named {
-  readonly name: string;
+/** A text that Parse or PREPARE gave a name. */
+export class Prepared {
+  readonly place: StatementName;
   readonly statement: SqlStatement | undefined;
-  /** The series of messages, up to a Sync, in which it was made. */
-  readonly series: number;
-  /** It was run in a later one, or has a name: prepared apart from its execution. */
+  /** Number of ReadyForQuery messages before it was accepted. */
+  series = -1;
+  /** It was run in a later series, or has a name: prepared apart from its execution. */
   apart: boolean;
-  used = false;
 
-  constructor(name: string, statement: SqlStatement | undefined, series: number) {
-    this.name = name;
+  constructor(place: StatementName, statement: SqlStatement | undefined) {
+    this.place = place;
     this.statement = statement;
-    this.series = series;
-    this.apart = name !== '';
+    this.apart = place.name !== '';
   }
 }
 
-/** A portal that Bind made. One that is run to its end by a single Execute needs no object if it has no name. */
+/** The name of a prepared statement: what the server has under it, as far as its answers go. */
+export class StatementName implements Named {
+  readonly name: string;
+  prepared: Prepared | undefined = undefined;
+  /** What the client asked for last under this name; answered, it is `prepared`. */
+  sent: Prepared | undefined = undefined;
+  used = false;
+
+  constructor(name: string) {
+    this.name = name;
+  }
+}
+
+/** The name of a portal: what Bind put under it, as far as the server's answers go, and how far that was run. */
 export class Portal implements Named {
   readonly name: string;
-  readonly prepared: Prepared | undefined;
+  prepared: Prepared | undefined = undefined;
   /** The statement that PortalSuspended interrupted: the next Execute goes on with it. */
   suspended: PostgresExchange | undefined = undefined;
   /** Its statement was given up: what comes of it still is a part. */
   partLost = false;
   /** Messages were lost since: it may be continued unseen, or under its name as a thing that is not known. */
   doubted = false;
+  /** The client asked for a part of it. */
+  inParts = false;
   used = false;
 
-  constructor(name: string, prepared: Prepared | undefined) {
+  constructor(name: string) {
     this.name = name;
+  }
+
+  /** BindComplete. */
+  bind(prepared: Prepared | undefined): void {
     this.prepared = prepared;
+    this.partLost = false;
+    this.doubted = false;
   }
 }
 
@@ -63,16 +82,17 @@ export class NameTable<T extends Named> {
     return this.byHash.size;
   }
 
-  /** @param bytes the name is bytes[start..end) */
-  find(bytes: Buffer, start: number, end: number): T | undefined {
+  /** @param bytes the name is bytes[start..whole) */
+  find(bytes: Buffer, start: number, whole: number): T | undefined {
+    const end = nameEnd(start, whole);
     const found = this.byHash.get(hash(bytes, start, end));
     if (found === undefined || !isName(found.name, bytes, start, end)) return undefined;
     found.used = true;
     return found;
   }
 
-  set(bytes: Buffer, start: number, end: number, thing: T): void {
-    const key = hash(bytes, start, end);
+  set(thing: T): void {
+    const key = keyOf(thing.name);
     const before = this.byHash.get(key);
     if (before === undefined && this.byHash.size >= this.capacity) this.makeRoom();
     if (before !== undefined && before.name !== thing.name) this.onEviction();
@@ -81,8 +101,7 @@ export class NameTable<T extends Named> {
 
   /** Forgets a thing, unless its name has gone over to another. */
   remove(thing: T): void {
-    const name = Buffer.from(thing.name, 'latin1');
-    const key = hash(name, 0, name.length);
+    const key = keyOf(thing.name);
     if (this.byHash.get(key) === thing) this.byHash.delete(key);
   }
 
@@ -106,10 +125,23 @@ export class NameTable<T extends Named> {
   }
 }
 
+function keyOf(name: string): number {
+  const bytes = Buffer.from(name, 'latin1');
+  return hash(bytes, 0, bytes.length);
+}
+
 function isName(name: string, bytes: Buffer, start: number, end: number): boolean {
   if (name.length !== end - start) return false;
   for (let i = 0; i < name.length; i++) if (name.charCodeAt(i) !== bytes[start + i]) return false;
   return true;
+}
+
+/** Of a longer name the server looks at the first bytes (NAMEDATALEN). */
+const MAX_NAME_BYTES = 63;
+
+/** The end of what counts of the name bytes[start..end). */
+export function nameEnd(start: number, end: number): number {
+  return Math.min(end, start + MAX_NAME_BYTES);
 }
 
 /** FNV-1a, in 30 bits. */

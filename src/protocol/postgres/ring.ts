@@ -8,14 +8,15 @@ export const REQUEST_STARTUP = 1;
 export const REQUEST_QUERY = 2;
 export const REQUEST_FUNCTION_CALL = 3;
 export const REQUEST_SYNC = 4;
-/** Their subject: the Prepared. */
+/** Its subject: the Prepared. */
 export const REQUEST_PARSE = 5;
+/** Their subject: the StatementName. Their target: the Portal. */
 export const REQUEST_BIND = 6;
 export const REQUEST_BIND_UNNAMED = 7;
+/** Their subject: the StatementName or the Portal. */
 export const REQUEST_DESCRIBE = 8;
-/** Its subject: the Portal, or the Prepared of a portal that needs no object. */
+/** Its subject: the Portal. */
 export const REQUEST_EXECUTE = 9;
-/** Its subject: the Portal that it closes, if it is one. */
 export const REQUEST_CLOSE = 10;
 /** CopyDone or CopyFail: has no answer of its own, but tells where the copy ends among the client's messages. */
 export const REQUEST_COPY_END = 11;
@@ -27,6 +28,7 @@ function endsWithReady(kind: number): boolean {
 
 /** More than prepare one execution: Parse, two times Describe, Bind, Close. */
 const LAST_REQUESTS = 6;
+const MOST_LOOKED_AT = 64;
 const LEAST_CAPACITY = 16;
 const CAPACITY_FOR_GOOD = 1024;
 
@@ -42,6 +44,7 @@ export class RequestRing {
   private offsets = new Float64Array(LEAST_CAPACITY);
   private sizes = new Float64Array(LEAST_CAPACITY);
   private subjects: unknown[] = new Array(LEAST_CAPACITY).fill(undefined);
+  private targets: unknown[] = new Array(LEAST_CAPACITY).fill(undefined);
 
   /** @param limit of requests held at once */
   constructor(limit: number) {
@@ -69,8 +72,12 @@ export class RequestRing {
     return this.subjects[this.head];
   }
 
+  get target(): unknown {
+    return this.targets[this.head];
+  }
+
   /** @returns false when there are too many: it was not taken */
-  push(kind: number, startUs: number, offset: number, size: number, subject: unknown): boolean {
+  push(kind: number, startUs: number, offset: number, size: number, subject: unknown, target?: unknown): boolean {
     if (this.length === this.capacity && !this.grow()) return false;
     const at = (this.head + this.length) & (this.capacity - 1);
     this.kinds[at] = kind;
@@ -78,6 +85,7 @@ export class RequestRing {
     this.offsets[at] = offset;
     this.sizes[at] = size;
     this.subjects[at] = subject;
+    this.targets[at] = target;
     this.length++;
     if (endsWithReady(kind)) this.syncs++;
     return true;
@@ -88,6 +96,7 @@ export class RequestRing {
     const { head } = this;
     if (endsWithReady(this.kinds[head]!)) this.syncs--;
     this.subjects[head] = undefined;
+    this.targets[head] = undefined;
     this.head = (head + 1) & (this.capacity - 1);
     this.length--;
     if (this.length === 0 && this.capacity > CAPACITY_FOR_GOOD) this.resize(LEAST_CAPACITY);
@@ -108,22 +117,26 @@ export class RequestRing {
     return found;
   }
 
-  /**
-   * Drops what stands before the one statement that was asked for, when the rest of the ring is only that and what ends its series.
-   *
-   * @returns whether it is so
-   */
-  dropToOnlyStatement(): boolean {
-    if (this.syncs !== 1) return false;
+  /** How many requests stand before the one statement that was asked for, when the rest is only that and what ends its series; else -1. */
+  beforeOnlyStatement(): number {
+    if (this.syncs !== 1) return -1;
     let at = -1;
     for (let i = 0; i < this.length; i++) {
       const kind = this.kindAt(i);
       if (kind !== REQUEST_QUERY && kind !== REQUEST_EXECUTE) continue;
-      if (at >= 0) return false;
+      if (at >= 0) return -1;
       at = i;
     }
-    for (let i = 0; i < at; i++) this.shift();
-    return at >= 0;
+    return at;
+  }
+
+  /** Whether a request may wait that is to put something under the target's name. */
+  mayTarget(target: unknown): boolean {
+    if (this.length > MOST_LOOKED_AT) return true;
+    for (let i = 0; i < this.length; i++) {
+      if (this.targets[(this.head + i) & (this.capacity - 1)] === target) return true;
+    }
+    return false;
   }
 
   /** Whether an Execute waits that no Sync came behind. Only the last requests are looked at. */
@@ -164,7 +177,11 @@ export class RequestRing {
     this.offsets[to] = this.offsets[from]!;
     this.sizes[to] = this.sizes[from]!;
     this.subjects[to] = this.subjects[from];
-    for (let i = 0; i < distance; i++) this.subjects[(from + i) & (this.capacity - 1)] = undefined;
+    this.targets[to] = this.targets[from];
+    for (let i = 0; i < distance; i++) {
+      this.subjects[(from + i) & (this.capacity - 1)] = undefined;
+      this.targets[(from + i) & (this.capacity - 1)] = undefined;
+    }
     this.head = to;
     this.length -= distance;
   }
@@ -176,13 +193,14 @@ export class RequestRing {
   }
 
   private resize(capacity: number): void {
-    const { kinds, starts, offsets, sizes, subjects, head, length } = this;
+    const { kinds, starts, offsets, sizes, subjects, targets, head, length } = this;
     const mask = this.capacity - 1;
     this.kinds = new Uint8Array(capacity);
     this.starts = new Float64Array(capacity);
     this.offsets = new Float64Array(capacity);
     this.sizes = new Float64Array(capacity);
     this.subjects = new Array(capacity).fill(undefined);
+    this.targets = new Array(capacity).fill(undefined);
     for (let i = 0; i < length; i++) {
       const from = (head + i) & mask;
       this.kinds[i] = kinds[from]!;
@@ -190,6 +208,7 @@ export class RequestRing {
       this.offsets[i] = offsets[from]!;
       this.sizes[i] = sizes[from]!;
       this.subjects[i] = subjects[from];
+      this.targets[i] = targets[from];
     }
     this.head = 0;
     this.capacity = capacity;

@@ -1,7 +1,11 @@
 import type { TransactionState } from '../../exchange/exchange.ts';
 import type { TextEncoding } from '../../sql/analyser.ts';
+import { firstSchema } from '../../sql/postgres-effects.ts';
 import { ReadingRules } from '../../sql/reading.ts';
-import type { SqlStatement } from '../../sql/statement.ts';
+import { UNKNOWN } from '../../sql/scanner.ts';
+import type { SessionEffect, SqlStatement } from '../../sql/statement.ts';
+import { count, type ReasonCounts } from '../../telemetry/counters.ts';
+import { SearchPath } from './search-path.ts';
 import { optionOf } from './startup.ts';
 import { TAG_BEGIN, TAG_COMMIT, TAG_ROLLBACK } from './tag.ts';
 
@@ -38,16 +42,19 @@ export class Session {
   transaction: TransactionState = '';
   readonly reading = new ReadingRules();
   private database = '';
-  /** First schema of the search path now, after a commit, after a rollback, and as the client asked for it at the start. */
-  private schema = '';
-  private pendingSchema = '';
-  private committedSchema = '';
-  private defaultSchema = '';
+  private readonly path: SearchPath;
+  /** What the namespace was made of. */
+  private namedDatabase = '';
+  private namedSchema = '';
   /** What was done since the last ReadyForQuery in an idle state is undone by then. */
   private rolledBack = false;
 
   /** The connection is one of physical replication: its commands are no SQL ("Streaming Replication Protocol"). */
   isWalSender = false;
+
+  constructor(maxSavepoints: number, counters: ReasonCounts) {
+    this.path = new SearchPath(maxSavepoints, () => count(counters, 'savepoint_evicted'));
+  }
 
   /** A parameter of StartupMessage. */
   startupParameter(name: string, value: string): void {
@@ -64,13 +71,13 @@ export class Session {
         break;
       case 'options': {
         const path = optionOf(value, 'search_path');
-        if (path !== undefined) this.startWithSchema(firstSchema(path));
+        if (path !== undefined) this.path.start(firstSchema(path));
         const encoding = optionOf(value, 'client_encoding');
         if (encoding !== undefined) this.reading.saidEncoding(encodingOf(encoding));
         break;
       }
       case 'search_path':
-        this.startWithSchema(firstSchema(value));
+        this.path.start(firstSchema(value));
         break;
       case 'replication':
         // A boolean, or `database` for logical replication, which takes SQL as well.
@@ -91,9 +98,7 @@ export class Session {
         break;
       case 'search_path':
         // PostgreSQL 18 and later report it, after a rollback too.
-        this.schema = firstSchema(value);
-        this.pendingSchema = this.schema;
-        this.committedSchema = this.schema;
+        this.path.report(firstSchema(value));
         break;
     }
     this.updateNamespace();
@@ -102,21 +107,61 @@ export class Session {
   /** What the server said of settings may have been lost. */
   lost(): void {
     this.reading.lost();
+    this.path.loseReport();
+    this.updateNamespace();
   }
 
-  /** A statement succeeded; `tag` is a kind of tag.ts. */
-  succeeded(statement: SqlStatement | undefined, tag: number): void {
-    const effect = statement?.effect;
-    if (effect !== undefined && effect.kind === 'search_path') {
-      this.schema = effect.schema === '' ? this.defaultSchema : effect.schema;
-      if (effect.local !== true) this.pendingSchema = this.schema;
-      this.updateNamespace();
-    }
+  /** A statement that changes the search path may have been passed over. */
+  pathLost(): void {
+    this.path.lose();
+    this.updateNamespace();
+  }
+
+  /** A statement succeeded; `tag` is a kind of tag.ts. @returns whether its transaction is over, and with it the portals */
+  succeeded(statement: SqlStatement | undefined, tag: number): boolean {
+    const effect = statement === undefined ? UNKNOWN.effect : statement.effect;
+    let ends = false;
     if (tag === TAG_BEGIN) this.transaction = 'active';
-    else if (tag === TAG_COMMIT && !/\band\s+chain\b/i.test(statement?.text ?? '')) {
-      this.transaction = 'idle';
-      this.commit();
-    } else if (tag === TAG_ROLLBACK) this.rollback(statement);
+    else if (tag === TAG_COMMIT) ends = this.ended(statement, false);
+    else if (tag === TAG_ROLLBACK) {
+      if (effect?.kind === 'unknown') this.path.lose();
+      else if (effect?.kind === 'rollback_to') this.transaction = 'active';
+      else ends = this.ended(statement, true);
+    }
+    if (effect !== undefined && tag !== TAG_BEGIN && tag !== TAG_COMMIT) this.apply(effect);
+    else this.updateNamespace();
+    return ends;
+  }
+
+  /** What running a statement does to the search path. */
+  apply(effect: SessionEffect): void {
+    const { path } = this;
+    switch (effect.kind) {
+      case 'search_path':
+        if (effect.schema === '') path.reset(effect.local === true);
+        else path.set(effect.schema, effect.local === true);
+        break;
+      case 'discard_all':
+        path.reset(false);
+        break;
+      case 'unknown':
+        if (effect.settings === true) path.doubt();
+        else path.doubtAll();
+        break;
+      case 'schemas_gone':
+        path.drop(effect.schemas);
+        break;
+      case 'savepoint':
+        path.savepoint(effect.name);
+        break;
+      case 'release':
+        path.release(effect.name);
+        break;
+      case 'rollback_to':
+        path.rollbackTo(effect.name);
+        break;
+    }
+    this.updateNamespace();
   }
 
   /** A statement failed, and what its transaction has done so far with it. */
@@ -127,60 +172,33 @@ export class Session {
 
   /** ReadyForQuery. @returns whether the session is in no transaction */
   ready(status: number): boolean {
-    switch (status) {
-      case IDLE_STATUS:
-        this.transaction = 'idle';
-        if (this.rolledBack) this.restoreSchema();
-        else this.commit();
-        this.rolledBack = false;
-        return true;
-      case IN_BLOCK_STATUS:
-        this.transaction = 'active';
-        return false;
-      case FAILED_STATUS:
-        this.transaction = 'failed';
-        return false;
-      default:
-        this.transaction = '';
-        return false;
-    }
-  }
-
-  private rollback(statement: SqlStatement | undefined): void {
-    const text = statement?.text ?? '';
-    if (/\bto\b/i.test(text)) {
-      // Which of the changes were made after the savepoint is not kept.
-      this.transaction = 'active';
-      if (this.schema !== this.committedSchema) this.schema = '';
-      if (this.pendingSchema !== this.committedSchema) this.pendingSchema = '';
-      this.updateNamespace();
-      return;
-    }
-    this.restoreSchema();
-    if (!/\band\s+chain\b/i.test(text)) this.transaction = 'idle';
-  }
-
-  private commit(): void {
-    this.committedSchema = this.pendingSchema;
-    this.restoreSchema();
-  }
-
-  private restoreSchema(): void {
-    this.pendingSchema = this.committedSchema;
-    if (this.schema === this.committedSchema) return;
-    this.schema = this.committedSchema;
+    const idle = status === IDLE_STATUS;
+    if (idle) {
+      this.transaction = 'idle';
+      if (this.rolledBack) this.path.rollback();
+      else this.path.commit();
+      this.rolledBack = false;
+    } else if (status === IN_BLOCK_STATUS) this.transaction = 'active';
+    else if (status === FAILED_STATUS) this.transaction = 'failed';
+    else this.transaction = '';
+    this.path.settle();
     this.updateNamespace();
+    return idle;
   }
 
-  private startWithSchema(schema: string): void {
-    this.schema = schema;
-    this.pendingSchema = schema;
-    this.committedSchema = schema;
-    this.defaultSchema = schema;
+  private ended(statement: SqlStatement | undefined, rolledBack: boolean): boolean {
+    if (rolledBack) this.path.rollback();
+    else this.path.commit();
+    if (!/\band\s+chain\b/i.test(statement?.text ?? '')) this.transaction = 'idle';
+    return true;
   }
 
   private updateNamespace(): void {
-    this.namespace = this.schema === '' || this.database === '' ? this.database : `${this.database}|${this.schema}`;
+    const schema = this.path.now;
+    if (schema === this.namedSchema && this.database === this.namedDatabase) return;
+    this.namedSchema = schema;
+    this.namedDatabase = this.database;
+    this.namespace = schema === '' || this.database === '' ? this.database : `${this.database}|${schema}`;
   }
 }
 
@@ -191,16 +209,4 @@ function encodingOf(name: string): TextEncoding | undefined {
   if (clean === '' || clean === 'AUTO' || clean === 'DEFAULT') return undefined;
   if (UNSAFE_ENCODINGS.has(clean)) return 'unsafe';
   return UTF8_ENCODINGS.has(clean) ? 'utf8' : 'latin1';
-}
-
-/**
- * The first schema of a search path as a setting's value. `"$user"` is passed over, as in a statement's text: nobody sees whether there
- * is such a schema.
- */
-function firstSchema(path: string): string {
-  for (const [, quoted, plain] of path.matchAll(/"((?:[^"]|"")*)"|([^\s",]+)/g)) {
-    const schema = quoted === undefined ? plain!.toLowerCase() : quoted.replaceAll('""', '"');
-    if (schema !== '$user') return schema;
-  }
-  return '';
 }

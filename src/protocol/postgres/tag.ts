@@ -1,3 +1,4 @@
+import { UNKNOWN } from '../../sql/scanner.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import type { PostgresExchange } from './exchange.ts';
 
@@ -13,6 +14,8 @@ export const TAG_BEGIN = 5;
 export const TAG_COMMIT = 6;
 /** Also of ROLLBACK TO SAVEPOINT, and of a COMMIT that could only roll back. */
 export const TAG_ROLLBACK = 7;
+/** Of SQL statements that make or drop prepared statements. */
+export const TAG_PREPARED = 8;
 
 const LONGEST_WORD = 17; // START TRANSACTION
 
@@ -29,6 +32,10 @@ const KINDS: Readonly<Record<string, number>> = {
   DELETE: TAG_CHANGE,
   MERGE: TAG_CHANGE,
   SELECT: TAG_SELECT,
+  PREPARE: TAG_PREPARED,
+  DEALLOCATE: TAG_PREPARED,
+  'DEALLOCATE ALL': TAG_PREPARED,
+  'DISCARD ALL': TAG_PREPARED,
 };
 
 /** Reads tags; the last one read stands in its fields. */
@@ -92,7 +99,7 @@ export function statementFromTag(bytes: Buffer, start: number, end: number): Sql
     traceparent: '',
     tracestate: '',
     ignored: false,
-    effect: undefined,
+    effect: UNKNOWN.effect,
   };
   // There are about 200 tags; what is no server of PostgreSQL could send any number of them.
   if (synthesised.size < MAX_SYNTHESISED) synthesised.set(operation, statement);
