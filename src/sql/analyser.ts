@@ -35,8 +35,8 @@ const DEFAULT_CACHE_TEXT_BYTES = 8192;
 const SEEN_ONCE = 4096;
 
 const backslashSeeds = { escape: 0, literal: 1, unknown: 2 } as const;
-const NO_STATEMENTS: readonly SqlStatement[] = [];
-const UNSAFE: readonly SqlStatement[] = [UNKNOWN];
+const NO_STATEMENTS: Scanned = { statements: [], ends: [], sure: true };
+const UNSAFE: Scanned = { statements: [UNKNOWN], ends: [], sure: false };
 
 /** Finds out what may be said of SQL texts, once per distinct text. One per dialect and configuration serves all connections. */
 export class SqlAnalyser {
@@ -73,6 +73,11 @@ export class SqlAnalyser {
     encoding: TextEncoding,
     backslash: BackslashRule = 'unknown',
   ): readonly SqlStatement[] {
+    return this.analyseText(bytes, start, end, encoding, backslash).statements;
+  }
+
+  /** The same, with where each statement ends. */
+  analyseText(bytes: Buffer, start: number, end: number, encoding: TextEncoding, backslash: BackslashRule): Scanned {
     if (encoding === 'unsafe') return this.unsafe(start < end);
     return this.cached(bytes, start, end, encoding === 'latin1', backslash, true);
   }
@@ -85,11 +90,11 @@ export class SqlAnalyser {
     encoding: TextEncoding,
     backslash: BackslashRule = 'unknown',
   ): SqlStatement | undefined {
-    if (encoding === 'unsafe') return this.unsafe(start < end)[0];
-    return this.cached(bytes, start, end, encoding === 'latin1', backslash, false)[0];
+    if (encoding === 'unsafe') return this.unsafe(start < end).statements[0];
+    return this.cached(bytes, start, end, encoding === 'latin1', backslash, false).statements[0];
   }
 
-  private unsafe(any: boolean): readonly SqlStatement[] {
+  private unsafe(any: boolean): Scanned {
     if (!any) return NO_STATEMENTS;
     count(this.counts, 'unsafe_encoding');
     return UNSAFE;
@@ -102,17 +107,17 @@ export class SqlAnalyser {
     latin1: boolean,
     backslash: BackslashRule,
     split: boolean,
-  ): readonly SqlStatement[] {
+  ): Scanned {
     const seed = backslashSeeds[backslash] * 4 + (latin1 ? 2 : 0) + (split ? 1 : 0);
     const comment = trailingComment(bytes, start, end);
     if (comment > start) {
       // A text that was read without doubt ends outside of everything or in the comment of a line: what follows is a comment indeed.
       const before = this.lookUp(bytes, start, comment, seed, latin1, backslash, split);
-      if (before.sure) return withContext(before.statements, traceContextOf(bytes, comment, end));
+      if (before.sure) return withContext(before, traceContextOf(bytes, comment, end));
     }
-    const { statements, sure } = this.lookUp(bytes, start, end, seed, latin1, backslash, split);
-    if (!sure) count(this.counts, 'doubtful');
-    return statements;
+    const scanned = this.lookUp(bytes, start, end, seed, latin1, backslash, split);
+    if (!scanned.sure) count(this.counts, 'doubtful');
+    return scanned;
   }
 
   private lookUp(
@@ -136,10 +141,11 @@ export class SqlAnalyser {
   }
 }
 
-function withContext(statements: readonly SqlStatement[], context: TraceContext | undefined): readonly SqlStatement[] {
+function withContext(scanned: Scanned, context: TraceContext | undefined): Scanned {
+  const { statements } = scanned;
   const last = statements.at(-1);
-  if (context === undefined || last === undefined) return statements;
-  return [...statements.slice(0, -1), { ...last, ...context }];
+  if (context === undefined || last === undefined) return scanned;
+  return { ...scanned, statements: [...statements.slice(0, -1), { ...last, ...context }] };
 }
 
 /**

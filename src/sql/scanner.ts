@@ -23,6 +23,8 @@ export interface ScannerOptions {
 /** What one text holds. */
 export interface Scanned {
   readonly statements: readonly SqlStatement[];
+  /** Where each of them ends, in characters from the beginning of the text; when there are several. */
+  readonly ends: readonly number[];
   /** Read to its end without doubt. */
   readonly sure: boolean;
 }
@@ -126,6 +128,7 @@ export class Scanner {
     this.bytes = bytes;
     this.latin1 = latin1;
     this.backslash = backslash;
+    this.ends = [];
     this.context = undefined;
     lexer.begin(bytes, start, end, backslash, !latin1 && !isUtf8(bytes.subarray(start, end)));
     this.beginStatement(start);
@@ -153,7 +156,10 @@ export class Scanner {
     this.lastStatement(statements, sure, end);
     this.readPrepared(statements);
     this.bytes = UNREFERENCED;
-    return { statements, sure };
+    const { ends } = this;
+    // The last one has all that follows.
+    const several = statements.length > 1 && ends.length >= statements.length - 1;
+    return { statements, ends: several ? inCharacters(bytes, start, ends, latin1) : NO_ENDS, sure };
   }
 
   /** What PREPARE names are statements in their own right; one within another is none. */
@@ -236,6 +242,8 @@ export class Scanner {
   }
 
   private trailing: TraceContext | undefined;
+  /** Positions behind the statements that have ended. */
+  private ends: number[] = [];
   private backslash: BackslashRule = 'unknown';
   /** Statements that PREPARE names, by the place of that among the statements of the text. */
   private prepared: { index: number; start: number; end: number }[] = [];
@@ -248,6 +256,7 @@ export class Scanner {
       this.sanitiser.output.append(this.bytes, start, position);
       this.adoptTrailing();
       statements.push(this.statement(statements.length));
+      this.ends.push(position);
     }
     this.context = undefined;
     this.beginStatement(position);
@@ -360,3 +369,14 @@ export class Scanner {
 }
 
 const UNREFERENCED = Buffer.alloc(0);
+const NO_ENDS: readonly number[] = [];
+
+/** Positions in bytes as numbers of characters from `start` on. */
+function inCharacters(bytes: Buffer, start: number, positions: readonly number[], latin1: boolean): number[] {
+  let at = start;
+  let characters = 0;
+  return positions.map((position) => {
+    for (; at < position; at++) if (latin1 || (bytes[at]! & 0xc0) !== 0x80) characters++;
+    return characters;
+  });
+}

@@ -2,7 +2,7 @@ import type { SessionEffect, SqlStatement } from '../../sql/statement.ts';
 import type { Backend } from './backend.ts';
 import { Cursors } from './cursors.ts';
 import type { Dialogue } from './dialogue.ts';
-import { setError } from './error.ts';
+import { placeOfError, setError } from './error.ts';
 import type { PostgresExchange } from './exchange.ts';
 import { COPY_BOTH_RESPONSE, COPY_DATA, COPY_IN_RESPONSE, COPY_OUT_RESPONSE } from './messages.ts';
 import { Portal, Prepared, type StatementName } from './names.ts';
@@ -362,9 +362,8 @@ export class Answers {
     switch (kind) {
       case REQUEST_QUERY:
         if (this.answered) break;
-        this.fail(this.current ?? this.begin()!, bytes, start, end, size);
+        dialogue.notRun(this.failText(bytes, start, end, size));
         this.answered = true;
-        dialogue.notRun((ring.subject as readonly unknown[]).length - this.batchIndex);
         break;
       case REQUEST_EXECUTE:
         this.fail(this.current ?? this.begin()!, bytes, start, end, size);
@@ -398,6 +397,29 @@ export class Answers {
     }
     this.backend.idle = false;
     session.failed();
+  }
+
+  /** A Query failed. @returns how many of its statements were not run, but for the one that failed */
+  private failText(bytes: Buffer, start: number, end: number, size: number): number {
+    const { ring } = this.dialogue;
+    const { length } = ring.subject as readonly unknown[];
+    const first = this.current === undefined && this.batchIndex === 0 && length > 1;
+    if (!first) {
+      this.fail(this.current ?? this.begin()!, bytes, start, end, size);
+      return length - this.batchIndex;
+    }
+    // "The whole string is parsed first": an error in any of them, or none, may have come before the first was run.
+    const ends = (ring.target as readonly number[] | undefined) ?? [];
+    const place = this.backend.frames.damaged ? -1 : placeOfError(bytes, start, end, ends);
+    this.batchIndex = Math.min(Math.max(0, place), length - 1);
+    const exchange = this.begin()!;
+    exchange.requestBytes = ring.size;
+    if (place < 0) {
+      exchange.statement = undefined;
+      exchange.batchCount = 1;
+    }
+    this.fail(exchange, bytes, start, end, size);
+    return place < 0 ? length : length - 1;
   }
 
   private fail(exchange: PostgresExchange, bytes: Buffer, start: number, end: number, size: number): void {

@@ -176,14 +176,15 @@ export class Frontend implements FrameSink {
     const { session, analyser } = dialogue;
     this.leadBytes = 0;
     let statements: readonly SqlStatement[] = UNKNOWN_TEXT;
+    let ends: readonly number[] | undefined;
     if (end - start < size - HEADER_BYTES) this.countText();
     else {
       const textEnd = end > start && bytes[end - 1] === 0 ? end - 1 : end;
       const encoding = session.reading.encodingOf(bytes, start, textEnd);
-      statements = analyser.analyse(bytes, start, textEnd, encoding, session.reading.backslash);
+      ({ statements, ends } = analyser.analyseText(bytes, start, textEnd, encoding, session.reading.backslash));
     }
     session.reading.sent();
-    this.push(REQUEST_QUERY, size, statements);
+    this.push(REQUEST_QUERY, size, statements, ends);
   }
 
   private parse(bytes: Buffer, start: number, end: number, size: number): void {

@@ -66,8 +66,8 @@ const EMPTY = 4;
 
 /** Names are compared by the server up to 63 bytes (NAMEDATALEN). */
 const NAME_BYTES = 256;
-/** An ErrorResponse begins with severity and SQLSTATE. */
-const ERROR_BYTES = 256;
+/** An ErrorResponse begins with severity and SQLSTATE; the place of the error stands behind its message. */
+const ERROR_BYTES = 4096;
 /** The longest tag (COMPLETION_TAG_BUFSIZE) has 64. */
 const TAG_BYTES = 256;
 const PARAMETER_BYTES = 4096;

@@ -4,7 +4,7 @@
 
 export const NONE = 0;
 export const REQUEST_STARTUP = 1;
-/** Its subject: the statements of its text, `readonly SqlStatement[]`. */
+/** Its subject: the statements of its text, `readonly SqlStatement[]`. Its target: where they end, `readonly number[]`. */
 export const REQUEST_QUERY = 2;
 export const REQUEST_FUNCTION_CALL = 3;
 export const REQUEST_SYNC = 4;

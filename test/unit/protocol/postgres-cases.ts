@@ -96,13 +96,14 @@ export const s = {
   noData: message('n'),
   parameters: message('t', int16(1), int32(23)),
   suspended: message('s'),
-  error: (code: string, severity = 'ERROR') =>
+  error: (code: string, severity = 'ERROR', more: readonly string[] = []) =>
     message(
       'E',
       string(`S${severity}`),
       string(`V${severity}`),
       string(`C${code}`),
       string('Mthe secret value 42 is wrong'),
+      ...more.map(string),
       Buffer.of(0),
     ),
   notice: message('N', string('SWARNING'), string('C25001'), string('Mtext'), Buffer.of(0)),
