@@ -8,7 +8,8 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } f
 import { dirname, join } from 'node:path';
 import { cacheFolder, npm, run, SetupError, say } from './common.mjs';
 
-const TESTED = '24.21.0';
+/** The release that is tested, and that the image holds. */
+export const TESTED = '24.21.0';
 /** As `engines` in package.json: below it sources in TypeScript do not run. */
 const OLDEST = [22, 19];
 

@@ -50,6 +50,9 @@ suite('the image', () => {
     await assertKernelClean();
   });
 
+  /** What a folder of the image holds. */
+  const paths = (folder: string): string[] => readdirSync(join(image.rootfs, folder));
+
   /** The pod of the DaemonSet, after the chart's objects that it needs have been created, and where it runs. */
   async function chartPod(
     scope: Cleanup,
@@ -119,6 +122,23 @@ suite('the image', () => {
       [],
     );
     t.diagnostic(`${paths.length} files`);
+  });
+
+  test('holds NOTICE, which names all that is in it of others, and the texts of their licences', () => {
+    const notice = readFileSync(join(image.rootfs, 'app/NOTICE'), 'utf8');
+    assert.ok(paths('app/licenses').includes('LGPL-3.0.txt'));
+    for (const name of paths('var/lib/dpkg/status.d')) {
+      assert.ok(notice.includes(`\n  ${name} (`), name);
+      assert.ok(paths(`usr/share/doc/${name}`).includes('copyright'), name);
+    }
+    assert.ok(paths('usr/share/doc/node').includes('LICENSE'));
+    const manifests = readdirSync(join(image.rootfs, 'app/node_modules'), { recursive: true, encoding: 'utf8' })
+      .filter((path) => /(?:^|node_modules\/)(?:@[^/]+\/)?[^/]+\/package\.json$/.test(path))
+      .map((path) => JSON.parse(readFileSync(join(image.rootfs, 'app/node_modules', path), 'utf8')))
+      .filter(({ name, version }) => name !== undefined && version !== undefined);
+    assert.ok(manifests.length > 100);
+    for (const { name, version } of manifests)
+      assert.ok(notice.includes(`\n  ${name} ${version}: `), `${name} ${version}`);
   });
 
   test('as a pod of the chart: everybody’s TLS is seen, pods have their names, spans arrive', async (t) => {

@@ -67,7 +67,14 @@ suite('the package', () => {
       /\.(stamp|tmp|tsbuildinfo)$|^dist\/native\/.*\.o$|\.built|^(src|test|native|bpf)\//.test(name),
     );
     assert.deepEqual(unwanted, []);
-    const missing = ['LICENSE', 'README.md', 'ARCHITECTURE.md', 'package.json'].filter((name) => !files.includes(name));
+    const missing = [
+      'LICENSE',
+      'NOTICE',
+      'licenses/LGPL-3.0.txt',
+      'README.md',
+      'ARCHITECTURE.md',
+      'package.json',
+    ].filter((name) => !files.includes(name));
     assert.deepEqual(missing, []);
   });
 
