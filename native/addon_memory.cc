@@ -4,6 +4,7 @@
 #include <napi.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -29,12 +30,16 @@ Napi::Value ReleaseFreeMemory(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// exitAtOnce(code): without waiting for threads, one of which may hang in a file system.
+Napi::Value ExitAtOnce(const Napi::CallbackInfo& info) { _exit(info[0].As<Napi::Number>().Int32Value()); }
+
 }  // namespace
 
 void ExportMemory(napi_env raw_env, napi_value raw_exports) {
   Napi::Env env(raw_env);
   Napi::Object exports(raw_env, raw_exports);
   exports.Set("protectMemory", Napi::Function::New(env, ProtectMemory, "protectMemory"));
+  exports.Set("exitAtOnce", Napi::Function::New(env, ExitAtOnce, "exitAtOnce"));
   exports.Set("releaseFreeMemory", Napi::Function::New(env, ReleaseFreeMemory, "releaseFreeMemory"));
 }
 

@@ -5,7 +5,7 @@ import { type Assembly, assemble, createLog, packageVersion, shutdownOutputs } f
 import { checkCgroup, findCgroupRoot } from './capture/cgroup.ts';
 import { KernelClock } from './capture/kernel-clock.ts';
 import { LiveCapture } from './capture/live.ts';
-import { protectMemory } from './capture/native.ts';
+import { exitAtOnce, protectMemory } from './capture/native.ts';
 import { walkChunk } from './capture/walk.ts';
 import type { AgentOptions } from './cli/options.ts';
 import { nothingSeenYet } from './cli/waiting.ts';
@@ -14,9 +14,8 @@ import { type CapabilityCheck, capabilityRemedy, checkCapabilities } from './doc
 import { outputsInUse } from './export/create.ts';
 import type { Connection } from './flow/connection.ts';
 import { openPcapng, type PcapngFile } from './pcapng/file.ts';
+import { Reader } from './reader.ts';
 import { KeyLogFile } from './secrets/keylog-file.ts';
-import { identifyMapped, type NativeProbes, openProbes } from './secrets/native-probes.ts';
-import { ProbeManager } from './secrets/probes.ts';
 import { SelfTelemetry } from './self.ts';
 import { count, newCounters, type ReasonCounts } from './telemetry/counters.ts';
 import { checkStatsTarget, toStats, writeStats } from './telemetry/stats.ts';
@@ -36,8 +35,7 @@ const HINT_FACTOR = 10;
 interface Parts extends Assembly {
   readonly clock: KernelClock;
   readonly capture: LiveCapture;
-  readonly nativeProbes: NativeProbes;
-  readonly probes: ProbeManager;
+  readonly reader: Reader;
   readonly pcapng: PcapngFile | undefined;
   readonly keylog: KeyLogFile | undefined;
   readonly self: SelfTelemetry | undefined;
@@ -65,6 +63,8 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   clearInterval(losses);
   clearInterval(settling);
   await end(parts, options);
+  // Node waits for its threads, and one that hangs in a file system may never come.
+  if (parts.reader.hangs) exitAtOnce(0);
   return 0;
 }
 
@@ -107,24 +107,15 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
     excludedPorts: config.capture.excludePorts,
     pollMs: config.capture.pollMs,
   });
+  const reader = await Reader.open({ controlRingFd: capture.controlRingFd, limits, log });
   const workloads = new Workloads({
     host: { ...host, name: cluster?.nodeName ?? host.name },
     agentVersion: version,
     limits,
+    reader,
     kubernetes: cluster && followPods(cluster, config, capture),
   });
   const waits: ReasonCounts = {};
-  const nativeProbes = openProbes({ controlRingFd: capture.controlRingFd });
-  const probes = new ProbeManager({
-    attach: (path, offset, cookie) => nativeProbes.attach(path, offset, cookie),
-    detach: (id) => nativeProbes.detach(id),
-    identify: identifyMapped,
-    limits,
-    notify: (notice) => {
-      if (notice.event === 'failed') log.warn('a TLS library cannot be probed', { ...notice });
-      else log.debug(`probe ${notice.event}`, { ...notice });
-    },
-  });
   const pcapng = openPcapng(options.pcapngFile, { limits, clock, log });
   const assembly = await assemble(options, {
     limits,
@@ -145,10 +136,10 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
     },
     pipeline: {
       pcapng: pcapng?.sink,
-      observers: [workloads, { process: (record) => probes.processEvent(record) }],
+      observers: [workloads, reader],
       mute: (cookie) => capture.mute(cookie),
       waiting: cluster && { resources: workloads, limit: limits.waitingExchanges, counts: waits },
-      explainMissingSecret: (connection) => explainMissingSecret(connection, workloads, probes),
+      explainMissingSecret: (connection) => explainMissingSecret(connection, workloads, reader),
     },
   });
   const { keylogFile } = options;
@@ -157,15 +148,15 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
       ? undefined
       : new KeyLogFile(keylogFile, (line) => assembly.secrets.addKeyLogLine(line, clock.nowUs()));
   const { outputs, durations } = assembly;
-  self?.observe({ capture, nativeProbes, probes, counters, outputs, durations, workloads, cluster, waits });
-  return { ...assembly, clock, capture, nativeProbes, probes, pcapng, keylog, self, workloads, cluster, waits };
+  self?.observe({ capture, reader, counters, outputs, durations, workloads, cluster, waits });
+  return { ...assembly, clock, capture, reader, pcapng, keylog, self, workloads, cluster, waits };
 }
 
 /** Probes first, then packets: a connection whose first packet is seen shall not lack its secret. */
 async function begin(parts: Parts): Promise<NodeJS.Timeout> {
-  const { capture, clock, cluster, counters, keylog, log, pipeline, probes, self, workloads } = parts;
+  const { capture, clock, cluster, counters, keylog, log, pipeline, reader, self, workloads } = parts;
   if (keylog?.poll() === false) log.warn('the key log cannot be read yet; it is waited for', { file: keylog.path });
-  await probes.start();
+  await reader.start();
   capture.start((chunk, length) => {
     // A program writes its key log before it sends what the keys protect.
     keylog?.poll();
@@ -179,18 +170,16 @@ async function begin(parts: Parts): Promise<NodeJS.Timeout> {
     self?.tick();
     keylog?.poll();
     cluster?.tick();
+    reader.tick();
     workloads.tick();
     pipeline.tick(clock.nowUs());
   }, TICK_MS);
 }
 
 function announce(parts: Parts, options: AgentOptions): void {
-  const { log, probes } = parts;
-  const probed = probes.list().filter((file) => file.probed);
-  log.plain(
-    `ready: watching ${watched(options)}; TLS secrets from ${probed.length} ${probed.length === 1 ? 'file' : 'files'}`,
-  );
-  for (const file of probed) log.debug('probed', { path: file.path, library: file.library, version: file.version });
+  const { log, reader } = parts;
+  const files = reader.attached;
+  log.plain(`ready: watching ${watched(options)}; TLS secrets from ${files} ${files === 1 ? 'file' : 'files'}`);
 }
 
 function watched(options: AgentOptions): string {
@@ -237,18 +226,16 @@ function startHints(parts: Parts, options: AgentOptions): NodeJS.Timeout | undef
 
 /** What was answered becomes spans, and all that was sent arrives, within the deadline. Nothing of ours stays in the kernel. */
 async function end(parts: Parts, options: AgentOptions): Promise<void> {
-  const { capture, clock, cluster, counters, keylog, log, nativeProbes, outputs, pcapng, pipeline, probes, self } =
-    parts;
+  const { capture, clock, cluster, counters, keylog, log, outputs, pcapng, pipeline, reader, self } = parts;
   self?.health.stopping();
   await capture.stop();
   addCounts(counters.packets.lost, capture.lost());
-  addCounts(counters.packets.lost, nativeProbes.info().lost);
-  self?.lossesAreCounted();
   keylog?.close();
   pipeline.finish('shutdown', clock.nowUs());
   await cluster?.stop();
-  await probes.stop();
-  nativeProbes.close();
+  await reader.stop();
+  addCounts(counters.packets.lost, reader.lost);
+  self?.lossesAreCounted();
   const { flushDeadlineMs } = options.config.export;
   const written = pcapng?.finish(total(capture.lost())) ?? Promise.resolve();
   await Promise.all([within(flushDeadlineMs, written), shutdownOutputs(outputs, flushDeadlineMs)]);
@@ -263,7 +250,8 @@ async function end(parts: Parts, options: AgentOptions): Promise<void> {
     await writeStats(
       options.statsTarget,
       toStats(counters, {
-        probes: probes.counts,
+        probes: reader.probeCounts,
+        reader: reader.counts,
         ...(cluster && { kubernetes: { ...cluster.stats(), waits: parts.waits } }),
       }),
     );
@@ -294,10 +282,10 @@ function total(counts: ReasonCounts): number {
  * Why no secret came, from what the owners of the sockets have loaded.
  * @returns a reason that names the library, or undefined when a probe should have seen it
  */
-function explainMissingSecret(connection: Connection, workloads: Workloads, probes: ProbeManager): string | undefined {
+function explainMissingSecret(connection: Connection, workloads: Workloads, reader: Reader): string | undefined {
   for (const { socket } of [connection.client, connection.server]) {
     const pid = socket === 0 ? undefined : workloads.pidOf(socket);
-    const library = pid === undefined ? undefined : probes.libraryOf(pid);
+    const library = pid === undefined ? undefined : reader.libraryOf(pid);
     if (library !== undefined && !library.probed) return `no_probe: ${library.name}`;
   }
   return undefined;
@@ -314,7 +302,7 @@ class StopRequest {
     let asked = false;
     this.request = resolve;
     const onSignal = (): void => {
-      if (asked) process.exit(1);
+      if (asked) exitAtOnce(1);
       asked = true;
       resolve();
     };

@@ -8,8 +8,7 @@ import type { MetricsPush } from './export/metrics-push.ts';
 import type { Output } from './export/output.ts';
 import type { Attributes, MetricGroup } from './metric/metric.ts';
 import { CONTENT_TYPES, formatFor, toText } from './metric/open-metrics.ts';
-import type { NativeProbes } from './secrets/native-probes.ts';
-import type { ProbeManager } from './secrets/probes.ts';
+import type { Reader } from './reader.ts';
 import type { Durations } from './span/builder.ts';
 import type { Counters, ReasonCounts } from './telemetry/counters.ts';
 import { type Answer, Endpoint, type Route } from './telemetry/endpoint.ts';
@@ -25,8 +24,7 @@ import type { Workloads } from './workload/workloads.ts';
 /** The parts of the agent that are told of. */
 export interface Observed {
   readonly capture: LiveCapture;
-  readonly nativeProbes: NativeProbes;
-  readonly probes: ProbeManager;
+  readonly reader: Reader;
   readonly counters: Counters;
   readonly outputs: readonly Output[];
   readonly durations: Durations | undefined;
@@ -149,18 +147,19 @@ export class SelfTelemetry {
   #collect(): MetricGroup[] {
     const parts = this.#observed;
     if (parts === undefined) return [];
-    const { capture, cluster, counters, durations, nativeProbes, probes, waits, workloads } = parts;
+    const { capture, cluster, counters, durations, reader, waits, workloads } = parts;
     const rings: Record<string, ObservedRing> = { ...capture.rings() };
     const own = ownMetrics(
       counters,
       {
-        lost: this.#lossesAreCounted ? [] : [capture.lost(), nativeProbes.info().lost],
+        lost: this.#lossesAreCounted ? [] : [capture.lost(), reader.lost],
         rings,
         outputs: this.#outputs(),
         informers: this.#informers(),
-        probedFiles: probes.list().filter(({ probed }) => probed).length,
+        probedFiles: reader.attached,
         tables: {
-          probes: probes.counts,
+          probes: reader.probeCounts,
+          reader: reader.counts,
           workloads: { ...workloads.counts },
           ...(cluster && { kubernetes: cluster.counts, waits }),
         },

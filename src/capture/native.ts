@@ -9,6 +9,8 @@ import { runInNewContext } from 'node:vm';
 export interface NativeLayout {
   /** See protectMemory(). */
   protectMemory(): void;
+  /** See exitAtOnce(). */
+  exitAtOnce(code: number): never;
   /** See releaseMemory(). */
   releaseFreeMemory(): void;
   /** Offsets of bpf/events.h by struct, in the shape of the constants of records.ts. */
@@ -43,6 +45,11 @@ export function native<T = NativeLayout>(): T {
  */
 export function protectMemory(): void {
   native().protectMemory();
+}
+
+/** Ends the process as it stands, without waiting for any thread (_exit(2)). What it holds in the kernel goes with it. */
+export function exitAtOnce(code: number): never {
+  return native().exitAtOnce(code);
 }
 
 /**

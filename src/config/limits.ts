@@ -213,6 +213,60 @@ export const captureLimits = {
   pollMs: 3,
 } as const;
 
+/**
+ * Caps of what is read about processes: their files in /proc, and what lies below their root folders. Whoever runs a process decides how long these
+ * are. A cap that is passed is counted under its name in the statistics (`reader`).
+ */
+export const readerLimits = {
+  /** /proc/PID/stat, cgroup. */
+  smallFileBytes: 64 * 1024,
+  /** ARG_MAX allows megabytes; what names the program stands at the front. */
+  commandLineBytes: 64 * 1024,
+  /** Kubernetes gives a container some hundred bytes for each Service of its namespace. And the longest value that is of interest. */
+  environmentBytes: 4 * 1024 * 1024,
+  environmentValueBytes: 64 * 1024,
+  /** A process has at most vm.max_map_count mappings, 65,530 unless that was raised; a line holds a path. */
+  mapsBytes: 32 * 1024 * 1024,
+  mapsLineBytes: 8192,
+  /** Files mapped as code that are looked into, of one process. */
+  mappedFiles: 2048,
+  /** Each file of ld.so.conf, how many of them, and the library folders of one file system. */
+  loaderConfigurationBytes: 64 * 1024,
+  loaderConfigurationFiles: 64,
+  libraryFolders: 64,
+  /** Entries of a folder that are looked at, and libraries in it that are looked into. */
+  folderEntries: 65_536,
+  librariesPerFolder: 64,
+  /** Of one ELF file: bytes and milliseconds for its symbols. Twice what Node needs when it carries all its symbols. */
+  elf: { bytes: 256 * 1024 * 1024, ms: 500 },
+  /** The same while its container has used up its share of work: enough for a library, and a program without symbols. */
+  elfHurried: { bytes: 1024 * 1024, ms: 20 },
+  /** Bytes of an executable that are looked through for the names of libraries and versions. */
+  stringSearchBytes: 128 * 1024 * 1024,
+  /** Milliseconds of work per second for one process and for all of a container, and what they may have saved up. */
+  processMsPerSecond: 50,
+  processBurstMs: 500,
+  containerMsPerSecond: 150,
+  containerBurstMs: 1500,
+  /** Processes and containers whose use is remembered. */
+  budgets: 16_384,
+  /** Milliseconds of one look at a process, before others have their turn. */
+  lookMs: 20,
+  /** Of a container: looks at processes per second, and probed files. */
+  containerReadsPerSecond: 400,
+  containerAttachments: 128,
+  /** How long the main thread waits for what is known of a process, and how much of each second it may spend with that. */
+  answerMs: 200,
+  waitMsPerSecond: 400,
+  /** A reader that has been at one thing for this long hangs: another takes its place, and the thing is left alone. So many may hang at once. */
+  stalledMs: 1500,
+  stalledReaders: 4,
+  /** Questions and events that wait for the reader. */
+  waitingQuestions: 4096,
+  /** Heap of the reader's thread. */
+  heapMb: 96,
+} as const;
+
 export function assertLimits(limits: Limits): void {
   const holds: [boolean, string][] = [
     [limits.reassemblyBytesPerDirection <= limits.reassemblyBytes, 'reassemblyBytesPerDirection <= reassemblyBytes'],

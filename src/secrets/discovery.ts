@@ -1,10 +1,14 @@
-import { lstatSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { closeSync, lstatSync, readdirSync, readlinkSync, statSync } from 'node:fs';
 import { dirname, posix } from 'node:path';
-import { isCryptoLibraryName } from './libraries.ts';
+import { readerLimits } from '../config/limits.ts';
+import { readEnvironment } from '../files/environ.ts';
+import { newTally, openRegular, readFolder, readHead, readLines, type Tally } from '../files/read.ts';
+import { count } from '../telemetry/counters.ts';
+import { isCryptoLibraryName, unsupportedByName } from './libraries.ts';
 
 /**
  * Reads what /proc and library folders say about the files that processes run. A process may end between any two reads: everything
- * here answers "nothing" then, and never throws.
+ * here answers "nothing" then, and never throws. What it says is as long as its process wants: each read has its cap.
  */
 
 /** A file mapped as code: one line of /proc/PID/maps (proc(5)). */
@@ -18,35 +22,65 @@ export interface CodeMapping {
   deleted: boolean;
 }
 
-const MAPS_LINE = /^([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(.+)$/gm;
+const MAPS_LINE = /^([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(.+)$/;
 const DELETED = ' (deleted)';
-const MAX_MAPPINGS = 4096;
-const MAX_FOLDER_ENTRIES = 65_536;
 const MAX_LINKS = 40;
+/** Parts of one path that are looked up, links followed, and bytes of a path (PATH_MAX). */
+const MAX_PARTS = 1024;
+const MAX_PATH = 4096;
+/** Folders that are named but not there cost a look each. */
+const MAX_FOLDER_TRIES = 256;
+const SPACE = 0x20;
+const EXECUTABLE = 0x78;
 
 /** File-backed code of a maps file, each file once. */
-export function parseMaps(text: string): CodeMapping[] {
-  const byKey = new Map<string, CodeMapping>();
-  for (const match of text.matchAll(MAPS_LINE)) {
-    if (match[4] === '0' || byKey.size >= MAX_MAPPINGS) continue; // no inode: [vdso] and such
+class CodeMappings {
+  readonly byKey = new Map<string, CodeMapping>();
+  readonly #tally: Tally;
+
+  constructor(tally: Tally) {
+    this.#tally = tally;
+  }
+
+  /** @returns false when it is enough */
+  take(bytes: Buffer, start: number, end: number): boolean {
+    // `start-end rwxp ...`: most lines are not of code, and are passed over before they are text.
+    if (bytes[bytes.indexOf(SPACE, start) + 3] !== EXECUTABLE) return true;
+    const match = MAPS_LINE.exec(bytes.toString('latin1', start, end));
+    if (match === null || match[4] === '0') return true; // no inode: [vdso] and such
     const key = `${match[3]}:${match[4]}`;
-    if (byKey.has(key)) continue;
+    if (this.byKey.has(key)) return true;
+    if (this.byKey.size >= readerLimits.mappedFiles) {
+      count(this.#tally.counts, 'mapped_files_limit');
+      return false;
+    }
     const deleted = match[5]!.endsWith(DELETED);
     const path = deleted ? match[5]!.slice(0, -DELETED.length) : match[5]!;
     // map_files drops leading zeros, maps pads to eight digits.
     const strip = (address: string) => address.replace(/^0+(?=.)/, '');
-    byKey.set(key, { range: `${strip(match[1]!)}-${strip(match[2]!)}`, key, path, deleted });
+    this.byKey.set(key, { range: `${strip(match[1]!)}-${strip(match[2]!)}`, key, path, deleted });
+    return true;
   }
-  return [...byKey.values()];
 }
 
 /** @returns undefined when there is no such process, or it may not be read */
-export function readMaps(procRoot: string, pid: number): CodeMapping[] | undefined {
-  try {
-    return parseMaps(readFileSync(`${procRoot}/${pid}/maps`, 'latin1'));
-  } catch {
-    return undefined;
-  }
+export function readMaps(procRoot: string, pid: number, tally: Tally = newTally()): CodeMapping[] | undefined {
+  const found = new CodeMappings(tally);
+  const caps = { maxBytes: readerLimits.mapsBytes, maxLineBytes: readerLimits.mapsLineBytes };
+  const isRead = readLines(`${procRoot}/${pid}/maps`, caps, tally, 'maps_bytes_limit', (bytes, start, end) =>
+    found.take(bytes, start, end),
+  );
+  return isRead ? [...found.byKey.values()] : undefined;
+}
+
+/** The program first, then what is a TLS library by its name, then all others: when not all may be looked into, these were. */
+export function byImportance(mappings: readonly CodeMapping[]): CodeMapping[] {
+  const [program, ...others] = mappings;
+  if (program === undefined) return [];
+  const isTls = ({ path }: CodeMapping): boolean =>
+    isCryptoLibraryName(posix.basename(path)) || unsupportedByName(path) !== undefined;
+  const tls = others.filter(isTls);
+  return [program, ...tls, ...(tls.length === 0 ? others : others.filter((each) => !isTls(each)))];
 }
 
 export function listProcesses(procRoot: string): number[] {
@@ -60,13 +94,11 @@ export function listProcesses(procRoot: string): number[] {
 }
 
 /** Field 22 of /proc/PID/stat: with the process id it names a process for good. */
-export function startTimeOf(procRoot: string, pid: number): string | undefined {
-  try {
-    const text = readFileSync(`${procRoot}/${pid}/stat`, 'latin1');
-    return text.slice(text.lastIndexOf(')') + 2).split(' ')[19];
-  } catch {
-    return undefined;
-  }
+export function startTimeOf(procRoot: string, pid: number, tally: Tally = newTally()): string | undefined {
+  const text = readHead(`${procRoot}/${pid}/stat`, readerLimits.smallFileBytes, tally, 'stat_bytes_limit')?.toString(
+    'latin1',
+  );
+  return text?.slice(text.lastIndexOf(')') + 2).split(' ')[19];
 }
 
 /** Mount namespace and root folder of a process: those with the same text see the same files. */
@@ -79,15 +111,12 @@ export function fileSystemOf(procRoot: string, pid: number): string | undefined 
 }
 
 /** The folders of the process's LD_LIBRARY_PATH; nothing else of its environment is kept. */
-export function libraryPathOf(procRoot: string, pid: number): string[] {
-  try {
-    const environment = readFileSync(`${procRoot}/${pid}/environ`, 'latin1');
-    const entry = `\0${environment}`.split('\0LD_LIBRARY_PATH=')[1];
-    const value = entry?.slice(0, entry.includes('\0') ? entry.indexOf('\0') : entry.length) ?? '';
-    return value.split(/[:;]/).filter((folder) => folder.startsWith('/'));
-  } catch {
-    return [];
-  }
+export function libraryPathOf(procRoot: string, pid: number, tally: Tally = newTally()): string[] {
+  const value = readEnvironment(`${procRoot}/${pid}/environ`, ['LD_LIBRARY_PATH'], tally)?.get('LD_LIBRARY_PATH');
+  const folders = (value ?? '').split(/[:;]/).filter((folder) => folder.startsWith('/'));
+  if (folders.length <= readerLimits.libraryFolders) return folders;
+  count(tally.counts, 'library_folders_limit');
+  return folders.slice(0, readerLimits.libraryFolders);
 }
 
 /**
@@ -98,7 +127,7 @@ export function libraryPathOf(procRoot: string, pid: number): string[] {
 export function resolveInRoot(root: string, path: string): string | undefined {
   const left = path.split('/').reverse();
   let resolved = '/';
-  for (let links = 0; left.length > 0; ) {
+  for (let links = 0, parts = 0; left.length > 0; ) {
     const part = left.pop()!;
     if (part === '' || part === '.') continue;
     if (part === '..') {
@@ -106,6 +135,7 @@ export function resolveInRoot(root: string, path: string): string | undefined {
       continue;
     }
     const next = posix.join(resolved, part);
+    if (++parts > MAX_PARTS) return undefined;
     try {
       if (lstatSync(root + next).isSymbolicLink()) {
         if (++links > MAX_LINKS) return undefined;
@@ -136,42 +166,52 @@ const STANDARD_FOLDERS = [
   '/usr/local/ssl/lib64',
 ];
 
-const MAX_FOLDERS = 64;
-const MAX_CONFIGURATION_FILES = 64;
-
 /** The folders that /etc/ld.so.conf names, with what it includes (ldconfig(8)). */
-function configuredFolders(root: string): string[] {
+function configuredFolders(root: string, tally: Tally): string[] {
   const folders: string[] = [];
   const files = ['/etc/ld.so.conf'];
   try {
-    for (const name of readdirSync(`${root}/etc/ld.so.conf.d`).sort()) {
-      if (name.endsWith('.conf') && files.length < MAX_CONFIGURATION_FILES) files.push(`/etc/ld.so.conf.d/${name}`);
-    }
+    const names: string[] = [];
+    readFolder(`${root}/etc/ld.so.conf.d`, readerLimits.folderEntries, tally, 'folder_entries_limit', ({ name }) => {
+      if (name.endsWith('.conf') && names.length < readerLimits.loaderConfigurationFiles) names.push(name);
+    });
+    files.push(...names.sort().map((name) => `/etc/ld.so.conf.d/${name}`));
   } catch {
     // most images have none
   }
-  for (const file of files) {
-    const path = resolveInRoot(root, file);
-    if (path === undefined) continue;
-    try {
-      if (!statSync(root + path).isFile()) continue;
-      const lines = readFileSync(root + path, 'latin1')
-        .slice(0, 65_536)
-        .split('\n');
-      folders.push(...lines.map((line) => line.trim()).filter((line) => line.startsWith('/')));
-    } catch {
-      // gone meanwhile
-    }
-  }
+  for (const file of files) folders.push(...foldersNamedBy(root, file, tally));
   return folders;
 }
 
+function foldersNamedBy(root: string, file: string, tally: Tally): string[] {
+  const path = resolveInRoot(root, file);
+  const fd = path === undefined ? undefined : openRegular(root + path, tally);
+  if (fd === undefined) return [];
+  try {
+    const bytes = readHead(
+      `/proc/self/fd/${fd}`,
+      readerLimits.loaderConfigurationBytes,
+      tally,
+      'loader_configuration_limit',
+    );
+    const lines = bytes?.toString('latin1').split('\n') ?? [];
+    return lines.map((line) => line.trim()).filter((line) => line.startsWith('/') && line.length < MAX_PATH);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** The library folders of a file system, without links, each once. @param root such as /proc/1/root */
-export function libraryFolders(root: string): string[] {
+export function libraryFolders(root: string, tally: Tally = newTally()): string[] {
   const found = new Set<string>();
-  for (const folder of [...STANDARD_FOLDERS, ...configuredFolders(root)]) {
+  let tries = 0;
+  for (const folder of [...STANDARD_FOLDERS, ...new Set(configuredFolders(root, tally))]) {
+    if (found.size >= readerLimits.libraryFolders || ++tries > MAX_FOLDER_TRIES) {
+      count(tally.counts, 'library_folders_limit');
+      break;
+    }
     const path = resolveInRoot(root, folder);
-    if (path !== undefined && found.size < MAX_FOLDERS) found.add(path);
+    if (path !== undefined) found.add(path);
   }
   return [...found];
 }
@@ -204,14 +244,12 @@ export class LibraryFolder {
    * @param nowMs Unix time
    * @returns whether the folder's entries may have changed since the last call
    */
-  refresh(root: string, nowMs: number): boolean {
+  refresh(root: string, nowMs: number, tally: Tally = newTally()): boolean {
     try {
       const stat = statSync(root + this.path, { bigint: true });
       const modified = `${stat.dev}:${stat.ino}:${stat.mtimeNs}`;
       if (modified === this.#modified) return false;
-      this.#names = readdirSync(root + this.path)
-        .slice(0, MAX_FOLDER_ENTRIES)
-        .filter(isCryptoLibraryName);
+      this.#names = libraryNames(root + this.path, tally);
       this.#modified = Math.abs(nowMs - Number(stat.mtimeMs)) < UNSETTLED_MS ? '' : modified;
       return true;
     } catch {
@@ -227,4 +265,15 @@ export class LibraryFolder {
     const paths = this.#names.map((name) => resolveInRoot(root, posix.join(this.path, name)));
     return [...new Set(paths.filter((path) => path !== undefined))];
   }
+}
+
+/** Names of libraries in a folder; when there are too many, those with the shortest names, `libcrypto.so.3` among them. */
+function libraryNames(folder: string, tally: Tally): string[] {
+  const names: string[] = [];
+  readFolder(folder, readerLimits.folderEntries, tally, 'folder_entries_limit', ({ name }) => {
+    if (isCryptoLibraryName(name)) names.push(name);
+  });
+  if (names.length <= readerLimits.librariesPerFolder) return names;
+  count(tally.counts, 'libraries_per_folder_limit');
+  return names.sort((a, b) => a.length - b.length || (a < b ? -1 : 1)).slice(0, readerLimits.librariesPerFolder);
 }

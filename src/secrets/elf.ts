@@ -62,6 +62,8 @@ const SYMBOL_SIZE = 24;
 
 const MAX_PROGRAM_HEADERS = 256;
 const MAX_SECTION_HEADERS = 4096;
+/** Of one header of either kind: 56 and 64 bytes in every file that a linker has made. */
+const MAX_HEADER_SIZE = 256;
 const MAX_DYNAMIC_ENTRIES = 1024;
 const MAX_NEEDED = 256;
 const MAX_NAME_BYTES = 4096;
@@ -248,7 +250,7 @@ export class ElfFile {
   }
 
   #readSegments(offset: number, size: number, count: number): void {
-    if (size < 56) return;
+    if (size < 56 || size > MAX_HEADER_SIZE) return;
     const number = Math.min(count, MAX_PROGRAM_HEADERS);
     const table = this.#bytes(offset, number * size, 56) ?? Buffer.alloc(0);
     for (let at = 0; at + 56 <= table.length; at += size) {
@@ -347,7 +349,7 @@ export class ElfFile {
 
   #symbolTable(): { symbols: number; symbolsSize: number; strings: number; stringsSize: number } | undefined {
     const { offset, size, count } = this.#sectionHeaders;
-    if (size < 64 || count === 0) return undefined;
+    if (size < 64 || size > MAX_HEADER_SIZE || count === 0) return undefined;
     const table = this.#bytes(offset, count * size, 64) ?? Buffer.alloc(0);
     for (let at = 0; at + 64 <= table.length; at += size) {
       if (table.readUInt32LE(at + 4) !== SHT_SYMTAB) continue;

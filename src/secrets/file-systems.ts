@@ -1,3 +1,5 @@
+import type { Guard } from '../files/guard.ts';
+import type { Tally } from '../files/read.ts';
 import { fileSystemOf, LibraryFolder, libraryFolders, resolveInRoot, stampOf } from './discovery.ts';
 import type { ProbedFiles } from './probed-files.ts';
 
@@ -22,13 +24,17 @@ export class FileSystems {
   readonly #proc: string;
   readonly #files: ProbedFiles;
   readonly #now: () => number;
+  readonly #guard: Guard;
+  readonly #tally: Tally;
   readonly #byId = new Map<string, FileSystem>();
   /** Folders of DT_RUNPATH and LD_LIBRARY_PATH, by file system and path. */
   readonly #extraFolders = new Map<string, LibraryFolder>();
 
-  constructor(procRoot: string, files: ProbedFiles, now: () => number) {
+  constructor(procRoot: string, files: ProbedFiles, guard: Guard, tally: Tally, now: () => number) {
     this.#proc = procRoot;
     this.#files = files;
+    this.#guard = guard;
+    this.#tally = tally;
     this.#now = now;
   }
 
@@ -50,6 +56,11 @@ export class FileSystems {
     this.#byId.get(id)?.pids.delete(pid);
   }
 
+  /** One of the processes that live in it. */
+  memberOf(id: string): number | undefined {
+    return this.#byId.get(id)?.pids.values().next().value;
+  }
+
   clear(): void {
     this.#byId.clear();
     this.#extraFolders.clear();
@@ -57,10 +68,11 @@ export class FileSystems {
 
   /**
    * Probes new and changed libcrypto files in the library folders; forgets a file system in which nobody lives any more.
+   * @param container whose it is
    * @param thorough also find the folders anew, and look at every library whether or not its folder has changed
    * @param pid a process that lives in it just now
    */
-  check(id: string, thorough: boolean, pid?: number): void {
+  check(id: string, container: string, thorough: boolean, pid?: number): void {
     const fileSystem = this.#byId.get(id);
     const now = this.#now();
     if (fileSystem === undefined || (!thorough && Math.abs(now - fileSystem.checkedAtMs) < FOLDERS_EVERY_MS)) return;
@@ -70,18 +82,23 @@ export class FileSystems {
       return;
     }
     fileSystem.checkedAtMs = now;
+    if (!this.#guard.enter(container, `folders of ${id}`)) return;
     if (thorough || fileSystem.folders.length === 0) {
       const known = new Map(fileSystem.folders.map((folder) => [folder.path, folder]));
-      fileSystem.folders = libraryFolders(root).map((path) => known.get(path) ?? new LibraryFolder(path));
+      fileSystem.folders = libraryFolders(root, this.#tally).map((path) => known.get(path) ?? new LibraryFolder(path));
     }
     let changed = thorough;
-    for (const folder of fileSystem.folders) if (folder.refresh(root, now)) changed = true;
-    if (changed) this.#examine(id, fileSystem, root);
+    for (const folder of fileSystem.folders) {
+      if (this.#guard.enter(container, `${folder.path} of ${id}`) && folder.refresh(root, now, this.#tally))
+        changed = true;
+    }
+    if (changed) this.#examine(id, fileSystem, root, container);
   }
 
   /** Probes the libcrypto files of a folder that one process wants libraries from. They stay probed while they are used. */
-  checkExtra(id: string, pid: number, path: string): void {
+  checkExtra(id: string, container: string, pid: number, path: string): void {
     const root = `${this.#proc}/${pid}/root`;
+    if (!this.#guard.enter(container, `${path} of ${id}`)) return;
     const resolved = resolveInRoot(root, path);
     if (resolved === undefined) return;
     const folderId = `${id} ${resolved}`;
@@ -92,13 +109,15 @@ export class FileSystems {
       folder = new LibraryFolder(resolved);
       this.#extraFolders.set(folderId, folder);
     }
-    folder.refresh(root, this.#now());
+    folder.refresh(root, this.#now(), this.#tally);
     // Looked into each time: nothing says when the probe of such a file has gone.
-    for (const library of folder.libraries(root)) this.#files.examine(root + library, library);
+    for (const library of folder.libraries(root))
+      this.#files.examine({ way: root + library, path: library, container });
   }
 
-  #examine(id: string, fileSystem: FileSystem, root: string): void {
-    const present = new Set(fileSystem.folders.flatMap((folder) => folder.libraries(root)));
+  #examine(id: string, fileSystem: FileSystem, root: string, container: string): void {
+    const folders = fileSystem.folders.filter(({ path }) => this.#guard.enter(container, `${path} of ${id}`));
+    const present = new Set(folders.flatMap((folder) => folder.libraries(root)));
     for (const [path, { key }] of fileSystem.libraries) {
       if (present.has(path)) continue;
       fileSystem.libraries.delete(path);
@@ -109,7 +128,7 @@ export class FileSystems {
       const before = fileSystem.libraries.get(path);
       const settled = before !== undefined && this.#files.get(before.key)?.error === undefined;
       if (stamp === undefined || (settled && before.stamp === stamp)) continue;
-      const file = this.#files.examine(root + path, path);
+      const file = this.#files.examine({ way: root + path, path, container });
       if (file === undefined) continue;
       if (before !== undefined && before.key !== file.key) this.#files.get(before.key)?.places.delete(`${id} ${path}`);
       file.places.add(`${id} ${path}`);

@@ -1,7 +1,8 @@
-import { closeSync, constants, fstatSync, openSync } from 'node:fs';
-import type { Limits } from '../config/limits.ts';
+import { closeSync, fstatSync } from 'node:fs';
+import { type Limits, readerLimits } from '../config/limits.ts';
+import { CappedFile, openRegular, type Tally } from '../files/read.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
-import { ElfFile, readerOf } from './elf.ts';
+import { ElfFile } from './elf.ts';
 import { type Judgement, judge, libraryByStrings, openSslVersion } from './libraries.ts';
 
 /** The ways to the kernel, and to where a file is mapped from: of the addon, or of a test. */
@@ -38,12 +39,37 @@ export interface KnownFile {
   way: string;
   /** Undefined until asked for; empty when the file does not say. */
   version: string | undefined;
+  /** Whose processes brought it. */
+  readonly container: string;
+  /** It was looked into with less work than it may take, and nothing was found: it is looked into again when there is time. */
+  unfinished: boolean;
+  /** How often its symbols took too long. */
+  slowTries: number;
+}
+
+/** A file that is to be looked into. */
+export interface FileToExamine {
+  /** Where it can be opened, such as /proc/7/map_files/... */
+  readonly way: string;
+  /** As a process sees it. */
+  readonly path: string;
+  /** Whose it is; empty: nobody's in particular. */
+  readonly container: string;
+  /** What it must be; not given: whatever it is. */
+  readonly key?: string;
+  /** `way` can lead to no other file than that of `key`. */
+  readonly exact?: boolean;
+  /** No more than the little that most files take: whoever brought it has used up its share of work. */
+  readonly hurried?: boolean;
 }
 
 export type ProbeNotice =
   | { event: 'attached'; path: string; library: string; emulated: boolean }
   | { event: 'detached'; path: string; library: string }
   | { event: 'failed'; path: string; library: string; error: string };
+
+/** So often a file is looked into that takes too long. */
+const SLOW_TRIES = 10;
 
 /** A file is kept probed at least this long, however short its process lived: the next one comes soon. */
 const KEEP_MS = 30_000;
@@ -58,7 +84,9 @@ export class ProbedFiles {
   readonly #counts: ReasonCounts;
   readonly #notify: (notice: ProbeNotice) => void;
   readonly #now: () => number;
+  readonly #tally: Tally;
   readonly #files = new Map<string, KnownFile>();
+  readonly #attachedOf = new Map<string, number>();
   #nextCookie = 1;
   #attached = 0;
 
@@ -66,12 +94,14 @@ export class ProbedFiles {
     backend: ProbeBackend,
     limits: Limits,
     counts: ReasonCounts,
+    tally: Tally,
     notify: (notice: ProbeNotice) => void,
     now: () => number,
   ) {
     this.#backend = backend;
     this.#limits = limits;
     this.#counts = counts;
+    this.#tally = tally;
     this.#notify = notify;
     this.#now = now;
   }
@@ -89,36 +119,32 @@ export class ProbedFiles {
     return undefined;
   }
 
+  /** How many are probed. */
+  get attached(): number {
+    return this.#attached;
+  }
+
   /**
    * Opens a file, looks into it and probes it, unless its inode is known and unchanged.
-   * @param way where it can be opened, such as /proc/7/map_files/...
-   * @param path as a process sees it
-   * @param key what it must be; not given: whatever it is
-   * @param exact `way` can lead to no other file than that of `key`
    * @returns undefined when it cannot be opened or is another file
    */
-  examine(way: string, path: string, key?: string, exact = false): KnownFile | undefined {
-    let fd: number;
-    try {
-      // NONBLOCK: a hostile name may be a FIFO
-      fd = openSync(way, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-    } catch {
-      return undefined;
-    }
+  examine(asked: FileToExamine): KnownFile | undefined {
+    const { way, key } = asked;
+    const fd = openRegular(way, this.#tally);
+    if (fd === undefined) return undefined;
     try {
       const stat = fstatSync(fd, { bigint: true });
-      if (!stat.isFile()) return undefined;
-      const identity = exact && key !== undefined ? key : this.#backend.identify(fd);
+      const identity = asked.exact && key !== undefined ? key : this.#backend.identify(fd);
       if (key !== undefined && identity !== key) return undefined;
       const content = `${stat.size}:${stat.mtimeNs}`;
       const known = this.#files.get(identity);
-      if (known?.content === content) {
+      if (known?.content === content && (!known.unfinished || asked.hurried)) {
         known.way = way;
         if (known.judgement.verdict === 'probe' && known.probe === undefined) this.#attach(known, fd); // another try
         return known;
       }
       if (known !== undefined) this.#detach(known); // its bytes have changed under the probe
-      return this.#add(identity, path, way, content, fd, known);
+      return this.#add(identity, asked, content, fd, known);
     } catch {
       return undefined;
     } finally {
@@ -156,12 +182,20 @@ export class ProbedFiles {
     this.#files.clear();
   }
 
-  #add(key: string, path: string, way: string, content: string, fd: number, before: KnownFile | undefined): KnownFile {
-    const elf = ElfFile.open(readerOf(fd));
+  #add(key: string, asked: FileToExamine, content: string, fd: number, before: KnownFile | undefined): KnownFile {
+    const { path, way, container, hurried = false } = asked;
+    const reader = new CappedFile(fd, hurried ? readerLimits.elfHurried : readerLimits.elf, this.#tally);
+    const elf = ElfFile.open(reader.readAt);
+    const judgement: Judgement = elf === undefined ? { verdict: 'none' } : judge(elf, path);
+    const cut = judgement.verdict === 'none' ? reader.capped : undefined;
+    const slowTries = (before?.content === content ? before.slowTries : 0) + (cut === 'time' ? 1 : 0);
+    const unfinished = cut !== undefined && (hurried || (cut === 'time' && slowTries < SLOW_TRIES));
+    if (cut !== undefined && !unfinished)
+      count(this.#tally.counts, cut === 'time' ? 'elf_time_limit' : 'elf_bytes_limit');
     const file: KnownFile = {
       key,
       path,
-      judgement: elf === undefined ? { verdict: 'none' } : judge(elf, path),
+      judgement,
       cookie: this.#nextCookie++,
       probe: undefined,
       error: undefined,
@@ -172,6 +206,9 @@ export class ProbedFiles {
       places: before?.places ?? new Set(),
       way,
       version: undefined,
+      container: before?.container ?? container,
+      unfinished,
+      slowTries,
     };
     this.#makeRoom();
     this.#files.set(key, file);
@@ -188,12 +225,19 @@ export class ProbedFiles {
       file.error = `the limit of ${this.#limits.probeAttachments} probed files is reached`;
       return;
     }
+    const ofContainer = this.#attachedOf.get(file.container) ?? 0;
+    if (file.container !== '' && ofContainer >= readerLimits.containerAttachments) {
+      count(this.#counts, 'container_attachments_limit');
+      file.error = `the limit of ${readerLimits.containerAttachments} probed files of one container is reached`;
+      return;
+    }
     try {
       // By descriptor: exactly the file whose instructions were checked, even when its name is gone or means another by now.
       file.probe = this.#backend.attach(`/proc/self/fd/${fd}`, fileOffset, file.cookie);
       file.error = undefined;
       file.attachedAtMs = this.#now();
       this.#attached++;
+      this.#attachedOf.set(file.container, ofContainer + 1);
       this.#notify({ event: 'attached', path: file.path, library, emulated });
     } catch (error) {
       count(this.#counts, 'probe_attach_failed');
@@ -208,6 +252,9 @@ export class ProbedFiles {
     this.#backend.detach(file.probe);
     file.probe = undefined;
     this.#attached--;
+    const left = (this.#attachedOf.get(file.container) ?? 1) - 1;
+    if (left > 0) this.#attachedOf.set(file.container, left);
+    else this.#attachedOf.delete(file.container);
     const library = file.judgement.verdict === 'probe' ? file.judgement.library : '';
     this.#notify({ event: 'detached', path: file.path, library });
   }
@@ -229,16 +276,16 @@ export class ProbedFiles {
   }
 
   #reopened<T>(file: KnownFile, read: (elf: ElfFile) => T | undefined): T | undefined {
+    const fd = openRegular(file.way, this.#tally);
+    if (fd === undefined) return undefined;
     try {
-      const fd = openSync(file.way, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-      try {
-        const elf = this.#backend.identify(fd) === file.key ? ElfFile.open(readerOf(fd)) : undefined;
-        return elf === undefined ? undefined : read(elf);
-      } finally {
-        closeSync(fd);
-      }
+      if (this.#backend.identify(fd) !== file.key) return undefined;
+      const elf = ElfFile.open(new CappedFile(fd, readerLimits.elf, this.#tally).readAt);
+      return elf === undefined ? undefined : read(elf);
     } catch {
       return undefined;
+    } finally {
+      closeSync(fd);
     }
   }
 }

@@ -1,8 +1,12 @@
 import { posix } from 'node:path';
 import { PROCESS_EXEC, type ProcessRecord } from '../capture/records.ts';
-import { defaultLimits, type Limits } from '../config/limits.ts';
+import { defaultLimits, type Limits, readerLimits } from '../config/limits.ts';
+import { WorkBudget } from '../files/budget.ts';
+import { type Guard, unwatched } from '../files/guard.ts';
+import { newTally, type Tally } from '../files/read.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import {
+  byImportance,
   type CodeMapping,
   fileSystemOf,
   libraryPathOf,
@@ -12,7 +16,9 @@ import {
   startTimeOf,
 } from './discovery.ts';
 import { FileSystems } from './file-systems.ts';
-import { type KnownFile, type ProbeBackend, ProbedFiles, type ProbeNotice } from './probed-files.ts';
+import type { ProbeManagerOptions } from './probe-options.ts';
+import { NOTHING, type ProbedFileStatus, type ProcessLibrary, type ProcessStatus } from './probe-status.ts';
+import { type KnownFile, ProbedFiles } from './probed-files.ts';
 
 /*
  * Which files must carry the probe, and when.
@@ -23,6 +29,9 @@ import { type KnownFile, type ProbeBackend, ProbedFiles, type ProbeNotice } from
  * stat each as long as nothing has changed in them, then its executable (a static OpenSSL, such as Node's) and the folders it wants its
  * libraries from. What it loads later is found in its maps: at its first socket, and some times in its first two seconds. A slow
  * round over all processes finds the rest, and what is no longer used.
+ *
+ * A process decides what there is to read: how many files it maps, how large they are. So a look ends after some milliseconds and goes on
+ * later, and each process and container has a share of work (files/budget.ts). Whoever has used up his waits; others do not.
  */
 
 /** When the maps of a new program are read, after its start. */
@@ -31,52 +40,13 @@ const ROUND_MS = 5000;
 /** Of a round: processes whose start time is checked and whose maps are read again although they are known, so that a round stays cheap. */
 const CHECKS_PER_ROUND = 512;
 const READS_PER_ROUND = 64;
-/** Processes handled before others get their turn. */
-const SLICE = 32;
-
-export type ProcessState = 'probed' | 'no_probe' | 'unsupported_library' | 'no_tls_library';
-
-export interface ProcessStatus {
-  /** Path of the library, or of the executable that carries it. */
-  library: string | undefined;
-  version?: string;
-  state: ProcessState;
-  /** Why, for people. */
-  detail: string;
-}
-
-/** The TLS library of a process, for the reason why a connection could not be read. */
-export interface ProcessLibrary {
-  /** Such as `OpenSSL 3`, `GnuTLS`. */
-  name: string;
-  path: string;
-  probed: boolean;
-  detail: string;
-}
-
-export interface ProbedFileStatus {
-  path: string;
-  library: string;
-  version: string | undefined;
-  cookie: number;
-  /** The kernel emulates the probed instruction: the probe is cheap. */
-  emulated: boolean;
-  probed: boolean;
-  error: string | undefined;
-  pids: number[];
-}
-
-export interface ProbeManagerOptions extends ProbeBackend {
-  procRoot?: string;
-  limits?: Limits;
-  notify?: (notice: ProbeNotice) => void;
-  /** Milliseconds since the Unix epoch. */
-  now?: () => number;
-}
+/** How soon a look goes on that was not finished. */
+const GO_ON_MS = 20;
 
 interface KnownProcess {
   startTime: string;
   fileSystem: string;
+  container: string;
   /** The file at its lowest address: its program. */
   executable: string;
   files: Set<string>;
@@ -87,12 +57,6 @@ interface Look {
   startedAtMs: number;
 }
 
-const NOTHING: ProcessStatus = {
-  library: undefined,
-  state: 'no_tls_library',
-  detail: 'no TLS library was found in it',
-};
-
 export class ProbeManager {
   /** What was left out, by reason. */
   readonly counts: ReasonCounts = {};
@@ -102,6 +66,12 @@ export class ProbeManager {
   readonly #files: ProbedFiles;
   readonly #processes = new Map<number, KnownProcess>();
   readonly #fileSystems: FileSystems;
+  readonly #containerOf: (pid: number) => string;
+  readonly #budget: WorkBudget;
+  readonly #guard: Guard;
+  readonly #tally: Tally;
+  /** Processes whose look is to go on. */
+  readonly #unfinished = new Set<number>();
   /** One queue per delay, each in order of time. */
   readonly #looks: Look[][] = LOOKS_MS.map(() => []);
   #timer: NodeJS.Timeout | undefined;
@@ -118,8 +88,18 @@ export class ProbeManager {
     this.#now = options.now ?? Date.now;
     this.#tokens = this.#limits.probeReadsPerSecond;
     this.#tokensAtMs = this.#now();
-    this.#files = new ProbedFiles(options, this.#limits, this.counts, options.notify ?? (() => {}), this.#now);
-    this.#fileSystems = new FileSystems(this.#proc, this.#files, this.#now);
+    this.#containerOf = options.containerOf ?? (() => '');
+    this.#budget = options.budget ?? new WorkBudget();
+    this.#guard = options.guard ?? unwatched;
+    this.#tally = options.tally ?? newTally();
+    const notify = options.notify ?? (() => {});
+    this.#files = new ProbedFiles(options, this.#limits, this.counts, this.#tally, notify, this.#now);
+    this.#fileSystems = new FileSystems(this.#proc, this.#files, this.#guard, this.#tally, this.#now);
+  }
+
+  /** How many files are probed. */
+  get attached(): number {
+    return this.#files.attached;
   }
 
   /** Looks at every process and probes what they use. When it is done, every file that is in use now is probed. */
@@ -131,16 +111,20 @@ export class ProbeManager {
   /** A program was started, or a process makes its first socket. Cheap: bounded work, and less of it when events come in masses. */
   processEvent(record: ProcessRecord): void {
     if (this.#stopped) return;
+    const { pid } = record;
+    if (record.reason === PROCESS_EXEC) this.#forget(pid); // its old program's files
+    const container = this.#containerOf(pid);
+    const mayLook = this.#budget.takeRead(container) ? this.#takeToken() : false;
     if (record.reason === PROCESS_EXEC) {
-      this.#forget(record.pid); // its old program's files
-      if (this.#takeToken()) this.#examineNew(record.pid);
-      this.#enqueue(0, { pid: record.pid, startedAtMs: this.#now() });
-    } else if (!this.#takeToken()) {
-      this.#enqueue(0, { pid: record.pid, startedAtMs: this.#now() });
-    } else if (this.#readProcess(record.pid)) {
+      if (mayLook) this.#examineNew(pid, container);
+      this.#enqueue(0, { pid, startedAtMs: this.#now() });
+    } else if (!mayLook) {
+      this.#enqueue(0, { pid, startedAtMs: this.#now() });
+    } else if (this.#readProcess(pid, container)) {
       // The folders it takes libraries from later are those of its file system.
-      const known = this.#processes.get(record.pid);
-      if (known !== undefined) this.#fileSystems.check(known.fileSystem, false);
+      const known = this.#processes.get(pid);
+      if (known !== undefined)
+        this.#charged(pid, container, () => this.#fileSystems.check(known.fileSystem, container, false));
     }
   }
 
@@ -206,26 +190,47 @@ export class ProbeManager {
     clearTimeout(this.#timer);
     clearTimeout(this.#roundTimer);
     for (const queue of this.#looks) queue.length = 0;
+    this.#unfinished.clear();
     this.#files.clear();
     this.#processes.clear();
     this.#fileSystems.clear();
   }
 
-  // --- New programs ----------------------------------------------------------------------------------------------------------------
+  // --- New programs ---
 
   /** At exec: nothing but the executable is mapped yet. */
-  #examineNew(pid: number): void {
+  #examineNew(pid: number, container: string): void {
     const fileSystem = fileSystemOf(this.#proc, pid);
     if (fileSystem === undefined) return;
     this.#fileSystems.join(fileSystem, pid);
-    this.#fileSystems.check(fileSystem, false, pid);
-    if (!this.#readProcess(pid)) return;
+    this.#charged(pid, container, () => this.#fileSystems.check(fileSystem, container, false, pid));
+    if (!this.#readProcess(pid, container)) return;
+    this.#charged(pid, container, () => this.#checkWanted(pid, container, fileSystem));
+  }
+
+  /** The folders that a program names. */
+  #checkWanted(pid: number, container: string, fileSystem: string): void {
     const executable = this.#executableOf(pid);
     const origin = posix.dirname(executable?.path ?? '/');
-    const wanted = executable?.runPath.map((folder) => folder.replace(/\$\{?ORIGIN\}?/g, origin)) ?? [];
-    for (const folder of [...wanted, ...libraryPathOf(this.#proc, pid)]) {
-      if (folder.startsWith('/')) this.#fileSystems.checkExtra(fileSystem, pid, posix.normalize(folder));
+    const named = executable?.runPath.map((folder) => folder.replace(/\$\{?ORIGIN\}?/g, origin)) ?? [];
+    const wanted = [...named, ...libraryPathOf(this.#proc, pid, this.#tally)];
+    if (wanted.length > readerLimits.libraryFolders) count(this.#tally.counts, 'library_folders_limit');
+    for (const folder of wanted.slice(0, readerLimits.libraryFolders)) {
+      if (folder.startsWith('/')) this.#fileSystems.checkExtra(fileSystem, container, pid, posix.normalize(folder));
     }
+  }
+
+  /** What it takes is work of the process. Left out while its share is used up. */
+  #charged(pid: number, container: string, work: () => void): void {
+    const exhausted = this.#budget.exhausted(pid, container);
+    if (exhausted === 'process') {
+      count(this.#tally.counts, 'process_budget');
+      return;
+    }
+    const begunMs = performance.now();
+    work();
+    this.#guard.leave();
+    this.#budget.charge(pid, container, performance.now() - begunMs);
   }
 
   #executableOf(pid: number): KnownFile | undefined {
@@ -250,6 +255,7 @@ export class ProbeManager {
     for (const [stage, queue] of this.#looks.entries()) {
       if (queue[0] !== undefined) next = Math.min(next, queue[0].startedAtMs + LOOKS_MS[stage]!);
     }
+    if (this.#unfinished.size > 0) next = Math.min(next, this.#now() + GO_ON_MS);
     if (next === Number.POSITIVE_INFINITY) return;
     this.#timer = setTimeout(() => this.#look(), Math.max(1, next - this.#now()));
     this.#timer.unref();
@@ -258,21 +264,44 @@ export class ProbeManager {
   #look(): void {
     this.#timer = undefined;
     const now = this.#now();
-    let left = SLICE;
+    const untilMs = performance.now() + readerLimits.lookMs;
     for (const [stage, queue] of this.#looks.entries()) {
       let done = 0;
-      while (done < queue.length && left > 0 && queue[done]!.startedAtMs + LOOKS_MS[stage]! <= now) {
+      while (done < queue.length && queue[done]!.startedAtMs + LOOKS_MS[stage]! <= now) {
+        if (performance.now() > untilMs) break;
         const look = queue[done++]!;
-        left--;
-        if (!this.#takeToken()) {
+        const container = this.#processes.get(look.pid)?.container ?? this.#containerOf(look.pid);
+        if (!this.#budget.takeRead(container) || !this.#takeToken()) {
           count(this.counts, 'probe_looks_skipped');
           this.#enqueue(stage + 1, look);
-        } else if (this.#readProcess(look.pid)) {
+        } else if (this.#readProcess(look.pid, container)) {
           this.#enqueue(stage + 1, look);
         }
       }
       queue.splice(0, done);
     }
+    this.#goOn();
+    this.#planLooks();
+  }
+
+  /** Goes on with what is not wholly looked at, as far as the shares of work allow: one slice. @returns whether there was something to do */
+  #goOn(): boolean {
+    const untilMs = performance.now() + readerLimits.lookMs;
+    let worked = false;
+    for (const pid of [...this.#unfinished]) {
+      const container = this.#processes.get(pid)?.container ?? '';
+      if (this.#budget.exhausted(pid, container) !== undefined) continue;
+      this.#unfinished.delete(pid);
+      this.#readProcess(pid, container);
+      worked = true;
+      if (performance.now() > untilMs) break;
+    }
+    return worked;
+  }
+
+  #postpone(pid: number): void {
+    if (this.#unfinished.size >= this.#limits.probeQueue) count(this.counts, 'probe_queue_full');
+    else this.#unfinished.add(pid);
     this.#planLooks();
   }
 
@@ -289,30 +318,59 @@ export class ProbeManager {
 
   // --- Processes -------------------------------------------------------------------------------------------------------------------
 
-  /** Reads the maps of a process and looks into the files that are new. @returns false when it is gone or maps nothing */
-  #readProcess(pid: number): boolean {
-    const maps = readMaps(this.#proc, pid);
+  /**
+   * Reads the maps of a process and looks into the files that are new: as many as there is time for, and the rest later.
+   * @returns false when it is gone or maps nothing
+   */
+  #readProcess(pid: number, container = this.#processes.get(pid)?.container ?? this.#containerOf(pid)): boolean {
+    const exhausted = this.#budget.exhausted(pid, container);
+    if (exhausted === 'process') {
+      count(this.#tally.counts, 'process_budget');
+      this.#postpone(pid);
+      return true;
+    }
+    if (exhausted === 'container') count(this.#tally.counts, 'container_budget');
+    if (!this.#guard.enter(container, `process ${pid}`)) return false;
+    const begunMs = performance.now();
+    const result = this.#lookAt(pid, container, begunMs + readerLimits.lookMs, exhausted !== undefined);
+    this.#guard.leave();
+    this.#budget.charge(pid, container, performance.now() - begunMs);
+    if (result === 'unfinished') this.#postpone(pid);
+    return result !== 'gone';
+  }
+
+  #lookAt(pid: number, container: string, untilMs: number, hurried: boolean): 'gone' | 'done' | 'unfinished' {
+    const maps = readMaps(this.#proc, pid, this.#tally);
     if (maps === undefined || maps.length === 0) {
       this.#forget(pid);
-      return false;
+      return 'gone';
     }
-    const known = this.#processes.get(pid) ?? this.#remember(pid);
-    if (known === undefined) return false;
+    const known = this.#processes.get(pid) ?? this.#remember(pid, container);
+    if (known === undefined) return 'gone';
+    known.executable = maps[0]!.key;
+    return this.#useFiles(pid, known, maps, untilMs, hurried) ? 'done' : 'unfinished';
+  }
+
+  /** @returns false when something is left to be looked into */
+  #useFiles(pid: number, known: KnownProcess, maps: CodeMapping[], untilMs: number, hurried: boolean): boolean {
     const keys = new Set<string>();
-    for (const mapping of maps) {
-      const file = this.#fileOf(pid, mapping);
+    let isDone = true;
+    for (const mapping of byImportance(maps)) {
+      let file = this.#knownFile(mapping, hurried);
+      if (file === undefined && performance.now() > untilMs) isDone = false;
+      else file ??= this.#lookInto(pid, known.container, mapping, hurried);
       if (file === undefined) continue;
+      if (file.unfinished) isDone = false;
       keys.add(file.key);
       file.users.add(pid);
     }
     for (const key of known.files) if (!keys.has(key)) this.#files.get(key)?.users.delete(pid);
     known.files = keys;
-    known.executable = maps[0]!.key;
-    return true;
+    return isDone;
   }
 
-  #remember(pid: number): KnownProcess | undefined {
-    const startTime = startTimeOf(this.#proc, pid);
+  #remember(pid: number, container: string): KnownProcess | undefined {
+    const startTime = startTimeOf(this.#proc, pid, this.#tally);
     const fileSystem = fileSystemOf(this.#proc, pid);
     if (startTime === undefined || fileSystem === undefined) return undefined;
     if (this.#processes.size >= this.#limits.probeProcesses) {
@@ -320,13 +378,14 @@ export class ProbeManager {
       const oldest = this.#processes.keys().next().value;
       if (oldest !== undefined) this.#forget(oldest);
     }
-    const known: KnownProcess = { startTime, fileSystem, executable: '', files: new Set() };
+    const known: KnownProcess = { startTime, fileSystem, container, executable: '', files: new Set() };
     this.#processes.set(pid, known);
     this.#fileSystems.join(fileSystem, pid);
     return known;
   }
 
   #forget(pid: number): void {
+    this.#unfinished.delete(pid);
     const known = this.#processes.get(pid);
     if (known === undefined) return;
     this.#processes.delete(pid);
@@ -334,22 +393,29 @@ export class ProbeManager {
     this.#fileSystems.leave(known.fileSystem, pid);
   }
 
-  /** The file of a mapping, looked into when its inode is new. */
-  #fileOf(pid: number, mapping: CodeMapping): KnownFile | undefined {
+  /** The file of a mapping whose inode was looked into. */
+  #knownFile(mapping: CodeMapping, hurried: boolean): KnownFile | undefined {
     const known = this.#files.get(mapping.key);
+    if (known === undefined || (known.unfinished && !hurried)) return undefined;
     // An inode number is used again when its file is gone; that of a probed file cannot be.
-    if (known !== undefined && (known.path === mapping.path || known.probe !== undefined)) return known;
+    return known.path === mapping.path || known.probe !== undefined ? known : undefined;
+  }
+
+  #lookInto(pid: number, container: string, mapping: CodeMapping, hurried: boolean): KnownFile | undefined {
     const { path, key, deleted, range } = mapping;
-    const byRange = this.#files.examine(`${this.#proc}/${pid}/map_files/${range}`, path, key, true);
+    if (!this.#guard.enter(container, `device ${key.slice(0, key.lastIndexOf(':'))}`)) return undefined;
+    const asked = { path, key, container, hurried };
+    const own = `${this.#proc}/${pid}`;
+    const byRange = this.#files.examine({ ...asked, way: `${own}/map_files/${range}`, exact: true });
     if (byRange !== undefined || deleted) {
       if (byRange !== undefined && byRange.probe === undefined) byRange.path = path;
-      return byRange ?? this.#files.examine(`${this.#proc}/${pid}/exe`, path, key);
+      return byRange ?? this.#files.examine({ ...asked, way: `${own}/exe` });
     }
     // map_files needs more capabilities (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE) than a name.
-    const root = `${this.#proc}/${pid}/root`;
-    const resolved = resolveInRoot(root, path);
-    const byName = resolved === undefined ? undefined : this.#files.examine(root + resolved, path, key);
-    const file = byName ?? this.#files.examine(`${this.#proc}/${pid}/exe`, path, key);
+    const resolved = resolveInRoot(`${own}/root`, path);
+    const byName =
+      resolved === undefined ? undefined : this.#files.examine({ ...asked, way: `${own}/root${resolved}` });
+    const file = byName ?? this.#files.examine({ ...asked, way: `${own}/exe` });
     if (file !== undefined && file.probe === undefined) file.path = path;
     return file;
   }
@@ -392,8 +458,18 @@ export class ProbeManager {
       (pid) => this.#readProcess(pid),
     );
     await this.#inSlices(this.#turn(pids), (pid, index) => this.#recheck(pid, index < READS_PER_ROUND));
-    await this.#inSlices(this.#fileSystems.ids(), (id) => this.#fileSystems.check(id, true));
+    await this.#inSlices(this.#fileSystems.ids(), (id) => this.#checkFolders(id));
     if (!this.#stopped) this.#files.sweep();
+    // Until nothing is left to be looked at, but by those who have no share of work left.
+    while (!this.#stopped && this.#goOn()) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  #checkFolders(id: string): void {
+    const pid = this.#fileSystems.memberOf(id);
+    const container = (pid === undefined ? undefined : this.#processes.get(pid)?.container) ?? '';
+    // One without a process is forgotten.
+    if (pid === undefined) this.#fileSystems.check(id, container, true);
+    else this.#charged(pid, container, () => this.#fileSystems.check(id, container, true));
   }
 
   /** The processes whose turn it is to be checked again. */
@@ -406,16 +482,19 @@ export class ProbeManager {
   #recheck(pid: number, read: boolean): void {
     const known = this.#processes.get(pid);
     if (known === undefined) return;
-    const same = startTimeOf(this.#proc, pid) === known.startTime;
+    const same = startTimeOf(this.#proc, pid, this.#tally) === known.startTime;
     if (!same) this.#forget(pid); // the id was used again
     if (!same || read) this.#readProcess(pid);
   }
 
   async #inSlices<T>(items: readonly T[], handle: (item: T, index: number) => void): Promise<void> {
+    let untilMs = performance.now() + readerLimits.lookMs;
     for (const [index, item] of items.entries()) {
       if (this.#stopped) return;
       handle(item, index);
-      if (index % SLICE === SLICE - 1) await new Promise((resolve) => setImmediate(resolve));
+      if (performance.now() < untilMs) continue;
+      await new Promise((resolve) => setImmediate(resolve));
+      untilMs = performance.now() + readerLimits.lookMs;
     }
   }
 }

@@ -138,6 +138,10 @@ export const COUNTER_ROWS: readonly (readonly [path: string, name: string, unit:
 
 const TABLE_ROWS = {
   probes: ['wirespan.probes.events', 'What was left out in the search for TLS libraries'],
+  reader: [
+    'wirespan.reader.events',
+    'What caps, shares of work and hanging file systems cost in reading about processes',
+  ],
   workloads: ['wirespan.workloads.events', 'Processes that were read, had vanished, were forgotten'],
   kubernetes: ['wirespan.kubernetes.events', 'What the watches on the cluster brought'],
   waits: ['wirespan.kubernetes.waits', 'Exchanges that waited for what the cluster knows'],

@@ -1,3 +1,6 @@
+import { readEnvironment } from '../files/environ.ts';
+import type { Tally } from '../files/read.ts';
+
 /** What OpenTelemetry's variables in a process's environment say about it. */
 export interface ServiceEnvironment {
   /** OTEL_SERVICE_NAME, else service.name of OTEL_RESOURCE_ATTRIBUTES. */
@@ -11,36 +14,24 @@ export const emptyEnvironment: ServiceEnvironment = { serviceName: undefined, at
 const MAX_ATTRIBUTES = 128;
 const MAX_VALUE_CHARACTERS = 4096;
 
-const NUL = 0;
-const serviceNameKey = Buffer.from('OTEL_SERVICE_NAME=');
-const resourceAttributesKey = Buffer.from('OTEL_RESOURCE_ATTRIBUTES=');
+const SERVICE_NAME = 'OTEL_SERVICE_NAME';
+const RESOURCE_ATTRIBUTES = 'OTEL_RESOURCE_ATTRIBUTES';
 
 /**
- * Takes the two variables that describe the service; nothing else of the environment, which holds secrets, is decoded or copied.
+ * Takes the two variables that describe the service; nothing else of the environment, which holds secrets, is decoded or kept.
  *
- * @param bytes /proc/PID/environ: `NAME=VALUE` entries, each ended by a NUL; bytes[0..length)
+ * @param path /proc/PID/environ
  */
-export function parseEnvironment(bytes: Buffer, length: number): ServiceEnvironment {
-  let serviceName: string | undefined;
-  let attributes: Record<string, string> = {};
-  for (let start = 0; start < length; ) {
-    const nul = bytes.indexOf(NUL, start);
-    const end = nul < 0 || nul > length ? length : nul;
-    // As getenv(3), the first of two entries of one name counts.
-    const name = entryValue(bytes, start, end, serviceNameKey);
-    if (name !== undefined) serviceName ??= name;
-    const list = entryValue(bytes, start, end, resourceAttributesKey);
-    if (list !== undefined && Object.keys(attributes).length === 0) attributes = parseResourceAttributes(list);
-    start = end + 1;
-  }
-  const { 'service.name': listedName, ...others } = attributes;
-  return { serviceName: nonEmpty(serviceName) ?? nonEmpty(listedName), attributes: others };
+export function serviceEnvironmentOf(path: string, tally: Tally): ServiceEnvironment {
+  const values = readEnvironment(path, [SERVICE_NAME, RESOURCE_ATTRIBUTES], tally);
+  return values === undefined ? emptyEnvironment : serviceOf(values);
 }
 
-function entryValue(bytes: Buffer, start: number, end: number, key: Buffer): string | undefined {
-  const valueStart = start + key.length;
-  if (end < valueStart || bytes.compare(key, 0, key.length, start, valueStart) !== 0) return undefined;
-  return bytes.toString('utf8', valueStart, end);
+/** @param values by name */
+export function serviceOf(values: ReadonlyMap<string, string>): ServiceEnvironment {
+  const attributes = parseResourceAttributes(values.get(RESOURCE_ATTRIBUTES) ?? '');
+  const { 'service.name': listedName, ...others } = attributes;
+  return { serviceName: nonEmpty(values.get(SERVICE_NAME)) ?? nonEmpty(listedName), attributes: others };
 }
 
 /**

@@ -1,6 +1,8 @@
-import { closeSync, openSync, readlinkSync, readSync } from 'node:fs';
+import { readlinkSync } from 'node:fs';
+import { readerLimits } from '../config/limits.ts';
+import { newTally, readText, type Tally } from '../files/read.ts';
 import { type CgroupIdentity, parseCgroup, unknownCgroup } from './cgroup-path.ts';
-import { emptyEnvironment, parseEnvironment, type ServiceEnvironment } from './environment.ts';
+import { emptyEnvironment, type ServiceEnvironment, serviceEnvironmentOf } from './environment.ts';
 import { baseName, programName, withoutDeletedMark } from './program-name.ts';
 
 /** What /proc says of one process, read in one go. Holds nothing of its environment but OpenTelemetry's two variables. */
@@ -17,37 +19,56 @@ export interface ProcessFacts {
   readonly environment: ServiceEnvironment;
 }
 
-/** ARG_MAX allows megabytes; what names the program stands at the front. */
-const MAX_COMMAND_LINE_BYTES = 64 * 1024;
-const MAX_ENVIRONMENT_BYTES = 4 * 1024 * 1024;
-const MAX_SMALL_FILE_BYTES = 16 * 1024;
-const FIRST_BUFFER_BYTES = 64 * 1024;
+/** Characters of a program's name; a title may be as long as the command line. */
+const MAX_PROGRAM = 1024;
+
+/** Of a command line; what names the program stands at the front. */
+const MAX_WORDS = 4096;
 
 /** USER_HZ: the unit of times in /proc, 100 a second on every x86-64 kernel. */
 const NS_PER_TICK = 10_000_000;
 
-/** One buffer for every read: zeroed after an environment was in it. Grows to the largest environment seen. */
-let buffer = Buffer.alloc(FIRST_BUFFER_BYTES);
-
 /**
  * @param procRoot `/proc`, or where that of the host is mounted
+ * @param brief without the environment and the command line, which may be long
  * @returns `undefined` when the process is gone. Parts that may not be read (another user's, without CAP_SYS_PTRACE) stay empty.
  */
-export function readProcess(procRoot: string, pid: number): ProcessFacts | undefined {
+export function readProcess(
+  procRoot: string,
+  pid: number,
+  tally: Tally = newTally(),
+  brief = false,
+): ProcessFacts | undefined {
   const directory = `${procRoot}/${pid}`;
-  const stat = readText(`${directory}/stat`, MAX_SMALL_FILE_BYTES);
+  const stat = readText(`${directory}/stat`, readerLimits.smallFileBytes, tally, 'stat_bytes_limit');
   if (stat === undefined) return undefined;
   const executable = withoutDeletedMark(readLink(`${directory}/exe`) ?? '');
-  const words = splitWords(readText(`${directory}/cmdline`, MAX_COMMAND_LINE_BYTES) ?? '');
-  const cgroup = readText(`${directory}/cgroup`, MAX_SMALL_FILE_BYTES);
+  const line = brief
+    ? ''
+    : readText(`${directory}/cmdline`, readerLimits.commandLineBytes, tally, 'command_line_bytes_limit');
+  const words = splitWords(line ?? '');
   return {
     pid,
     ...parseStat(stat),
     executable,
-    program: programName(executable || (words[0] ?? ''), words, readLink(`${directory}/cwd`)),
-    cgroup: cgroup === undefined ? unknownCgroup : parseCgroup(cgroup),
-    environment: readEnvironment(`${directory}/environ`),
+    program: programName(executable || (words[0] ?? ''), words, readLink(`${directory}/cwd`)).slice(0, MAX_PROGRAM),
+    cgroup: readCgroup(procRoot, pid, tally),
+    environment: brief ? emptyEnvironment : serviceEnvironmentOf(`${directory}/environ`, tally),
   };
+}
+
+/** The cgroup of a process. */
+export function readCgroup(procRoot: string, pid: number, tally: Tally = newTally()): CgroupIdentity {
+  const text = readText(`${procRoot}/${pid}/cgroup`, readerLimits.smallFileBytes, tally, 'cgroup_bytes_limit');
+  return text === undefined ? unknownCgroup : parseCgroup(text);
+}
+
+/**
+ * Whose share of work a process uses: its container, else its service, else the two upper folders of its cgroup, such as a user's slice. A process
+ * without privileges cannot leave it. Empty where processes are in no cgroup.
+ */
+export function ownerOf({ path, containerId, unit, pod }: CgroupIdentity): string {
+  return containerId ?? pod?.uid ?? unit ?? path.split('/', 3).join('/');
 }
 
 /** What remains to be said of a process that was gone before it could be read. */
@@ -79,24 +100,9 @@ function parseStat(text: string): { comm: string; startNs: number } {
 
 /** NUL after each word. A process that writes a title over its command line may leave NULs behind it. */
 function splitWords(text: string): string[] {
-  const words = text.split('\0');
+  const words = text.split('\0', MAX_WORDS);
   while (words.length > 0 && words.at(-1) === '') words.pop();
   return words;
-}
-
-function readEnvironment(path: string): ServiceEnvironment {
-  const length = readInto(path, MAX_ENVIRONMENT_BYTES);
-  if (length <= 0) return emptyEnvironment;
-  try {
-    return parseEnvironment(buffer, length);
-  } finally {
-    buffer.fill(0, 0, length);
-  }
-}
-
-function readText(path: string, limit: number): string | undefined {
-  const length = readInto(path, limit);
-  return length < 0 ? undefined : buffer.toString('utf8', 0, length);
 }
 
 function readLink(path: string): string | undefined {
@@ -106,37 +112,4 @@ function readLink(path: string): string | undefined {
     // Gone, a kernel thread, or not ours to read.
     return undefined;
   }
-}
-
-/** @returns bytes read into `buffer`, at most `limit`; -1 when the file cannot be read */
-function readInto(path: string, limit: number): number {
-  let descriptor: number;
-  try {
-    descriptor = openSync(path, 'r');
-  } catch {
-    return -1;
-  }
-  let length = 0;
-  try {
-    while (length < limit) {
-      if (length === buffer.length) growBuffer();
-      const read = readSync(descriptor, buffer, length, Math.min(buffer.length, limit) - length, null);
-      if (read === 0) break;
-      length += read;
-    }
-    return length;
-  } catch {
-    // The process ended between open and read (ESRCH). What was read may be half an environment.
-    buffer.fill(0, 0, length);
-    return -1;
-  } finally {
-    closeSync(descriptor);
-  }
-}
-
-function growBuffer(): void {
-  const grown = Buffer.alloc(buffer.length * 2);
-  buffer.copy(grown);
-  buffer.fill(0);
-  buffer = grown;
 }

@@ -103,6 +103,7 @@ const directoriesWithoutMeaning = new Set(['dist', 'build', 'lib', 'src', 'out',
 
 const deletedMark = ' (deleted)';
 const MAX_WORDS = 1000;
+const MAX_NAME = 255;
 
 /**
  * @param executable path of /proc/PID/exe, ` (deleted)` allowed; empty when not known
@@ -130,6 +131,8 @@ export function baseName(path: string): string {
 
 /** `python3.11`, `ruby3.1`, `node-24`, `php8.2`: the version is not part of the interpreter's name. */
 function interpreterOf(file: string): Interpreter | undefined {
+  // Longer than any file's name (NAME_MAX): a title, on which the pattern below would be tried at every digit.
+  if (file.length > MAX_NAME) return undefined;
   const name = file.replace(/-?\d[\d.]*(?:-dbg|d|t)?$/, '');
   return interpreters[aliases[name] ?? name];
 }

@@ -13,10 +13,21 @@ export interface WorkloadsOptions {
   readonly agentVersion: string;
   /** Where the host's /proc is; its process ids must be those of the kernel's records: the initial pid namespace. */
   readonly procRoot?: string;
+  /** Default: reads it at once. */
+  readonly reader?: FactsReader;
   readonly limits?: Pick<Limits, 'workloadProcesses' | 'workloadSockets'>;
   /** Milliseconds, of any origin. */
   readonly now?: () => number;
   readonly kubernetes?: KubernetesOptions | undefined;
+}
+
+/** Reads what /proc says of a process, maybe elsewhere. */
+export interface FactsReader {
+  /**
+   * @param late called with what was found when it takes too long
+   * @returns `undefined` when the process is gone
+   */
+  facts(pid: number, late: (facts: ProcessFacts | undefined) => void): ProcessFacts | undefined | 'late';
 }
 
 export interface KubernetesOptions {
@@ -36,6 +47,8 @@ export interface WorkloadCounts {
   processesVanished: number;
   /** Programs started so fast that they are read at their first socket only. */
   readsPutOff: number;
+  /** Named by what the kernel said at first: /proc took too long. */
+  readsLate: number;
   processesEvicted: number;
   socketsEvicted: number;
 }
@@ -70,12 +83,13 @@ export class Workloads implements ResourceResolver {
     processesRead: 0,
     processesVanished: 0,
     readsPutOff: 0,
+    readsLate: 0,
     processesEvicted: 0,
     socketsEvicted: 0,
   };
   readonly #host: Host;
   readonly #agentVersion: string;
-  readonly #procRoot: string;
+  readonly #reader: FactsReader;
   readonly #limits: Pick<Limits, 'workloadProcesses' | 'workloadSockets'>;
   readonly #now: () => number;
   readonly #kubernetes: KubernetesOptions | undefined;
@@ -100,7 +114,8 @@ export class Workloads implements ResourceResolver {
   constructor(options: WorkloadsOptions) {
     this.#host = options.host;
     this.#agentVersion = options.agentVersion;
-    this.#procRoot = options.procRoot ?? '/proc';
+    const procRoot = options.procRoot ?? '/proc';
+    this.#reader = options.reader ?? { facts: (pid) => readProcess(procRoot, pid) };
     this.#limits = options.limits ?? defaultLimits;
     this.#now = options.now ?? (() => performance.now());
     this.#readsMs = this.#now();
@@ -196,23 +211,41 @@ export class Workloads implements ResourceResolver {
 
   /** @param filename as given to execve(2), for when the process is gone already */
   #read(pid: number, startNs: number, comm: string, filename: string): Workload {
-    let facts = readProcess(this.#procRoot, pid);
-    const isSame = facts !== undefined && sameStart(facts.startNs, startNs);
-    if (facts !== undefined && isSame && facts.program !== '') {
-      this.counts.processesRead++;
-    } else {
-      this.counts.processesVanished++;
-      const known = factsWithoutProc(pid, startNs, comm, filename);
-      // Gone, or its id is another process's by now; or it has ended and nobody has waited for it, then its cgroup is all that is left.
-      facts = isSame && facts !== undefined ? { ...known, cgroup: facts.cgroup } : known;
-    }
-    return {
+    const late = (found: ProcessFacts | undefined): void => this.#learn(workload, found, startNs);
+    const found = this.#reader.facts(pid, late);
+    const known = factsWithoutProc(pid, startNs, comm, filename);
+    const facts = this.#told(found === 'late' ? undefined : found, known, startNs);
+    const workload: Workload = {
       facts,
       resource: resourceOfProcess(facts, this.#host, this.#agentVersion),
       identity: undefined,
       revision: 0,
       waitUntilMs: this.#now() + (this.#kubernetes?.waitMs ?? 0),
     };
+    return workload;
+  }
+
+  /** Which facts count: of the same process, and whole. @param known what the kernel said */
+  #told(found: ProcessFacts | undefined, known: ProcessFacts, startNs: number): ProcessFacts {
+    const isSame = found !== undefined && sameStart(found.startNs, startNs);
+    if (found !== undefined && isSame && found.program !== '') {
+      this.counts.processesRead++;
+      return found;
+    }
+    this.counts.processesVanished++;
+    // Gone, or its id is another process's by now; or it has ended and nobody has waited for it, then its cgroup is all that is left.
+    return isSame && found !== undefined ? { ...known, cgroup: found.cgroup } : known;
+  }
+
+  /** The reader was late: what follows is named by what it found. */
+  #learn(workload: Workload, found: ProcessFacts | undefined, startNs: number): void {
+    if (found === undefined || !sameStart(found.startNs, startNs) || found.program === '') return;
+    this.counts.readsLate++;
+    const { cgroup } = workload.facts;
+    workload.facts = found.cgroup === unknownCgroup ? { ...found, cgroup } : found;
+    workload.resource = resourceOfProcess(workload.facts, this.#host, this.#agentVersion);
+    workload.identity = undefined;
+    workload.revision = 0;
   }
 
   /** Finds the pod of a process by its socket's cgroup where /proc could not say, and ignores the cgroup of one that is not watched. */

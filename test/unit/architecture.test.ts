@@ -40,9 +40,10 @@ const sides: Readonly<Record<string, readonly string[]>> = {
   metric: [],
   config: [],
   telemetry: ['config/'],
-  secrets: ['capture/', 'flow/', 'telemetry/'],
+  files: [],
+  secrets: ['capture/', 'files/', 'flow/', 'telemetry/'],
   pcapng: ['capture/', 'flow/', 'packet/', 'telemetry/'],
-  workload: ['capture/', 'span/resource.ts', 'span/peer.ts', 'telemetry/'],
+  workload: ['capture/', 'files/', 'span/resource.ts', 'span/peer.ts', 'telemetry/'],
 };
 
 /** What a stage may use of the sides besides types: formats of files, and the door through which secrets come. */

@@ -18,14 +18,7 @@ import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { PROCESS_EXEC, PROCESS_FIRST_SOCKET, type ProcessRecord } from '../../../src/capture/records.ts';
 import { defaultLimits, type Limits } from '../../../src/config/limits.ts';
-import {
-  libraryFolders,
-  libraryPathOf,
-  parseMaps,
-  readMaps,
-  resolveInRoot,
-  startTimeOf,
-} from '../../../src/secrets/discovery.ts';
+import { libraryFolders, libraryPathOf, readMaps, resolveInRoot, startTimeOf } from '../../../src/secrets/discovery.ts';
 import type { ProbeNotice } from '../../../src/secrets/probed-files.ts';
 import { ProbeManager } from '../../../src/secrets/probes.ts';
 import { makeElf } from './elf-samples.ts';
@@ -153,8 +146,14 @@ async function until(condition: () => boolean, what: string): Promise<void> {
   }
 }
 
-test('maps: code of files, each once, deleted ones marked', () => {
-  const maps = parseMaps(
+test('maps: code of files, each once, deleted ones marked', (t) => {
+  const machine = new Machine(t);
+  machine.start(5, []);
+  const mapsOf = (text: string) => {
+    writeFileSync(join(machine.proc, '5/maps'), text);
+    return readMaps(machine.proc, 5);
+  };
+  const maps = mapsOf(
     [
       '00400000-00401000 r--p 00000000 fe:00 10                                 /bin/a b',
       '00401000-00402000 r-xp 00001000 fe:00 10                                 /bin/a b',
@@ -170,7 +169,7 @@ test('maps: code of files, each once, deleted ones marked', () => {
     { range: '401000-402000', key: 'fe:00:10', path: '/bin/a b', deleted: false },
     { range: '7f0000000000-7f0000001000', key: '00:2f:4503599627370497', path: '/usr/lib/x.so', deleted: true },
   ]);
-  assert.deepEqual(parseMaps('garbage\n\n-- r-xp x\n'), []);
+  assert.deepEqual(mapsOf('garbage\n\n-- r-xp x\n'), []);
 });
 
 test('what /proc says of this process', () => {

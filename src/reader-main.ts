@@ -1,0 +1,117 @@
+/**
+ * The reader's thread: everything that is read about processes, and the probes on their files. What it reads is in the hands of those processes: a
+ * file may be endless, and a file system may never answer. Then this thread is held up, and no other.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { WorkBudget } from './files/budget.ts';
+import { SharedGuard } from './files/guard.ts';
+import { newTally } from './files/read.ts';
+import {
+  ANSWERED,
+  type Answer,
+  type FromReader,
+  HANDLED,
+  type ReaderSettings,
+  type ReaderStats,
+  type ToReader,
+} from './reader-protocol.ts';
+import { type NativeProbes, openProbes, probeBackend } from './secrets/native-probes.ts';
+import { ProbeManager } from './secrets/probes.ts';
+import { count } from './telemetry/counters.ts';
+import { ownerOf, type ProcessFacts, readCgroup, readProcess } from './workload/proc.ts';
+
+const STATS_MS = 1000;
+
+const settings = workerData as ReaderSettings;
+const port = parentPort!;
+const signal = new Int32Array(settings.signal);
+const tally = newTally();
+const budget = new WorkBudget();
+const guard = new SharedGuard(settings.guard, settings.leftAlone, () => count(tally.counts, 'left_alone'));
+
+function say(message: FromReader): void {
+  port.postMessage(message);
+}
+
+function answer(given: Answer): void {
+  settings.answers.postMessage(given);
+  Atomics.add(signal, ANSWERED, 1);
+  Atomics.notify(signal, ANSWERED);
+}
+
+function containerOf(pid: number): string {
+  return ownerOf(readCgroup(settings.procRoot, pid, tally));
+}
+
+function factsOf(pid: number): ProcessFacts | undefined {
+  const container = containerOf(pid);
+  const brief = budget.exhausted(pid, container) !== undefined;
+  if (brief) count(tally.counts, 'container_budget');
+  if (!guard.enter(container, `process ${pid}`)) return undefined;
+  const begunMs = performance.now();
+  const facts = readProcess(settings.procRoot, pid, tally, brief);
+  guard.leave();
+  budget.charge(pid, container, performance.now() - begunMs);
+  return facts;
+}
+
+function statsOf(probes: NativeProbes, manager: ProbeManager): ReaderStats {
+  return {
+    attached: manager.attached,
+    probes: { ...manager.counts },
+    reader: { ...tally.counts },
+    lost: { ...probes.info().lost },
+  };
+}
+
+function serve(probes: NativeProbes): void {
+  const manager = new ProbeManager({
+    ...probeBackend(probes),
+    procRoot: settings.procRoot,
+    limits: settings.limits,
+    notify: (notice) => say({ kind: 'notice', notice }),
+    containerOf,
+    budget,
+    guard,
+    tally,
+  });
+  const timer = setInterval(() => say({ kind: 'stats', stats: statsOf(probes, manager) }), STATS_MS);
+  const handle = (message: ToReader): void => {
+    switch (message.kind) {
+      case 'start':
+        manager.start().then(() => say({ kind: 'started', stats: statsOf(probes, manager) }));
+        return;
+      case 'event':
+        manager.processEvent(message.record);
+        return;
+      case 'facts':
+        answer({ id: message.id, facts: factsOf(message.pid) });
+        return;
+      case 'library':
+        answer({ id: message.id, library: manager.libraryOf(message.pid) });
+        return;
+      case 'stop': {
+        clearInterval(timer);
+        const stats = statsOf(probes, manager);
+        manager.stop();
+        probes.close();
+        say({ kind: 'stopped', stats });
+        port.close();
+      }
+    }
+  };
+  port.on('message', (message: ToReader) => {
+    try {
+      handle(message);
+    } finally {
+      Atomics.add(signal, HANDLED, 1);
+    }
+  });
+}
+
+try {
+  serve(openProbes({ controlRingFd: settings.controlRingFd }));
+  say({ kind: 'open' });
+} catch (error) {
+  say({ kind: 'failed', message: error instanceof Error ? error.message : String(error) });
+}
