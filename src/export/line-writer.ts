@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, write } from 'node:fs';
 import { isatty } from 'node:tty';
 import { whyNot } from '../config/system-error.ts';
+import { openOutputFile } from '../files/output-file.ts';
 import { count, type Deliveries } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { OutputState } from './output.ts';
@@ -69,7 +70,7 @@ export class LineWriter {
       this.fd = options.fd;
       this.closes = false;
     } else if (options.path !== undefined) {
-      this.fd = openSync(options.path, 'w');
+      this.fd = openOutputFile(options.path, { mode: 0o666, nonBlocking: true });
       this.closes = true;
     } else {
       const own = nonBlockingStandardOutput();

@@ -1,5 +1,19 @@
-import { linkSync, readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { isOwnFile } from '../files/output-file.ts';
+
+const MAX_HOLDER_BYTES = 64;
 
 /**
  * Makes a folder this process's own. A process that has ended, however, holds nothing.
@@ -10,7 +24,9 @@ import { join } from 'node:path';
 export function lockFolder(folder: string): () => void {
   const lock = join(folder, 'lock');
   const own = join(folder, `lock.${process.pid}`);
-  writeFileSync(own, processName(process.pid) ?? '', { mode: 0o600 });
+  // Left by a process that had the same id and was killed, or put there by others.
+  rmSync(own, { force: true });
+  writeFileSync(own, processName(process.pid) ?? '', { mode: 0o600, flag: 'wx' });
   try {
     for (let tries = 0; ; tries++) {
       try {
@@ -18,7 +34,7 @@ export function lockFolder(folder: string): () => void {
         return () => unlinkSync(lock);
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || tries === 2) throw error;
-        const holder = readFileSync(lock, 'utf8');
+        const holder = holderOf(lock);
         const pid = Number.parseInt(holder, 10);
         if (holder !== '' && processName(pid) === holder) {
           throw new Error(`process ${pid} uses it: each agent needs a folder of its own`);
@@ -28,6 +44,24 @@ export function lockFolder(folder: string): () => void {
     }
   } finally {
     unlinkSync(own);
+  }
+}
+
+/** What a lock says, if it is a file of ours: what others have put there locks nothing. Two names are those of one that is just being made. */
+function holderOf(lock: string): string {
+  let fd: number;
+  try {
+    fd = openSync(lock, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch {
+    return '';
+  }
+  try {
+    const stat = fstatSync(fd);
+    stat.nlink = Math.min(stat.nlink, 1);
+    const bytes = Buffer.alloc(MAX_HOLDER_BYTES);
+    return isOwnFile(stat) ? bytes.toString('latin1', 0, readSync(fd, bytes, 0, MAX_HOLDER_BYTES, 0)) : '';
+  } finally {
+    closeSync(fd);
   }
 }
 

@@ -6,9 +6,10 @@
  * Numbers are little-endian; `state` is 0 until the batch was delivered or given up. A record is written payload first, so that a header
  * stands for a whole one; what a crash of the machine leaves half written does not match its checksums.
  */
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, lstatSync, openSync, readSync } from 'node:fs';
 import { type FileHandle, open, unlink } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
+import { isOwnFile } from '../files/output-file.ts';
 
 export const HEADER_BYTES = 24;
 const MAGIC = 0x31705357;
@@ -85,13 +86,16 @@ export class Segment {
 
   /**
    * Finds the records of a file that an earlier process wrote.
-   * @returns the bytes behind the last whole one
+   * @returns the bytes behind the last whole one; undefined when it is no file of ours
    * @throws Error of the file system
    */
-  scan(): number {
-    const fd = openSync(this.path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  scan(): number | undefined {
+    if (!lstatSync(this.path).isFile()) return undefined;
+    const fd = openSync(this.path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     try {
-      const { size } = fstatSync(fd);
+      const stat = fstatSync(fd);
+      if (!isOwnFile(stat)) return undefined;
+      const { size } = stat;
       const bytes = Buffer.alloc(HEADER_BYTES);
       for (;;) {
         const read = readSync(fd, bytes, 0, HEADER_BYTES, this.size);
@@ -184,12 +188,20 @@ export class Segment {
   async #use<T>(work: (handle: FileHandle) => Promise<T>): Promise<T> {
     this.#busy++;
     try {
-      this.#handle ??= open(this.path, constants.O_RDWR | constants.O_NOFOLLOW);
+      this.#handle ??= openOwn(this.path);
       return await work(await this.#handle);
     } finally {
       this.#busy--;
     }
   }
+}
+
+/** @throws Error when another file has taken its place */
+async function openOwn(path: string): Promise<FileHandle> {
+  const handle = await open(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  if (isOwnFile(await handle.stat())) return handle;
+  await handle.close();
+  throw new Error('another file has taken its place');
 }
 
 async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {

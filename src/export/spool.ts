@@ -1,5 +1,6 @@
-import { mkdirSync, readdirSync, unlinkSync } from 'node:fs';
+import { closeSync, readdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { type OutputFolder, openOutputFolder } from '../files/output-file.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { Batch } from './batch.ts';
 import { lockFolder } from './spool-lock.ts';
@@ -30,6 +31,8 @@ export interface SpooledBatch extends Batch {
 }
 
 const FILE_PATTERN = /^(\d{8})\.spool$/;
+/** Numbers have eight digits: room is left for those that come. */
+const MAX_NUMBER = 90_000_000;
 const MAX_SEGMENT_BYTES = 8 * 1024 * 1024;
 /** Bytes that wait for the disk. */
 const MAX_PENDING_BYTES = 16 * 1024 * 1024;
@@ -51,6 +54,7 @@ interface Pending {
 export class Spool {
   readonly #options: SpoolOptions;
   readonly #segmentBytes: number;
+  readonly #folder: OutputFolder;
   readonly #unlock: () => void;
   /** In the order of their numbers; the last may be the one that is written to. */
   readonly #segments: Segment[] = [];
@@ -72,14 +76,17 @@ export class Spool {
   constructor(options: SpoolOptions) {
     this.#options = options;
     this.#segmentBytes = Math.min(MAX_SEGMENT_BYTES, options.maxBytes / 4);
-    mkdirSync(options.folder, { recursive: true, mode: 0o700 });
-    this.#unlock = lockFolder(options.folder);
+    this.#folder = openOutputFolder(options.folder, 0o700);
+    let unlock = (): void => {};
     try {
+      unlock = lockFolder(this.#folder.base);
       this.damagedBytes = this.#find();
     } catch (error) {
-      this.#unlock();
+      unlock();
+      closeSync(this.#folder.fd);
       throw error;
     }
+    this.#unlock = unlock;
     this.recovered = this.spans;
   }
 
@@ -165,17 +172,27 @@ export class Spool {
     await Promise.race([Promise.all(this.#chores), timeout]);
     clearTimeout(timer);
     this.#unlock();
+    // What is still under way, past the deadline, keeps it open until the process ends.
+    if (this.#chores.size === 0 && this.#writing === undefined) closeSync(this.#folder.fd);
   }
 
   /** @returns bytes that are of no whole record */
   #find(): number {
     let damagedBytes = 0;
-    for (const name of readdirSync(this.#options.folder).sort()) {
+    for (const name of readdirSync(this.#folder.base).sort()) {
       const number = Number(FILE_PATTERN.exec(name)?.[1] ?? 0);
       if (number === 0) continue;
-      const segment = new Segment(number, join(this.#options.folder, name));
-      damagedBytes += segment.scan();
-      this.#nextNumber = number + 1;
+      if (number < MAX_NUMBER) this.#nextNumber = Math.max(this.#nextNumber, number + 1);
+      const segment = new Segment(number, join(this.#folder.base, name));
+      const damaged = segment.scan();
+      if (damaged === undefined) {
+        this.#options.log.warn('a file in the spool is not the agent’s own, and is passed over', {
+          folder: this.#options.folder,
+          file: name,
+        });
+        continue;
+      }
+      damagedBytes += damaged;
       if (segment.spans > 0) this.#segments.push(segment);
       else unlinkSync(segment.path);
     }
@@ -217,7 +234,7 @@ export class Spool {
     if (last !== undefined && !last.sealed && last.size + bytes <= this.#segmentBytes) return last;
     if (last !== undefined && !last.sealed) this.#seal(last);
     const name = `${String(this.#nextNumber++).padStart(8, '0')}.spool`;
-    const segment = new Segment(this.#nextNumber - 1, join(this.#options.folder, name));
+    const segment = new Segment(this.#nextNumber - 1, join(this.#folder.base, name));
     this.#segments.push(segment);
     return segment;
   }

@@ -1,7 +1,8 @@
 /** The file behind --pcapng: the sink's bytes on disk, without ever holding up the pipeline. */
-import { createWriteStream, openSync, type WriteStream } from 'node:fs';
+import { createWriteStream, type WriteStream } from 'node:fs';
 import type { Limits } from '../config/limits.ts';
 import { whyNot } from '../config/system-error.ts';
+import { openOutputFile } from '../files/output-file.ts';
 import type { Clock } from '../telemetry/clock.ts';
 import type { ReasonCounts } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
@@ -26,7 +27,7 @@ export class PcapngFile {
   constructor(path: string, options: PcapngFileOptions) {
     this.#path = path;
     this.#options = options;
-    const fd = openSync(path, 'w', FILE_MODE);
+    const fd = openOutputFile(path, { mode: FILE_MODE, secret: true });
     this.#stream = createWriteStream(path, { fd });
     this.#stream.on('error', (error) => this.#failed(error));
     this.sink = new PcapngSink({

@@ -1,6 +1,9 @@
-import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { whyNot } from '../config/system-error.ts';
+import { checkOutputFile, writeOutputFile } from '../files/output-file.ts';
 import type { Counters, ReasonCounts } from './counters.ts';
+
+/** Counts alone: whoever the umask lets may read them. */
+const STATS_FILE = { mode: 0o666 };
 
 /** What the process itself has used. */
 export interface ProcessUsage {
@@ -67,7 +70,7 @@ export function toStats(
  */
 export function checkStatsTarget(target: string | undefined): void {
   if (target === undefined || target === '-') return;
-  withReason(target, () => closeSync(openSync(target, 'a')));
+  withReason(target, () => checkOutputFile(target, STATS_FILE));
 }
 
 /**
@@ -77,7 +80,7 @@ export function checkStatsTarget(target: string | undefined): void {
 export async function writeStats(target: string, stats: StatsJson): Promise<void> {
   const line = `${JSON.stringify(stats)}\n`;
   if (target !== '-') {
-    withReason(target, () => writeFileSync(target, line));
+    withReason(target, () => writeOutputFile(target, line, STATS_FILE));
     return;
   }
   await new Promise<void>((resolve, reject) => {

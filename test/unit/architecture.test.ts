@@ -25,6 +25,7 @@ const foundations: readonly string[] = [
   'config/http.ts',
   'config/label-selector.ts',
   'config/system-error.ts',
+  'files/output-file.ts',
   'telemetry/counters.ts',
   'telemetry/clock.ts',
 ];

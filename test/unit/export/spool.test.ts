@@ -3,6 +3,8 @@ import {
   appendFileSync,
   chmodSync,
   existsSync,
+  linkSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -246,6 +248,30 @@ describe('spool', () => {
     writeFileSync(file, '');
     assert.throws(() => open(MIB, file), /EEXIST|ENOTDIR/);
     chmodSync(file, 0o600);
+  });
+
+  it('takes nothing for its own that others could have put there', async () => {
+    const first = open();
+    await store(first, Buffer.from('true'), 3);
+    await first.close(5000);
+    const own = readFileSync(join(folder, '00000001.spool'));
+    const elsewhere = join(mkdtempSync(join(tmpdir(), 'wirespan-elsewhere-')), 'x');
+    writeFileSync(elsewhere, own, { mode: 0o600 });
+    symlinkSync(elsewhere, join(folder, '00000002.spool'));
+    linkSync(elsewhere, join(folder, '00000003.spool'));
+    writeFileSync(join(folder, '00000004.spool'), own);
+    chmodSync(join(folder, '00000004.spool'), 0o666);
+    mkdirSync(join(folder, '00000005.spool'));
+    writeFileSync(join(folder, '99999999.spool'), own);
+    chmodSync(join(folder, '99999999.spool'), 0o666);
+    symlinkSync(elsewhere, join(folder, 'lock'));
+    const spool = open();
+    assert.equal(spool.recovered, 3);
+    assert.equal(lines.filter((line) => line.includes('is not the agent’s own')).length, 5);
+    await store(spool, Buffer.from('more'));
+    assert.ok(files().includes('00000006.spool'));
+    await spool.close(5000);
+    assert.deepEqual(readFileSync(elsewhere), own, 'what a link leads to is as it was');
   });
 
   it('passes over files that are none of its own', async () => {
