@@ -80,8 +80,9 @@ export function greeting({
   capabilities = -1,
   extended = 0,
   version = '8.0.36',
-}: Peer & { version?: string } = {}): Buffer {
-  const fixed = [u32(7), 'abcdefgh', 0, u16(capabilities), 255, u16(AUTOCOMMIT), u16(capabilities >>> 16), 21];
+  collation = 255,
+}: Peer & { version?: string; collation?: number } = {}): Buffer {
+  const fixed = [u32(7), 'abcdefgh', 0, u16(capabilities), collation, u16(AUTOCOMMIT), u16(capabilities >>> 16), 21];
   return packet(
     0,
     10,
