@@ -2,9 +2,11 @@
 import { readFileSync } from 'node:fs';
 import type { CommonOptions } from './cli/options.ts';
 import type { Limits } from './config/limits.ts';
+import { findMemoryLimit, memoryBudgetBytes } from './config/memory-limit.ts';
 import { createOutputs } from './export/create.ts';
 import type { WhyBroken } from './export/line-writer.ts';
 import type { Output } from './export/output.ts';
+import { MemoryBudget } from './memory/budget.ts';
 import { Pipeline, type PipelineOptions } from './pipeline.ts';
 import { createProtocols, createSqlAnalysers } from './protocol/registry.ts';
 import { SecretStore } from './secrets/store.ts';
@@ -19,6 +21,7 @@ export interface Assembly {
   readonly outputs: readonly Output[];
   readonly pipeline: Pipeline;
   readonly durations: Durations | undefined;
+  readonly memory: MemoryBudget;
 }
 
 export interface AssemblyParts {
@@ -45,6 +48,7 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
   const { log, limits } = parts;
   const counters = parts.counters ?? newCounters();
   const secrets = new SecretStore(limits, counters);
+  const memory = new MemoryBudget(memoryBudgetBytes(limits.memoryMib, findMemoryLimit()), counters.memory);
   const outputs = await createOutputs(config.outputs, {
     counters,
     log,
@@ -62,12 +66,13 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
       log.error('an error of wirespan itself was caught; please report it', { at: placeOf(error) }),
     limits,
     counters,
+    memory,
     secrets,
     outputs,
     protocols: createProtocols({
       keepHeaders: new Set([...kept.request, ...kept.response]),
       grpc: config.grpc,
-      sql: createSqlAnalysers(config.sql, limits, counters.sql),
+      sql: createSqlAnalysers(config.sql, limits, counters.sql, memory),
     }),
     spans: new SpanBuilder({
       ...parts.spans,
@@ -80,9 +85,10 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
       filters: config.filters,
       avoidInstrumented: config.services.avoidInstrumented,
       limits,
+      memory,
     }),
   });
-  return { log, counters, secrets, outputs, pipeline, durations };
+  return { log, counters, secrets, outputs, pipeline, durations, memory };
 }
 
 /** Where an error was thrown. Not what it says: that may quote what was captured. */

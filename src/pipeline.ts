@@ -11,6 +11,7 @@ import type { Exchange } from './exchange/exchange.ts';
 import type { Output } from './export/output.ts';
 import type { Connection, EndReason, Layer } from './flow/connection.ts';
 import { type FlowControl, FlowTable } from './flow/table.ts';
+import { Charge, type MemoryBudget, unlimitedMemory } from './memory/budget.ts';
 import type { PcapngSink } from './pcapng/sink.ts';
 import { createDetectLayer } from './protocol/detect.ts';
 import type { LayerContext, Protocol } from './protocol/layer.ts';
@@ -32,6 +33,8 @@ export interface ProcessObserver {
 export interface PipelineOptions {
   readonly limits: Limits;
   readonly counters: Counters;
+  /** Shared by all that grows with its input. */
+  readonly memory?: MemoryBudget;
   readonly secrets: SecretStore;
   /** The protocols looked for, in plain text and inside TLS. */
   readonly protocols: readonly Protocol[];
@@ -57,15 +60,21 @@ export class Pipeline implements CaptureSink {
   readonly #options: PipelineOptions;
   readonly #flows: FlowTable;
   readonly #tls: Protocol;
+  readonly #memory: MemoryBudget;
+  /** What waits for export and for the packet file: both have caps of their own. */
+  readonly #waitsForOutput: Charge;
   readonly #waiting: WaitingRoom | undefined;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
+    this.#memory = options.memory ?? unlimitedMemory();
+    this.#waitsForOutput = new Charge(this.#memory.open());
     this.#tls = { name: 'tls', detect: detectTls, create: (context) => this.#detectInTls(context) };
     const candidates = [this.#tls, ...options.protocols];
     this.#flows = new FlowTable({
       limits: options.limits,
       counters: options.counters,
+      memory: this.#memory,
       open: (connection, control) => this.#detect(this.#context(connection, control), candidates),
       ...(options.mute === undefined ? {} : { mute: options.mute }),
       onConnectionEnd: (connection, reason) => this.#forget(connection, reason),
@@ -75,6 +84,7 @@ export class Pipeline implements CaptureSink {
       options.waiting &&
       new WaitingRoom({
         ...options.waiting,
+        memory: this.#memory,
         deliver: (exchange) => this.#deliver(exchange),
         released: (connection) => this.#forgetSockets(connection),
       });
@@ -86,6 +96,7 @@ export class Pipeline implements CaptureSink {
       const { pcapng } = this.#options;
       // After the stages: secrets that this very packet brought to light stand ahead of it in the file.
       if (pcapng !== undefined && !verdict.duplicateView) pcapng.packet(record, verdict.connection);
+      if (this.#memory.isExceeded) this.#memory.relieve(record.timeUs);
     } catch (error) {
       this.#failed('packet', error);
     }
@@ -123,6 +134,8 @@ export class Pipeline implements CaptureSink {
       this.#flows.tick(timeUs);
       this.#waiting?.tick();
       this.#options.pcapng?.tick(timeUs);
+      this.#chargeOutputs();
+      this.#memory.relieve(timeUs);
     } catch (error) {
       this.#failed('tick', error);
     }
@@ -133,6 +146,12 @@ export class Pipeline implements CaptureSink {
     this.#flows.closeAll(reason, timeUs);
     this.#waiting?.flush();
     this.#options.secrets.clear();
+  }
+
+  #chargeOutputs(): void {
+    let bytes = this.#options.pcapng?.heldBytes ?? 0;
+    for (const output of this.#options.outputs) bytes += output.heldBytes;
+    this.#waitsForOutput.set(bytes);
   }
 
   #failed(what: string, error: unknown): void {
@@ -165,6 +184,7 @@ export class Pipeline implements CaptureSink {
       connection,
       limits,
       counters,
+      memory: control.memory,
       emit: (exchange) => this.#emit(exchange, control),
       mute: () => control.mute(),
       wantTicks: (wanted) => control.wantTicks(wanted),
@@ -197,7 +217,7 @@ export class Pipeline implements CaptureSink {
 
   #forget(connection: Connection, reason: EndReason): void {
     // Given up here, not closed: the sockets live on, and what they send next makes a new connection of the same owners.
-    if (reason === 'idle' || reason === 'evicted') return;
+    if (reason === 'idle' || reason === 'evicted' || reason === 'memory') return;
     if (!this.#waiting?.holds(connection)) this.#forgetSockets(connection);
   }
 

@@ -3,6 +3,11 @@
  * Names end in their unit.
  */
 export interface Limits {
+  /**
+   * What everything that grows with its input may cost together, in MiB (memory/budget.ts): then the largest holder is given up. 0: a
+   * quarter of what the process may have.
+   */
+  memoryMib: number;
   /** Connections tracked at once; the one idle for longest makes room. */
   connections: number;
   /** Out-of-order bytes held per direction before the hole is given up as a gap. */
@@ -70,6 +75,8 @@ export interface Limits {
   /** Texts whose statements are remembered, per dialect, and how long such a text may be. */
   sqlCachedTexts: number;
   sqlCachedTextBytes: number;
+  /** What these texts and their statements cost, per dialect. */
+  sqlCacheBytes: number;
   /** Prepared statements remembered per connection, and cursors (portals); the one used least recently makes room. */
   sqlPreparedStatements: number;
   sqlPortals: number;
@@ -131,6 +138,7 @@ export interface Limits {
 }
 
 export const defaultLimits: Limits = {
+  memoryMib: 0,
   connections: 65_536,
   reassemblyBytesPerDirection: 4 * 1024 * 1024,
   reassemblyBytes: 64 * 1024 * 1024,
@@ -166,6 +174,7 @@ export const defaultLimits: Limits = {
   sqlTextBytes: 1024 * 1024,
   sqlCachedTexts: 2048,
   sqlCachedTextBytes: 8192,
+  sqlCacheBytes: 16 * 1024 * 1024,
   sqlPreparedStatements: 4096,
   sqlPortals: 256,
   sqlSavepoints: 64,

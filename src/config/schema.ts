@@ -37,6 +37,8 @@ const headerName = z
 const headerList = z.array(headerName).max(MAX_LIST_ENTRIES);
 
 const limitDescriptions: Partial<Record<keyof Limits, string>> = {
+  memoryMib:
+    'Memory for all that grows with what is seen, in MiB: what waits of connections, requests and statements, caches, spans that wait for export. When it is full, the connection or cache that holds the most is given up, and counted. 0: a quarter of the memory limit of the control group, 256 without one.',
   connections: 'TCP connections tracked at once; the one idle for longest makes room.',
   reassemblyBytesPerDirection: 'Out-of-order bytes held per direction before a hole is given up as a gap.',
   reassemblyBytes: 'Out-of-order bytes held by all connections together.',
@@ -73,6 +75,7 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   http2HeaderFields: 'Fields of one HTTP/2 header list that are kept.',
   http2LostStreamUs: 'An HTTP/2 stream whose end may lie in a hole is given up after this time of silence.',
   sqlCachedTexts: 'SQL texts whose statements are remembered, per dialect.',
+  sqlCacheBytes: 'What these texts and their statements cost, per dialect, in bytes.',
   sqlCachedTextBytes: 'Bytes of such a text; a longer one is read anew each time.',
   sqlTextBytes: 'Bytes of one SQL text. The statements of a longer one have no text.',
   sqlPreparedStatements: 'Prepared statements remembered per connection.',
@@ -118,7 +121,7 @@ type LimitsShape = { [Name in keyof Limits as SnakeCase<Name>]: z.ZodDefault<z.Z
 const limitsShape = Object.fromEntries(
   Object.entries(defaultLimits).map(([name, value]) => [
     snakeKey(name),
-    whole(1, Number.MAX_SAFE_INTEGER, value, limitDescriptions[name as keyof Limits] ?? ''),
+    whole(Math.min(1, value), Number.MAX_SAFE_INTEGER, value, limitDescriptions[name as keyof Limits] ?? ''),
   ]),
 ) as LimitsShape;
 

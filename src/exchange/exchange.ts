@@ -15,8 +15,10 @@ export type IncompleteReason =
   | 'gap'
   /** The agent stopped before the response was whole. */
   | 'shutdown'
-  /** A limit was reached (pipeline depth, header size, memory). */
+  /** A limit was reached (pipeline depth, header size). */
   | 'limit'
+  /** Memory was full, and its connection held more than any other. */
+  | 'memory'
   /** What stood in the response's place is no response of the protocol. */
   | 'protocol_error';
 

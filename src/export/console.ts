@@ -56,6 +56,10 @@ export class ConsoleOutput implements Output {
     return this.writer.ready();
   }
 
+  get heldBytes(): number {
+    return this.writer.heldBytes;
+  }
+
   state(): OutputState {
     return this.writer.state();
   }

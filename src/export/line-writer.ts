@@ -105,6 +105,10 @@ export class LineWriter {
     return new Promise((resolve) => this.waiting.push(resolve));
   }
 
+  get heldBytes(): number {
+    return this.waitingBytes;
+  }
+
   state(): OutputState {
     let queueSpans = 0;
     for (const line of this.lines) queueSpans += line.spans;
@@ -112,7 +116,7 @@ export class LineWriter {
       name: this.options.name,
       type: 'line_writer',
       queueSpans,
-      queueBytes: this.waitingBytes,
+      queueBytes: this.heldBytes,
       queueSpansLimit: undefined,
       queueBytesLimit: this.maxBytes,
       inFlight: this.current.length > 0 ? 1 : 0,

@@ -46,6 +46,10 @@ export class OtlpJsonOutput implements Output {
     return this.writer.ready();
   }
 
+  get heldBytes(): number {
+    return this.writer.heldBytes;
+  }
+
   state(): OutputState {
     return this.writer.state();
   }

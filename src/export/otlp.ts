@@ -163,12 +163,16 @@ export class OtlpOutput implements Output {
     return new Promise((resolve) => this.waiting.push(resolve));
   }
 
+  get heldBytes(): number {
+    return this.queue.bytes + this.batcher.bytes;
+  }
+
   state(): OutputState {
     return {
       name: this.name,
       type: this.type,
       queueSpans: this.queue.spans + this.batcher.spans,
-      queueBytes: this.queue.bytes + this.batcher.bytes,
+      queueBytes: this.heldBytes,
       queueSpansLimit: this.limits.queueSpans,
       queueBytesLimit: this.maxQueueBytes,
       inFlight: this.underWay.size,

@@ -21,6 +21,8 @@ export interface Output {
    * Called once; exchanges that come later are counted as dropped.
    */
   shutdown(deadlineMs: number): Promise<void>;
+  /** Bytes that wait to be written or sent. */
+  readonly heldBytes: number;
   /** What it holds and has done, for the agent's own metrics; undefined: it keeps nothing. */
   state(): OutputState | undefined;
 }

@@ -67,6 +67,8 @@ export type EndReason =
   | 'idle'
   /** Its place was needed, a limit was reached. */
   | 'evicted'
+  /** It held more than any other when memory was full (memory/budget.ts). */
+  | 'memory'
   /** The same addresses and ports began a new connection. */
   | 'reused'
   /** The capture ended. */

@@ -1,4 +1,6 @@
 import type { Limits } from '../config/limits.ts';
+import type { Account, Holder, MemoryBudget } from '../memory/budget.ts';
+import { CONNECTION_COST, LAYER_COST } from '../memory/cost.ts';
 import { type Counters, count } from '../telemetry/counters.ts';
 import {
   type Connection,
@@ -18,6 +20,8 @@ import type { Tuple, Tupled } from './lookup.ts';
 
 /** What the upper layers may ask of a connection. */
 export interface FlowControl {
+  /** What the connection's layers hold is charged here. */
+  readonly memory: Account;
   /** Nothing more of this connection is of use. Its layer gets no more data, only the ends and `close`. */
   mute(): void;
   /** Whether the layer's `tick` is called. */
@@ -33,6 +37,8 @@ export interface FlowControl {
 export interface FlowTableOptions {
   limits: Limits;
   counters: Counters;
+  /** Without it nothing is given up for want of memory. */
+  memory?: MemoryBudget;
   /** Called at the first byte (or gap) of a connection, so that connections that carry nothing cost nothing above. */
   open: (connection: Connection, control: FlowControl) => Layer;
   /** The packets of this socket may be dropped from now on; SYN, FIN and RST are still wanted. */
@@ -49,10 +55,13 @@ export interface FlowTableOptions {
 export interface FlowShared {
   readonly options: FlowTableOptions;
   readonly reassembly: Reassembly;
+  readonly memory: MemoryBudget;
   /** Flows whose layer wants ticks; each knows its place. Not a Set, see TupleTable. */
   readonly ticking: Flow[];
   /** All was seen up to both FINs. */
   finished(flow: Flow, timeUs: number): void;
+  /** Nothing of it is worth its memory any more. */
+  forget(flow: Flow, timeUs: number): void;
 }
 
 /** A Connection as its owner sees it. */
@@ -63,8 +72,10 @@ interface OwnConnection extends Connection {
 }
 
 /** One TCP connection: both directions, its layer, and its places in the table's lists. */
-export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> {
+export class Flow implements HalfOwner, FlowControl, Holder, Linked<Flow>, Tupled<Flow> {
+  readonly kind = 'connection';
   readonly connection: OwnConnection;
+  readonly memory: Account;
   tuple: Tuple;
   halves: readonly [Half, Half];
   /** The socket of the end that sends this direction was seen sending, not only announced. */
@@ -105,6 +116,8 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
       awaitingSecret: false,
       spanState: undefined as object | undefined,
     };
+    this.memory = shared.memory.open(this);
+    this.memory.charge(CONNECTION_COST);
     this.halves = [new Half(FROM_CLIENT, this, shared.reassembly), new Half(FROM_SERVER, this, shared.reassembly)];
     this.lastUs = timeUs;
     this.queuedUs = timeUs;
@@ -149,6 +162,21 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
 
   replaceLayer(layer: Layer): void {
     if (this.layer !== undefined) this.layer = layer;
+  }
+
+  /**
+   * Memory is full, and this connection holds the most of it: its layer ends, with what waits in it, and its packets are passed over. Where
+   * that was done before, the connection itself is forgotten.
+   */
+  giveUp(timeUs: number): void {
+    if (this.muted || this.closing) {
+      this.shared.forget(this, timeUs);
+      return;
+    }
+    count(this.shared.options.counters.connections.givenUp, 'memory');
+    this.closeLayer('memory', timeUs);
+    this.mute();
+    this.connection.spanState = undefined;
   }
 
   swapRoles(): boolean {
@@ -222,6 +250,7 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
     for (const half of this.halves) half.discard();
     this.connection.spanState = undefined;
     this.closed = true;
+    this.memory.close();
     this.wantTicks(false);
     const { options } = this.shared;
     count(options.counters.connections.ended, reason);
@@ -238,12 +267,14 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
 
   private closeLayer(reason: EndReason, timeUs: number): void {
     const layer = this.layer;
+    if (layer === undefined) return;
     this.layer = undefined;
     try {
-      layer?.close(reason, timeUs);
+      layer.close(reason, timeUs);
     } catch (error) {
       this.layerFailed(error, timeUs);
     }
+    this.memory.charge(-LAYER_COST);
   }
 
   /** What a peer sends must not end the process, nor cost another connection anything. */
@@ -251,6 +282,7 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
     const { onLayerError } = this.shared.options;
     if (onLayerError === undefined) throw error;
     onLayerError(error, this.connection);
+    count(this.shared.options.counters.connections.givenUp, 'internal_error');
     // Its state cannot be trusted, but it may hold keys and memory that all share.
     this.closeLayer('evicted', timeUs);
     this.mute();
@@ -259,6 +291,7 @@ export class Flow implements HalfOwner, FlowControl, Linked<Flow>, Tupled<Flow> 
   private openLayer(timeUs: number): Layer {
     const layer = this.shared.options.open(this.connection, this);
     this.layer = layer;
+    this.memory.charge(LAYER_COST);
     for (const half of this.halves) if (half.ended) layer.end(half.direction, 'fin', timeUs); // before any data
     return layer;
   }

@@ -1,4 +1,5 @@
 import type { Limits } from '../config/limits.ts';
+import type { Account } from '../memory/budget.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import type { Direction } from './connection.ts';
 
@@ -173,8 +174,7 @@ export class Half {
 
   /** Forgets all that is held. */
   discard(): void {
-    this.reassembly.heldBytes -= this.heldBytes;
-    this.heldBytes = 0;
+    this.charge(-this.heldBytes);
     this.held.length = 0;
     this.reassembly.holes.delete(this);
   }
@@ -344,6 +344,7 @@ export class Half {
   }
 
   private charge(bytes: number): void {
+    this.owner.memory.charge(bytes);
     this.heldBytes += bytes;
     this.reassembly.heldBytes += bytes;
   }
@@ -388,6 +389,7 @@ export class Half {
 
 /** The receiver of a direction's bytes. */
 export interface HalfOwner {
+  readonly memory: Account;
   deliver(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number): void;
   deliverGap(direction: Direction, length: number, timeUs: number): void;
   /** All up to the FIN was delivered. */

@@ -1,4 +1,5 @@
 import { DIRECTION_EGRESS, DIRECTION_INGRESS, type PacketRecord, type SocketRecord } from '../capture/records.ts';
+import { unlimitedMemory } from '../memory/budget.ts';
 import { formatAddress } from '../packet/address.ts';
 import { ACK, decodePacket, FIN, newSegment, RST, type Segment, SYN } from '../packet/decode.ts';
 import { count } from '../telemetry/counters.ts';
@@ -71,8 +72,13 @@ export class FlowTable {
     this.shared = {
       options,
       reassembly: { limits: options.limits, counts: options.counters.reassembly, heldBytes: 0, holes: new Set<Half>() },
+      memory: options.memory ?? unlimitedMemory(),
       ticking: [],
       finished: (flow, timeUs) => this.end(flow, 'fin', timeUs),
+      forget: (flow, timeUs) => {
+        flow.close('memory', timeUs);
+        this.release(flow);
+      },
     };
   }
 

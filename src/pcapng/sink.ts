@@ -51,6 +51,12 @@ export class PcapngSink {
   private queuedBytes = 0;
   private readonly waiting = new Map<Connection, Waiting>();
   private waitingBytes = 0;
+
+  /** Bytes of packets that are not written yet. */
+  get heldBytes(): number {
+    return this.queuedBytes + this.waitingBytes;
+  }
+
   private output = Buffer.allocUnsafeSlow(OUTPUT_BYTES);
   private outputLength = 0;
   private newestUs = 0;

@@ -7,6 +7,8 @@ import {
   type Layer,
   opposite,
 } from '../flow/connection.ts';
+import { Charge } from '../memory/budget.ts';
+import { bufferCost } from '../memory/cost.ts';
 import { count } from '../telemetry/counters.ts';
 import { isAlertAlone } from '../tls/detect.ts';
 import type { LayerContext, Protocol } from './layer.ts';
@@ -90,12 +92,16 @@ interface Held {
   readonly firstUs: number;
 }
 
+/** What an event that waits costs beside its bytes. */
+const HELD_COST = 96;
+
 class DetectLayer implements Layer {
   /** The layer of the protocol once it is known: all that data() looks at from then on. */
   private child: Layer | undefined;
   private readonly context: LayerContext;
   private readonly candidates: readonly Protocol[];
   private readonly connection: Connection;
+  private readonly charge: Charge;
   private sides: readonly [Side, Side];
   private held: Held[] = [];
   private lastDirection: Direction | undefined;
@@ -106,13 +112,17 @@ class DetectLayer implements Layer {
     this.context = context;
     this.candidates = candidates;
     this.connection = context.connection;
+    this.charge = new Charge(context.memory);
     const adrift = !context.connection.startSeen;
     this.sides = [new Side(adrift), new Side(adrift)];
   }
 
   data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number, firstUs = timeUs): void {
     if (this.child !== undefined) this.child.data(direction, bytes, start, end, timeUs, firstUs);
-    else if (!this.abandoned && end > start) this.examine(direction, bytes, start, end, timeUs, firstUs);
+    else if (!this.abandoned && end > start) {
+      this.examine(direction, bytes, start, end, timeUs, firstUs);
+      this.settle();
+    }
   }
 
   gap(direction: Direction, length: number, timeUs: number): void {
@@ -121,6 +131,7 @@ class DetectLayer implements Layer {
       this.passOver(direction);
       this.sides[direction].adrift = true;
       this.hold('gap', direction, length, 'fin', timeUs);
+      this.settle();
     }
   }
 
@@ -158,6 +169,11 @@ class DetectLayer implements Layer {
   /** Bytes held between calls while the protocol is not known. */
   get heldBytes(): number {
     return this.sides[0].bytes.length + this.sides[1].bytes.length;
+  }
+
+  private settle(): void {
+    const [client, server] = this.sides;
+    this.charge.set(bufferCost(client.bytes) + bufferCost(server.bytes) + this.held.length * HELD_COST);
   }
 
   private examine(
@@ -348,5 +364,6 @@ class DetectLayer implements Layer {
       side.bytes = NOTHING;
       side.length = 0;
     }
+    this.settle();
   }
 }

@@ -13,6 +13,8 @@ export function incompleteReason(reason: EndReason): IncompleteReason {
       return 'timeout';
     case 'evicted':
       return 'limit';
+    case 'memory':
+      return 'memory';
     case 'shutdown':
       return 'shutdown';
     default: {

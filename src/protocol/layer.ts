@@ -1,6 +1,7 @@
 import type { Limits } from '../config/limits.ts';
 import type { Exchange } from '../exchange/exchange.ts';
 import type { Connection, Direction, Layer } from '../flow/connection.ts';
+import type { Account } from '../memory/budget.ts';
 import type { Counters } from '../telemetry/counters.ts';
 
 /** What a layer may use of the world. */
@@ -8,6 +9,8 @@ export interface LayerContext {
   readonly connection: Connection;
   readonly limits: Limits;
   readonly counters: Counters;
+  /** What the layer holds between calls is charged here; all of it is released by the end of `close`. */
+  readonly memory: Account;
   /** A finished exchange; the layer gives up its ownership. */
   emit(exchange: Exchange): void;
   /** Nothing more of this connection is of use: its packets may be dropped as early as in the kernel. */

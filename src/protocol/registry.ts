@@ -1,4 +1,5 @@
 import { defaultLimits, type Limits } from '../config/limits.ts';
+import type { MemoryBudget } from '../memory/budget.ts';
 import { SqlAnalyser, type SqlAnalyserOptions } from '../sql/analyser.ts';
 import type { SqlDialect } from '../sql/statement.ts';
 import type { ReasonCounts } from '../telemetry/counters.ts';
@@ -22,16 +23,19 @@ export const defaultSqlTextOptions: SqlTextOptions = { maxTextBytes: 2048, rawTe
 /** @param counts counts the texts that did not leave, by why */
 export function createSqlAnalysers(
   { maxTextBytes, rawText, ignore }: SqlTextOptions,
-  limits: Pick<Limits, 'sqlCachedTexts' | 'sqlCachedTextBytes'> = defaultLimits,
+  limits: Pick<Limits, 'sqlCachedTexts' | 'sqlCachedTextBytes' | 'sqlCacheBytes'> = defaultLimits,
   counts?: ReasonCounts,
+  memory?: MemoryBudget,
 ): SqlAnalysers {
-  const { sqlCachedTexts: cacheEntries, sqlCachedTextBytes: cacheTextBytes } = limits;
+  const { sqlCachedTexts: cacheEntries, sqlCachedTextBytes: cacheTextBytes, sqlCacheBytes: cacheBytes } = limits;
   const options = {
     maxTextBytes,
     rawText,
     ignore,
     cacheEntries,
     cacheTextBytes,
+    cacheBytes,
+    memory,
     ...(counts !== undefined && { counts }),
   };
   const make = (dialect: SqlDialect) => new SqlAnalyser({ dialect, ...options });

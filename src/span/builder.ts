@@ -1,6 +1,7 @@
 import { defaultLimits } from '../config/limits.ts';
 import type { Exchange } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
+import type { MemoryBudget } from '../memory/budget.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import { Common, type CommonOptions } from './common.ts';
 import { GrpcSpans } from './grpc.ts';
@@ -20,6 +21,7 @@ export interface SpanBuilderOptions extends CommonOptions {
   readonly limits?: CommonOptions['limits'] & RouteLearnerLimits;
   readonly http: HttpSpanOptions;
   readonly sql?: SqlSpanOptions;
+  readonly memory?: MemoryBudget;
 }
 
 /** Makes spans of exchanges. */
@@ -37,11 +39,13 @@ export class SpanBuilder {
     this.common = common;
     const { routes, learnRoutes } = options.http;
     const limits = options.limits ?? defaultLimits;
-    const router = new Router(routes, learnRoutes ? new RouteLearner(limits, options.counters.services) : undefined);
+    const { memory } = options;
+    const learner = learnRoutes ? new RouteLearner(limits, options.counters.services, memory) : undefined;
+    const router = new Router(routes, learner);
     this.counters = options.counters;
     this.http = new HttpSpans(common, options.http, router);
     this.grpc = new GrpcSpans(common, options.http);
-    this.sql = new SqlSpans(common, options.sql ?? defaultSqlSpanOptions);
+    this.sql = new SqlSpans(common, options.sql ?? defaultSqlSpanOptions, memory);
     this.webSocket = new WebSocketSpans(common, options.http, router);
   }
 

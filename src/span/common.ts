@@ -374,6 +374,7 @@ export function errorOfIncomplete(incomplete: IncompleteReason | undefined): str
     case 'gap':
     case 'shutdown':
     case 'limit':
+    case 'memory':
     case undefined:
       return '';
     default:

@@ -1,3 +1,4 @@
+import { type Account, type Holder, type MemoryBudget, unlimitedMemory } from '../memory/budget.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import type { Resource } from './resource.ts';
 
@@ -22,6 +23,9 @@ const COMMON = 8;
 const IDENTIFIER =
   /^\d+$|\d{5}|^(?=.*\d)[\da-f]{8,}$|^[\da-f]{16,}$|^[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-[\da-f]{12}$|@|%40|(?=[a-z]*\d)[a-z\d]{20}/i;
 
+/** A place with its segment, in the tables of those before it and behind it. */
+const PLACE_COST = 400;
+
 class Place {
   requests = 0;
   /** Has given up to tell segments apart, but for those that are left in `segments`. */
@@ -42,16 +46,19 @@ class Service {
  * was answered with a status below 400 teaches; whoever guesses paths teaches nothing. The same requests in the same order yield
  * the same routes.
  */
-export class RouteLearner {
+export class RouteLearner implements Holder {
+  readonly kind = 'routes';
   private readonly limits: RouteLearnerLimits;
   private readonly counts: ReasonCounts;
   /** By namespace and name; and for resources that were seen, so that no name is put together again. */
   private readonly services = new Map<string, Service>();
-  private readonly known = new WeakMap<Resource, Service>();
+  private known = new WeakMap<Resource, Service>();
+  private readonly account: Account;
 
   /** @param counts `routes_services_limit`: requests of services that there was no room for; `routes_segments_limit`: whose path was not learned to its end */
-  constructor(limits: RouteLearnerLimits, counts: ReasonCounts) {
+  constructor(limits: RouteLearnerLimits, counts: ReasonCounts, memory: MemoryBudget = unlimitedMemory()) {
     this.limits = limits;
+    this.account = memory.open(this);
     this.counts = counts;
   }
 
@@ -95,6 +102,18 @@ export class RouteLearner {
     return route;
   }
 
+  /** Memory is full: what was learned is forgotten. */
+  giveUp(): void {
+    this.services.clear();
+    this.known = new WeakMap();
+    this.account.charge(-this.account.plain);
+  }
+
+  private forget(service: Service): void {
+    service.segments--;
+    this.account.charge(-PLACE_COST);
+  }
+
   private serviceOf(resource: Resource): Service | undefined {
     const name = `${String(resource.attributes['service.namespace'] ?? '')}/${resource.name}`;
     let service = this.services.get(name);
@@ -111,7 +130,9 @@ export class RouteLearner {
   private add(service: Service, place: Place, segment: string): Place | undefined {
     place.segments ??= new Map();
     const next = new Place();
-    place.segments.set(segment, next);
+    // A copy: a part of a string keeps the whole of it, and a path may be long.
+    place.segments.set(Buffer.from(segment).toString(), next);
+    this.account.charge(PLACE_COST);
     service.segments++;
     if (place.segments.size <= this.limits.learnedSegmentsPerPlace) return next;
     this.makeParameter(service, place);
@@ -126,7 +147,7 @@ export class RouteLearner {
     for (const [segment, next] of place.segments!) {
       if (next.requests >= common) continue;
       place.segments!.delete(segment);
-      service.segments--;
+      this.forget(service);
       this.merge(service, next, place.parameter);
     }
   }
@@ -136,10 +157,10 @@ export class RouteLearner {
     for (const [segment, next] of from.segments ?? []) {
       const same = to.segments?.get(segment);
       if (same !== undefined) {
-        service.segments--;
+        this.forget(service);
         this.merge(service, next, same);
       } else if (to.isParameter) {
-        service.segments--;
+        this.forget(service);
         to.parameter ??= new Place();
         this.merge(service, next, to.parameter);
       } else {

@@ -1,6 +1,7 @@
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import type { SqlExchange } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
+import type { MemoryBudget } from '../memory/budget.ts';
 import type { SqlStatement } from '../sql/statement.ts';
 import { KEY } from './attributes.ts';
 import { CLIENT_END, type Common, Draft, endsOf, errorOfIncomplete, NO_END, SERVER_END } from './common.ts';
@@ -62,10 +63,10 @@ export class SqlSpans {
   private readonly clientSpan = this.draft.clientSpan;
   private readonly serverSpan = this.draft.serverSpan;
 
-  constructor(common: Common, options: SqlSpanOptions) {
+  constructor(common: Common, options: SqlSpanOptions, memory?: MemoryBudget) {
     this.common = common;
     this.options = options;
-    this.blocks = new StatementBlocks(options.captureOperationAndCollection);
+    this.blocks = new StatementBlocks(options.captureOperationAndCollection, memory);
     this.durations = common.durations && {
       client: common.durations.recorder('dbClient', describeDuration),
       server: common.durations.recorder('dbServer', describeDuration),

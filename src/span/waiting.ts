@@ -1,30 +1,37 @@
 /** Exchanges whose ends are not known well enough yet: they wait for a short while, and are few. */
 import type { Exchange } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
+import { type Account, type Holder, type MemoryBudget, unlimitedMemory } from '../memory/budget.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
+import { exchangeCost } from './exchange-cost.ts';
 import type { Knowledge, ResourceResolver } from './resource.ts';
 
 export interface WaitingRoomOptions {
   readonly resources: ResourceResolver;
   /** Exchanges that wait at once. */
   readonly limit: number;
-  /** `waited`: all that did. Of these, `timeout`; and besides them, `no_room`: both left with what was known. */
+  /** `waited`: all that did. Of these, `timeout` and `memory`; and besides them, `no_room`: all three left with what was known. */
   readonly counts: ReasonCounts;
+  readonly memory?: MemoryBudget;
   readonly deliver: (exchange: Exchange) => void;
   /** The last exchange of a connection that has ended was delivered. */
   readonly released: (connection: Connection) => void;
 }
 
 /** For how long is not decided here: what has been waited for long enough is pending no more. */
-export class WaitingRoom {
+export class WaitingRoom implements Holder {
+  readonly kind = 'waiting_exchanges';
   readonly #options: WaitingRoomOptions;
   /** In the order in which they came. */
   #waiting: Exchange[] = [];
   /** How many of a connection wait. */
   readonly #byConnection = new Map<Connection, { waiting: number; ended: boolean }>();
 
+  readonly #memory: Account;
+
   constructor(options: WaitingRoomOptions) {
     this.#options = options;
+    this.#memory = (options.memory ?? unlimitedMemory()).open(this);
   }
 
   /** @returns whether it waits, and is delivered later */
@@ -39,6 +46,7 @@ export class WaitingRoom {
     }
     count(counts, 'waited');
     this.#waiting.push(exchange);
+    this.#memory.charge(exchangeCost(exchange));
     const state = this.#byConnection.get(connection);
     if (state === undefined) this.#byConnection.set(connection, { waiting: 1, ended: false });
     else state.waiting++;
@@ -70,8 +78,16 @@ export class WaitingRoom {
     for (const exchange of before) this.#release(exchange);
   }
 
+  /** Memory is full: the older half leaves with what is known. */
+  giveUp(): void {
+    const leaving = this.#waiting.splice(0, Math.ceil(this.#waiting.length / 2));
+    count(this.#options.counts, 'memory', leaving.length);
+    for (const exchange of leaving) this.#release(exchange);
+  }
+
   #release(exchange: Exchange): void {
     const { connection } = exchange;
+    this.#memory.charge(-exchangeCost(exchange));
     if (this.#is('given_up', connection)) count(this.#options.counts, 'timeout');
     this.#options.deliver(exchange);
     const state = this.#byConnection.get(connection);

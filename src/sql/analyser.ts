@@ -1,3 +1,5 @@
+import type { Account, MemoryBudget } from '../memory/budget.ts';
+import { statementCost } from '../memory/cost.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import { type TraceContext, traceContextOf } from './commenter.ts';
 import type { BackslashRule } from './lexer.ts';
@@ -24,6 +26,9 @@ export interface SqlAnalyserOptions {
   /** Distinct texts that are remembered, and the longest text that is. */
   readonly cacheEntries?: number;
   readonly cacheTextBytes?: number;
+  /** What those texts and their statements may cost. */
+  readonly cacheBytes?: number;
+  readonly memory?: MemoryBudget | undefined;
   /** Counts texts that were not told apart to their end: `doubtful`, `unsafe_encoding`. */
   readonly counts?: ReasonCounts;
 }
@@ -31,6 +36,7 @@ export interface SqlAnalyserOptions {
 /** What the cache holds at most: so many texts of so many bytes, each with the statements it has. */
 const DEFAULT_CACHE_ENTRIES = 2048;
 const DEFAULT_CACHE_TEXT_BYTES = 8192;
+const DEFAULT_CACHE_BYTES = 16 * 1024 * 1024;
 /** Texts seen once: a text is remembered when it comes again, else texts that never do would push out those that always do. */
 const SEEN_ONCE = 4096;
 
@@ -48,13 +54,24 @@ export class SqlAnalyser {
 
   constructor(options: SqlAnalyserOptions) {
     const entries = options.cacheEntries ?? DEFAULT_CACHE_ENTRIES;
+    // One half for texts as they come, one for those with literals replaced.
+    const maxBytes = (options.cacheBytes ?? DEFAULT_CACHE_BYTES) / 2;
+    const { memory } = options;
     this.scanner = new Scanner({
       ...options,
       // A pattern with the g or y flag would remember where it matched last.
       ignore: options.ignore.map((pattern) => new RegExp(pattern.source, pattern.flags.replaceAll(/[gy]/g, ''))),
       sharedStatements: entries,
+      sharedBytes: maxBytes,
     });
-    this.table = new TextTable(entries);
+    this.table = new TextTable({
+      entries,
+      maxBytes,
+      memory,
+      costOf: scannedCost,
+      keep: keepScanned,
+      letGo: letScannedGo,
+    });
     this.counts = options.counts ?? {};
     this.cacheTextBytes = options.cacheTextBytes ?? DEFAULT_CACHE_TEXT_BYTES;
   }
@@ -139,6 +156,25 @@ export class SqlAnalyser {
     else this.seen[place] = hash;
     return scanned;
   }
+}
+
+const STATEMENTS_COST = 96;
+
+/** What a text's statements cost, if nothing else holds them. */
+function scannedCost({ statements }: Scanned): number {
+  let cost = STATEMENTS_COST + 8 * statements.length;
+  for (const statement of statements) cost += statementCost(statement);
+  return cost;
+}
+
+function keepScanned({ statements }: Scanned, account: Account): number {
+  for (const statement of statements) account.retain(statement, statementCost(statement));
+  return STATEMENTS_COST + 8 * statements.length;
+}
+
+function letScannedGo({ statements }: Scanned, account: Account): number {
+  for (const statement of statements) account.release(statement, statementCost(statement));
+  return STATEMENTS_COST + 8 * statements.length;
 }
 
 function withContext(scanned: Scanned, context: TraceContext | undefined): Scanned {

@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer';
+import type { MemoryBudget } from '../memory/budget.ts';
 import { Blocks } from './blocks.ts';
 import { type TraceContext, traceContextOf } from './commenter.ts';
 import { Effects } from './effect.ts';
@@ -18,6 +19,9 @@ export interface ScannerOptions {
   readonly rawText: boolean;
   readonly ignore: readonly RegExp[];
   readonly sharedStatements: number;
+  /** What those may cost. */
+  readonly sharedBytes: number;
+  readonly memory?: MemoryBudget | undefined;
 }
 
 /** What one text holds. */
@@ -118,7 +122,7 @@ export class Scanner {
     this.sanitiser = new Sanitiser(options.dialect, options.maxTextBytes);
     this.blocks = new Blocks(options.dialect);
     this.effects = new Effects(options.dialect, (text) => this.statementOf(text));
-    this.shared = new SharedStatements(options.sharedStatements);
+    this.shared = new SharedStatements(options.sharedStatements, options.sharedBytes, options.memory);
   }
 
   /** @param split false: the text is one statement, whatever semicolons it has */

@@ -1,3 +1,5 @@
+import type { MemoryBudget } from '../memory/budget.ts';
+import { statementCost } from '../memory/cost.ts';
 import type { SqlStatement } from './statement.ts';
 import { TextTable } from './text-table.ts';
 
@@ -5,8 +7,22 @@ import { TextTable } from './text-table.ts';
 export class SharedStatements {
   private readonly table: TextTable<SqlStatement>;
 
-  constructor(entries: number) {
-    this.table = new TextTable(entries);
+  /** @param entries statements, @param maxBytes what they may cost */
+  constructor(entries: number, maxBytes: number, memory: MemoryBudget | undefined) {
+    this.table = new TextTable<SqlStatement>({
+      entries,
+      maxBytes,
+      memory,
+      costOf: statementCost,
+      keep(statement, account) {
+        account.retain(statement, statementCost(statement));
+        return 0;
+      },
+      letGo(statement, account) {
+        account.release(statement, statementCost(statement));
+        return 0;
+      },
+    });
   }
 
   find(text: Buffer, length: number, latin1: boolean): SqlStatement | undefined {

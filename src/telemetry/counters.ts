@@ -36,7 +36,11 @@ export interface Counters {
     unrecognised: ReasonCounts;
     /** Connections of a known protocol that are passed over from some point on, by what they carry: `postgresql_replication`, ... */
     opaque: ReasonCounts;
+    /** Connections that were read, and are passed over since a limit was reached: `memory`, `pipeline_limit`, `protocol_error`. */
+    givenUp: ReasonCounts;
   };
+  /** What was given up because memory was full (limits.memoryMib), by what held the most: `connection`, `sql_texts`, ... */
+  memory: ReasonCounts;
   /** TLS secrets received, and those that were evicted, expired, malformed, ... */
   secrets: ReasonCounts;
   /** TCP reassembly: retransmissions, overlaps, gaps, ... by name. */
@@ -85,7 +89,17 @@ export interface Counters {
 export function newCounters(): Counters {
   return {
     packets: { captured: 0, bytes: 0, lost: {}, ignored: {} },
-    connections: { tcp: 0, tls: 0, decrypted: 0, undecryptable: {}, ended: {}, unrecognised: {}, opaque: {} },
+    connections: {
+      tcp: 0,
+      tls: 0,
+      decrypted: 0,
+      undecryptable: {},
+      ended: {},
+      unrecognised: {},
+      opaque: {},
+      givenUp: {},
+    },
+    memory: {},
     secrets: {},
     reassembly: {},
     exchanges: {},

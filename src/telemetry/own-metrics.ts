@@ -110,6 +110,14 @@ export const COUNTER_ROWS: readonly (readonly [path: string, name: string, unit:
       'Connections that are passed over, by what they carry',
       'content',
     ],
+    [
+      'connections.givenUp',
+      'wirespan.connections.given_up',
+      '{connection}',
+      'Connections that were read, and are passed over since a limit was reached',
+      'reason',
+    ],
+    ['memory', 'wirespan.memory.given_up', '{event}', 'What was given up because memory was full', 'holder'],
     ['connections.tls', 'wirespan.tls.connections', '{connection}', 'TLS connections'],
     [
       'connections.decrypted',

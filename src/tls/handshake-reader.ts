@@ -1,4 +1,5 @@
 import type { Direction } from '../flow/connection.ts';
+import { bufferCost } from '../memory/cost.ts';
 import { FINISHED, SERVER_HELLO } from './hello.ts';
 
 /** What a handshake reader found. Both are called within `feed`; the bytes are borrowed. */
@@ -37,6 +38,11 @@ export class HandshakeReader {
     this.#direction = direction;
     this.#wanted = wanted;
     this.#maxBytes = maxBytes;
+  }
+
+  /** What the message that is cut costs (memory/cost.ts). */
+  get cost(): number {
+    return bufferCost(this.#held);
   }
 
   /** Forgets the message that was begun: its rest was lost. */
@@ -105,7 +111,7 @@ export class HandshakeReader {
   #hold(bytes: Buffer, start: number, end: number): void {
     const needed = this.#heldLength + end - start;
     if (this.#held === undefined || needed > this.#held.length) {
-      const larger = Buffer.allocUnsafe(
+      const larger = Buffer.allocUnsafeSlow(
         Math.max(needed, Math.min(2 * this.#heldLength, this.#maxBytes + HEADER_LENGTH)),
       );
       this.#held?.copy(larger, 0, 0, this.#heldLength);

@@ -203,6 +203,13 @@ export class Handshake implements HandshakeSink {
     this.#watched = NOTHING_WATCHED;
   }
 
+  /** What is held between calls, with the streams' records (memory/cost.ts). */
+  get cost(): number {
+    const [client, server] = this.sides;
+    const streams = client.stream.cost + server.stream.cost + client.messages.cost + server.messages.cost;
+    return streams + (this.#hellos?.length ?? 0) + (this.#tls13?.heldBytes ?? 0);
+  }
+
   /** Zeroes keys and drops bytes. Watching for a late secret goes on until `unwatch`. */
   release(): void {
     for (const side of this.sides) {

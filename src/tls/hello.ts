@@ -19,6 +19,8 @@ const SUPPORTED_VERSIONS = 43;
 
 const TLS_1_3 = 0x0304;
 const RANDOM_LENGTH = 32;
+/** RFC 1035 section 2.3.4: what is longer is the name of no host. */
+const MAX_NAME_BYTES = 255;
 const NO_RANDOM = Buffer.alloc(0);
 
 /** SHA-256 of "HelloRetryRequest", the random of a ServerHello that is one (RFC 8446 4.1.3). */
@@ -155,7 +157,7 @@ function parseServerName(data: Reader): string | undefined {
   while (!list.isEmpty) {
     const type = list.u8();
     const value = list.take(list.u16());
-    if (type === 0 && name === undefined && !list.failed) name = printable(value);
+    if (type === 0 && name === undefined && !list.failed && value.length <= MAX_NAME_BYTES) name = printable(value);
   }
   if (list.failed) data.failed = true;
   return name;

@@ -11,6 +11,8 @@
  */
 import type { Limits } from '../config/limits.ts';
 import type { Connection, Direction, EndReason, Layer } from '../flow/connection.ts';
+import { Charge } from '../memory/budget.ts';
+import { TLS_COST } from '../memory/cost.ts';
 import type { LayerContext } from '../protocol/layer.ts';
 import type { SecretStore } from '../secrets/store.ts';
 import { count } from '../telemetry/counters.ts';
@@ -44,6 +46,7 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
   readonly #handshake: Handshake;
   readonly #sides: readonly [Side, Side];
   readonly #pending = new PendingQueue();
+  readonly #charge: Charge;
 
   #next: Layer | undefined;
   #nextWantsTicks = false;
@@ -62,6 +65,7 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
     this.#options = options;
     this.connection = context.connection;
     this.limits = context.limits;
+    this.#charge = new Charge(context.memory);
     this.#handshake = new Handshake(this, this);
     this.#sides = this.#handshake.sides;
     context.counters.connections.tls++;
@@ -78,6 +82,11 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
 
   data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number) {
     if (this.#ended) return;
+    this.#take(direction, bytes, start, end, timeUs);
+    this.#settle();
+  }
+
+  #take(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number) {
     this.#nowUs = timeUs;
     if (!this.#pending.isEmpty) {
       if (this.#isOverdue(timeUs)) return this.#giveUpWaiting();
@@ -94,16 +103,22 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
   gap(direction: Direction, length: number, timeUs: number) {
     if (this.#ended) return;
     this.#nowUs = timeUs;
-    if (this.#pending.isEmpty && !this.#sides[direction].stream.waiting) return this.#takeGap(direction, length);
-    this.#queue(direction, { kind: 'gap', order: this.#pending.nextOrder(), timeUs, length });
-    this.#drain();
+    if (this.#pending.isEmpty && !this.#sides[direction].stream.waiting) this.#takeGap(direction, length);
+    else {
+      this.#queue(direction, { kind: 'gap', order: this.#pending.nextOrder(), timeUs, length });
+      this.#drain();
+    }
+    this.#settle();
   }
 
   end(direction: Direction, reason: EndReason, timeUs: number) {
     this.#nowUs = timeUs;
-    if (this.#ended || this.#pending.isEmpty) return this.#takeEnd(direction, reason, timeUs);
-    this.#queue(direction, { kind: 'end', order: this.#pending.nextOrder(), timeUs, reason });
-    this.#drain();
+    if (this.#ended || this.#pending.isEmpty) this.#takeEnd(direction, reason, timeUs);
+    else {
+      this.#queue(direction, { kind: 'end', order: this.#pending.nextOrder(), timeUs, reason });
+      this.#drain();
+    }
+    this.#settle();
   }
 
   close(reason: EndReason, timeUs: number): void {
@@ -111,13 +126,15 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
     this.#nowUs = timeUs;
     this.#closed = true;
     if (!this.#ended) {
-      if (!this.#pending.isEmpty) this.#count(this.#missingSecretReason());
+      if (reason === 'memory') this.#count('memory');
+      else if (!this.#pending.isEmpty) this.#count(this.#missingSecretReason());
       else if (!this.#decrypted) this.#count(this.#reasonOfEnd(reason));
     }
     const next = this.#next;
     this.#release();
     this.#handshake.unwatch();
     next?.close(reason, timeUs);
+    this.#settle();
   }
 
   #reasonOfEnd(reason: EndReason): UndecryptableReason {
@@ -128,7 +145,10 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
   tick(timeUs: number): void {
     if (this.#closed) return;
     this.#nowUs = timeUs;
-    if (!this.#ended && !this.#pending.isEmpty && this.#isOverdue(timeUs)) this.#giveUpWaiting();
+    if (!this.#ended && !this.#pending.isEmpty && this.#isOverdue(timeUs)) {
+      this.#giveUpWaiting();
+      this.#settle();
+    }
     if (this.#nextWantsTicks) this.#next?.tick?.(timeUs);
   }
 
@@ -338,6 +358,7 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
       this.#context.internalError?.(error);
       this.#fail('internal_error');
     }
+    this.#settle();
   }
 
   #secretCameTooLate(): void {
@@ -350,6 +371,12 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
     this.#count('secret_too_late');
   }
 
+  /** Charges what is held between calls. */
+  #settle(): void {
+    const open = this.#ended ? 0 : TLS_COST;
+    this.#charge.set(open + this.#handshake.cost + this.#pending.bytes);
+  }
+
   // --- Above and the end ---------------------------------------------------------------------------------------------------------------
 
   #nextLayer(): Layer {
@@ -359,6 +386,7 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
       connection: outer.connection,
       limits: outer.limits,
       counters: outer.counters,
+      memory: outer.memory,
       emit: (exchange) => outer.emit(exchange),
       mute: () => this.#mutedFromAbove(),
       wantTicks: (wanted) => {

@@ -1,4 +1,5 @@
 import { type Direction, FROM_CLIENT } from '../flow/connection.ts';
+import { bufferCost } from '../memory/cost.ts';
 import { detectHello2, hello2Length, mayBeHello2 } from './hello2.ts';
 import {
   OPEN_AUTHENTICATION_FAILED,
@@ -174,6 +175,11 @@ export class RecordStream {
     const held = Buffer.from(this.#partial!.subarray(0, this.#partialLength));
     this.#dropPartial();
     return held;
+  }
+
+  /** What the gathered record costs (memory/cost.ts). */
+  get cost(): number {
+    return bufferCost(this.#partial);
   }
 
   /** A gap in an encrypted stream. @param trials record numbers to try */

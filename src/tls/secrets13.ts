@@ -77,6 +77,11 @@ export class Tls13Secrets {
     this.#handshakeName = handshakeName(scratch, HASH_LENGTH[suite.hash]);
   }
 
+  /** Bytes of the messages that it keeps. */
+  get heldBytes(): number {
+    return this.#hellos.length;
+  }
+
   /** What the store calls the secrets that help here. */
   get names(): readonly SecretName[] {
     this.#names ??= [this.#handshakeName, randomName(this.#clientRandom), earlyName(this.#clientHelloHash())];

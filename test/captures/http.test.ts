@@ -60,6 +60,7 @@ async function replay(name: string): Promise<Replayed> {
           connection,
           limits: defaultLimits,
           counters,
+          memory: control.memory,
           emit: (exchange) => {
             if (exchange.protocol === 'grpc') calls.push(exchange);
             exchanges.push(exchange.protocol === 'grpc' ? exchange.http : (exchange as HttpExchange));

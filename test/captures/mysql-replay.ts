@@ -43,6 +43,7 @@ export async function replaySql(
           connection,
           limits: defaultLimits,
           counters,
+          memory: control.memory,
           emit: (exchange) => {
             assert.notEqual(exchange.protocol, 'http');
             exchanges.push(exchange as SqlExchange);

@@ -49,6 +49,7 @@ async function replay(name: string, wanted: (packet: number) => boolean = () => 
         connection,
         limits: defaultLimits,
         counters,
+        memory: control.memory,
         emit: (exchange) => exchanges.push(exchange as SqlExchange),
         mute: () => control.mute(),
         wantTicks: (on) => control.wantTicks(on),

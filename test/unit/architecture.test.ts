@@ -21,6 +21,7 @@ const foundations: readonly string[] = [
   'link/',
   'sql/',
   'metric/',
+  'memory/',
   'config/limits.ts',
   'config/http.ts',
   'config/label-selector.ts',
@@ -39,6 +40,7 @@ const sides: Readonly<Record<string, readonly string[]>> = {
   link: [],
   sql: [],
   metric: [],
+  memory: [],
   config: [],
   telemetry: ['config/'],
   files: [],
@@ -65,6 +67,7 @@ const sansIo: readonly string[] = [
   'link',
   'sql',
   'metric',
+  'memory',
 ];
 
 /** The one door of the TLS stage to the addon's ciphers. */

@@ -42,6 +42,7 @@ function assemble(options: Partial<PipelineOptions> = {}) {
   const errors: unknown[] = [];
   const output: Output = {
     exchange: (exchange) => void (exchange.protocol === 'http' && exchanges.push(exchange)),
+    heldBytes: 0,
     ready: () => undefined,
     state: () => undefined,
     shutdown: () => Promise.resolve(),
@@ -112,6 +113,7 @@ describe('an error that a stage should not have thrown', () => {
       exchange() {
         if (calls++ === 0) throw new Error('no');
       },
+      heldBytes: 0,
       ready: () => undefined,
       state: () => undefined,
       shutdown: () => Promise.resolve(),

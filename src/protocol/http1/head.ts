@@ -1,3 +1,4 @@
+import { BUFFER_COST, bufferCost, headersCost } from '../../memory/cost.ts';
 import type { KnownField } from './fields.ts';
 import {
   type FieldTable,
@@ -44,6 +45,10 @@ const CARRY_KEPT_BYTES = 4096;
 /** Longer blocks of fields are not remembered; nor any more once so many in a row were not like the one before. */
 const REMEMBERED_BYTES = 2048;
 const MISSES = 4;
+/** What a field that is kept costs beside its value, and all of them together; what a line costs that continues one. */
+const FIELD_COST = 144;
+const FIELDS_COST = 240;
+const FOLD_COST = 64;
 
 /** A protocol that a connection can go on with; empty: none, or none that is read. */
 export type Upgrade = '' | 'h2c' | 'websocket';
@@ -64,6 +69,7 @@ interface RememberedFields {
   transferEncoding: string | undefined;
   expectsContinue: boolean;
   upgrade: Upgrade;
+  keptBytes: number;
 }
 
 /**
@@ -99,10 +105,13 @@ export class HeadReader {
   private readonly maxBytes: number;
   private headBytes = 0;
   private kept: Map<string, string[]> | undefined;
+  /** Of the fields that are kept: values, and what each costs beside them. */
+  private keptBytes = 0;
   private lastField: KnownField | undefined;
   private carry = NO_BYTES;
   private carried = 0;
   private remembered: RememberedFields | undefined;
+  private rememberedCost = 0;
   private misses = 0;
 
   constructor(isRequest: boolean, table: FieldTable, maxBytes: number) {
@@ -111,9 +120,21 @@ export class HeadReader {
     this.maxBytes = maxBytes;
   }
 
+  /** What the fields of a head that is done cost together. */
+  get headersCost(): number {
+    return this.headers.size === 0 ? 0 : FIELDS_COST + this.keptBytes;
+  }
+
   /** Bytes of memory held between calls. */
   get heldBytes(): number {
     return this.carry.length + (this.remembered?.bytes.length ?? 0);
+  }
+
+  /** The same with all that it costs (memory/cost.ts): the message at hand, or the last one, which is referred to until the next begins. */
+  get cost(): number {
+    const texts = this.target.length + (this.contentLength?.length ?? 0) + (this.transferEncoding?.length ?? 0);
+    const fields = this.kept === undefined ? 0 : FIELDS_COST + this.keptBytes;
+    return bufferCost(this.carry) + this.rememberedCost + texts + fields;
   }
 
   /** Makes ready for the next message. */
@@ -130,6 +151,7 @@ export class HeadReader {
     this.badLines = 0;
     this.headBytes = 0;
     this.kept = undefined;
+    this.keptBytes = 0;
     this.lastField = undefined;
     this.carried = 0;
     if (this.carry.length > CARRY_KEPT_BYTES) this.carry = NO_BYTES;
@@ -139,6 +161,8 @@ export class HeadReader {
     this.begin();
     this.carry = NO_BYTES;
     this.remembered = undefined;
+    this.rememberedCost = 0;
+    this.target = '';
   }
 
   /**
@@ -199,6 +223,7 @@ export class HeadReader {
     this.transferEncoding = remembered.transferEncoding;
     this.expectsContinue = remembered.expectsContinue;
     this.upgrade = remembered.upgrade;
+    this.keptBytes = remembered.keptBytes;
     this.outcome = HEAD_DONE;
     return true;
   }
@@ -219,11 +244,12 @@ export class HeadReader {
     } else Object.assign(remembered, this.fields());
     bytes.copy(remembered.bytes, 0, start, end);
     remembered.length = length;
+    this.rememberedCost = BUFFER_COST + remembered.bytes.length + headersCost(remembered.headers);
   }
 
   private fields(): Omit<RememberedFields, 'bytes' | 'length'> {
-    const { headers, plainLength, contentLength, transferEncoding, expectsContinue, upgrade } = this;
-    return { headers, plainLength, contentLength, transferEncoding, expectsContinue, upgrade };
+    const { headers, plainLength, contentLength, transferEncoding, expectsContinue, upgrade, keptBytes } = this;
+    return { headers, plainLength, contentLength, transferEncoding, expectsContinue, upgrade, keptBytes };
   }
 
   private append(bytes: Buffer, start: number, end: number): void {
@@ -305,6 +331,7 @@ export class HeadReader {
     if (field === undefined) return;
     if (field.framing === FRAMING_CONTENT_LENGTH && this.takePlainLength(field, bytes, colon + 1, lineEnd)) return;
     const value = trimmed(bytes, colon + 1, lineEnd);
+    this.keptBytes += FIELD_COST + value.length;
     if (field.framing !== 0) this.framingField(field, value, ', ');
     if (!field.keep) return;
     this.kept ??= new Map();
@@ -338,6 +365,7 @@ export class HeadReader {
     const values = field.keep ? this.kept?.get(field.name) : undefined;
     if (values === undefined) return;
     const last = values.length - 1;
+    this.keptBytes += more.length + FOLD_COST;
     // Nothing that looks into the text as it grows: thousands of lines may follow.
     if (values[last] === '') values[last] = more;
     else if (more !== '') values[last] += ` ${more}`;

@@ -27,6 +27,7 @@
  * Where both directions have lost something since a request, what begins anew may answer one that was not seen: the request is given up.
  */
 import { type Direction, type EndReason, FROM_CLIENT, type Layer } from '../../flow/connection.ts';
+import { Charge } from '../../memory/budget.ts';
 import { incompleteReason } from '../endings.ts';
 import type { StreamProtocol } from '../http2/observer.ts';
 import type { LayerContext } from '../layer.ts';
@@ -35,6 +36,7 @@ import type { FieldTable } from './fields.ts';
 
 export class Http1Layer implements Layer {
   private readonly dialogue: Dialogue;
+  private readonly charge: Charge;
 
   /** @param protocols what looks into bodies */
   constructor(
@@ -44,6 +46,7 @@ export class Http1Layer implements Layer {
     protocols: readonly StreamProtocol[] = [],
   ) {
     this.dialogue = new Dialogue(context, table, upgrades, protocols);
+    this.charge = new Charge(context.memory);
   }
 
   /** Bytes held between calls, of what grows with its input. */
@@ -66,6 +69,13 @@ export class Http1Layer implements Layer {
     if (direction === FROM_CLIENT) dialogue.requests.data(bytes, start, end, timeUs, firstUs);
     else dialogue.responses.data(bytes, start, end, timeUs, firstUs);
     dialogue.lastDataUs = timeUs;
+    this.settle();
+  }
+
+  /** Charges what is held between calls. */
+  private settle(): void {
+    const { requests, responses, ledger } = this.dialogue;
+    this.charge.set(requests.head.cost + responses.head.cost + ledger.cost);
   }
 
   gap(direction: Direction, length: number, timeUs: number): void {
@@ -73,6 +83,7 @@ export class Http1Layer implements Layer {
     if (dialogue.over) dialogue.successor?.gap(direction, length, timeUs);
     else if (direction === FROM_CLIENT) dialogue.requests.gap(length, timeUs);
     else dialogue.responses.gap(length, timeUs);
+    this.settle();
   }
 
   lossAhead(direction: Direction): void {
@@ -86,6 +97,7 @@ export class Http1Layer implements Layer {
     if (dialogue.over) dialogue.successor?.end(direction, reason, timeUs);
     else if (direction === FROM_CLIENT) dialogue.requests.end(reason, timeUs);
     else dialogue.responses.end(reason, timeUs);
+    this.settle();
   }
 
   close(reason: EndReason, timeUs: number): void {
@@ -98,6 +110,7 @@ export class Http1Layer implements Layer {
     dialogue.responses.end(reason, timeUs);
     dialogue.ledger.giveUpAll(incompleteReason(reason), timeUs);
     dialogue.release();
+    this.settle();
   }
 
   tick(timeUs: number): void {
@@ -114,6 +127,7 @@ export class Http1Layer implements Layer {
     first.observer?.tick?.(timeUs);
     if (timeUs - lastDataUs > context.limits.httpResponseUs && !first.answered && !responses.isReading(first)) {
       ledger.giveUpAll('timeout', timeUs);
+      this.settle();
     }
   }
 }

@@ -1,4 +1,5 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
+import { EXCHANGE_COST, latin1Cost } from '../../memory/cost.ts';
 import { count } from '../../telemetry/counters.ts';
 import type { LayerContext } from '../layer.ts';
 import { ExchangeQueue, PendingExchange } from './pending.ts';
@@ -12,6 +13,8 @@ export class Ledger {
   private readonly queue = new ExchangeQueue();
   /** Responses without a request so far, in their order. */
   private readonly orphans: PendingExchange[] = [];
+  /** What all of them cost (memory/cost.ts). */
+  cost = 0;
   /** Exchanges that came out whole. */
   whole = 0;
   private requests = 0;
@@ -48,11 +51,18 @@ export class Ledger {
     exchange.sequential = this.serverMoved;
     this.serverMoved = false;
     this.queue.push(exchange);
+    this.addCost(exchange, EXCHANGE_COST + latin1Cost(exchange.target));
     if (!this.ticking) {
       this.ticking = true;
       this.context.wantTicks(true);
     }
     return this.queue.length <= this.context.limits.httpPipelineDepth;
+  }
+
+  /** @param cost of what was added to an exchange, or an orphan, that is held here */
+  addCost(exchange: PendingExchange, cost: number): void {
+    exchange.cost += cost;
+    this.cost += cost;
   }
 
   /** The server sent bytes, seen or lost. */
@@ -84,7 +94,7 @@ export class Ledger {
 
   /** Takes the first exchange off the queue and emits it. */
   finish(exchange: PendingExchange, incomplete: IncompleteReason | undefined, timeUs: number): void {
-    this.queue.shift();
+    this.takeFirst();
     const { counters } = this.context;
     exchange.requestDone = true;
     if (incomplete === undefined) this.whole++;
@@ -102,7 +112,7 @@ export class Ledger {
 
   /** The first exchange is another's from now on. */
   takeFirst(): void {
-    this.queue.shift();
+    this.cost -= this.queue.shift()?.cost ?? 0;
   }
 
   /** Emits the first exchange as it is: whole when its response is, else incomplete. */
@@ -118,24 +128,29 @@ export class Ledger {
   /** What waits was read from bytes that were no requests: none of it was an exchange. */
   discard(): void {
     if (this.queue.length > 0) count(this.context.counters.parseErrors, 'http', this.queue.length);
-    this.queue.clear();
+    this.clearQueue();
   }
 
   newOrphan(): PendingExchange {
     if (this.orphans.length >= this.context.limits.httpOrphanResponses) this.dropOrphan();
     const orphan = new PendingExchange(this.context.connection);
     this.orphans.push(orphan);
+    this.addCost(orphan, EXCHANGE_COST);
     return orphan;
   }
 
   /** The oldest response without a request that may be the one to this request; older ones are nobody's. */
   takeOrphan(exchange: PendingExchange): PendingExchange | undefined {
     while (this.orphans.length > 0 && this.orphans[0]!.responseStartUs < exchange.startUs) this.dropOrphan();
-    return this.queue.at(0) === exchange ? this.orphans.shift() : undefined;
+    if (this.queue.at(0) !== exchange) return undefined;
+    const orphan = this.orphans.shift();
+    if (orphan !== undefined) this.addCost(exchange, orphan.cost);
+    this.cost -= orphan?.cost ?? 0;
+    return orphan;
   }
 
   private dropOrphan(): void {
-    this.orphans.shift();
+    this.cost -= this.orphans.shift()?.cost ?? 0;
     count(this.context.counters.incomplete, 'request_not_seen');
   }
 
@@ -145,9 +160,15 @@ export class Ledger {
     this.ticking = false;
   }
 
+  private clearQueue(): void {
+    this.queue.clear();
+    this.cost = 0;
+    for (const orphan of this.orphans) this.cost += orphan.cost;
+  }
+
   release(): void {
     while (this.orphans.length > 0) this.dropOrphan();
-    this.queue.clear();
+    this.clearQueue();
     this.stopTicks();
   }
 }

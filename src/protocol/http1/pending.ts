@@ -40,6 +40,8 @@ export class PendingExchange implements HttpExchange {
   afterLoss = false;
   /** The client's direction was lost behind it: requests may be missing between this one and the next. */
   lossBehind = false;
+  /** What it costs to hold it (memory/cost.ts). */
+  cost = 0;
   /** What looks into its bodies. */
   observer: StreamObserver | undefined = undefined;
 

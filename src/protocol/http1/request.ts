@@ -1,5 +1,6 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { type EndReason, FROM_CLIENT, FROM_SERVER } from '../../flow/connection.ts';
+import { OBSERVER_COST } from '../../memory/cost.ts';
 import { count } from '../../telemetry/counters.ts';
 import { incompleteReason } from '../endings.ts';
 import type { Detection } from '../layer.ts';
@@ -155,6 +156,10 @@ export class RequestReader {
       this.dialogue.die('limit', timeUs);
       return false;
     }
+    this.dialogue.ledger.addCost(
+      exchange,
+      this.head.headersCost + (exchange.observer === undefined ? 0 : OBSERVER_COST),
+    );
     if (this.dialogue.ledger.orphanCount > 0) this.adoptOrphan(exchange, timeUs);
     return true;
   }

@@ -127,6 +127,7 @@ export class ResponseReader {
     exchange.responseHeaders = head.headers;
     exchange.responseStartUs = this.startUs;
     this.exchange = exchange;
+    this.dialogue.ledger.addCost(exchange, head.headersCost);
     // RFC 9110 section 7.8 (Upgrade) and section 9.3.6 (CONNECT): what follows is another protocol's.
     if (status === 101 || (exchange.method === 'CONNECT' && status < 300)) {
       this.becomeOpaque(timeUs);

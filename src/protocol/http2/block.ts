@@ -1,4 +1,5 @@
 import { type Direction, FROM_CLIENT } from '../../flow/connection.ts';
+import { bufferCost } from '../../memory/cost.ts';
 import type { BlockPlace, Conversation } from './conversation.ts';
 import {
   CONTINUATION,
@@ -49,6 +50,11 @@ export class BlockAssembler {
 
   get heldBytes(): number {
     return this.bytes.length + this.decoder.tableBytes;
+  }
+
+  /** The same with what it costs (memory/cost.ts), and with the fields of the last list. */
+  get cost(): number {
+    return bufferCost(this.bytes) + this.decoder.cost + this.list.cost;
   }
 
   /**
@@ -180,6 +186,7 @@ export class BlockAssembler {
     if (this.type === PUSH_PROMISE) conversation.promise(this.promisedId, list, place);
     else if (this.direction === FROM_CLIENT) conversation.requestHeaders(streamId, list, this.endStream, place);
     else conversation.responseHeaders(streamId, list, this.endStream, place);
+    list.done();
   }
 
   private shrink(): void {

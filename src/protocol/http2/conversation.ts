@@ -1,12 +1,14 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER } from '../../flow/connection.ts';
+import { latin1Cost, OBSERVER_COST } from '../../memory/cost.ts';
 import { count } from '../../telemetry/counters.ts';
 import { incompleteReason } from '../endings.ts';
 import type { LayerContext } from '../layer.ts';
 import { errorName, NO_ERROR, REFUSED_STREAM } from './frames.ts';
-import type { HeaderList } from './headers.ts';
+import { type HeaderList, namesRequest, saysNothing } from './headers.ts';
 import type { StreamObserver, StreamProtocol } from './observer.ts';
 import { Stream } from './stream.ts';
+import { StreamTable } from './streams.ts';
 
 /** What a stream's request is called in the ids when the server sent it: apart from all offsets in the client's stream. */
 const PUSHED_OFFSET = 2 ** 52;
@@ -31,7 +33,7 @@ export class Conversation {
   /** The place in this direction's stream is known. */
   inStep: (direction: Direction) => boolean = () => true;
   private readonly protocols: readonly StreamProtocol[];
-  private readonly streams = new Map<number, Stream>();
+  private readonly streams = new StreamTable();
   /** Responses among them that wait for their request. */
   private orphans = 0;
   /** How often each direction's place was lost, and when the last time. */
@@ -66,6 +68,11 @@ export class Conversation {
     this.losses = joined ? [1, 1] : [0, 0];
   }
 
+  /** What its streams cost (memory/cost.ts). */
+  get cost(): number {
+    return this.streams.cost;
+  }
+
   /** Streams held between calls. */
   get size(): number {
     return this.streams.size;
@@ -85,7 +92,7 @@ export class Conversation {
     this.lastClientId = stream.id;
     stream.requestSeen = true;
     stream.requestDone = true;
-    this.streams.set(stream.id, stream);
+    this.streams.add(stream);
     this.observe(stream, stream.requestHeaders);
   }
 
@@ -150,6 +157,7 @@ export class Conversation {
   private finalResponse(stream: Stream, list: HeaderList, place: BlockPlace): void {
     stream.statusCode = list.status;
     stream.responseHeaders = list.headers();
+    this.streams.addCost(stream, list.headersCost);
     stream.responseStartUs = place.firstUs;
     stream.endUs = place.timeUs;
     stream.responseSeen = true;
@@ -165,6 +173,7 @@ export class Conversation {
     const missed = stream.serverMark < 0 || this.losses[FROM_SERVER] > 0;
     this.touch(stream, FROM_SERVER, place.timeUs);
     stream.responseTrailers = list.headers();
+    this.streams.addCost(stream, list.headersCost);
     noteFields(stream, list);
     if (stream.responseSeen) return;
     // The response that they end was not seen, or there was none.
@@ -334,6 +343,7 @@ export class Conversation {
     stream.target = list.path === '' && list.method === 'CONNECT' ? list.authority : list.path;
     stream.scheme = list.scheme === 'https' || SCHEME.test(list.scheme) ? list.scheme : '';
     stream.requestHeaders = list.headers();
+    this.streams.addCost(stream, list.headersCost + latin1Cost(stream.target));
     stream.startUs = place.firstUs;
     stream.requestEndUs = place.timeUs;
     stream.lastUs = place.timeUs;
@@ -373,7 +383,7 @@ export class Conversation {
       this.finish(stream, 'limit', timeUs);
       return false;
     }
-    this.streams.set(stream.id, stream);
+    this.streams.add(stream);
     if (stream.serverMark < 0) this.setDoubts(true);
     return true;
   }
@@ -402,14 +412,14 @@ export class Conversation {
     }
     const stream = new Stream(this.context.connection, id);
     stream.clientMark = this.losses[FROM_CLIENT];
-    this.streams.set(id, stream);
+    this.streams.add(stream);
     this.orphans++;
     return stream;
   }
 
   private dropOrphan(stream: Stream): void {
     this.orphans--;
-    this.streams.delete(stream.id);
+    this.streams.remove(stream);
     this.unobserve(stream);
     stream.over = true;
     count(this.context.counters.incomplete, 'request_not_seen');
@@ -421,6 +431,7 @@ export class Conversation {
     for (const protocol of this.protocols) {
       stream.observer = protocol.open(contentType, stream, this.context);
       if (stream.observer === undefined) continue;
+      this.streams.addCost(stream, OBSERVER_COST);
       if (stream.observer.tick !== undefined) {
         this.timed++;
         this.wantTicks();
@@ -468,7 +479,7 @@ export class Conversation {
       this.dropOrphan(stream);
       return;
     }
-    this.streams.delete(stream.id);
+    this.streams.remove(stream);
     stream.over = true;
     const { counters } = this.context;
     stream.endUs = timeUs;
@@ -483,15 +494,6 @@ export class Conversation {
   }
 }
 
-function namesRequest({ method, path, scheme, authority }: HeaderList): boolean {
-  return method !== '' || path !== '' || scheme !== '' || authority !== '';
-}
-
 function noteFields(stream: Stream, list: HeaderList): void {
   if (list.unknown || list.overflow || list.cut !== undefined) stream.fieldsMissed = true;
-}
-
-/** A header list that is whole and has no status: trailers. */
-function saysNothing(list: HeaderList): boolean {
-  return list.status === 0 && !list.unknown && list.cut === undefined;
 }

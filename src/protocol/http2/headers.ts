@@ -11,6 +11,12 @@ import {
   ROLE_STATUS,
 } from './names.ts';
 
+/** A list whose fields have more bytes is not kept for the next one. */
+const KEPT_BYTES = 4096;
+/** What a field in a Map costs beside its bytes, and all of them together. */
+const FIELD_COST = 112;
+const FIELDS_COST = 240;
+
 /** What is wanted of one header list (RFC 9113 section 8.3). One object per direction, used again for each list. */
 export class HeaderList {
   method = '';
@@ -33,6 +39,9 @@ export class HeaderList {
   /** The list before this one that kept any field, and what was made of it: most lists of a connection keep the same ones. */
   private last: Field[] = [];
   private lastHeaders: ReadonlyMap<string, readonly string[]> = NO_HEADERS;
+  /** Bytes of the fields of this list that are wanted, and of those of `last`. */
+  private bytes = 0;
+  private lastBytes = 0;
 
   /** @param maxFields fields kept of one list */
   constructor(maxFields: number) {
@@ -49,12 +58,29 @@ export class HeaderList {
     this.overflow = false;
     this.cut = undefined;
     this.length = 0;
+    this.bytes = 0;
+  }
+
+  /** What stays until the next list (memory/cost.ts). */
+  get cost(): number {
+    return this.bytes + this.lastBytes;
+  }
+
+  /** What the fields that are kept cost one exchange. */
+  get headersCost(): number {
+    return this.length === 0 ? 0 : FIELDS_COST + this.bytes + this.length * FIELD_COST;
+  }
+
+  /** Everything was taken: a large list is not kept for the next one. */
+  done(): void {
+    if (this.bytes <= KEPT_BYTES && this.lastBytes <= KEPT_BYTES) return;
+    this.release();
   }
 
   take(field: Field): void {
+    if (field.role === ROLE_NONE) return;
+    this.bytes += field.size;
     switch (field.role) {
-      case ROLE_NONE:
-        return;
       case ROLE_METHOD:
         this.method = field.value;
         return;
@@ -102,6 +128,7 @@ export class HeaderList {
       else values.push(value);
     }
     this.last = kept.slice(0, length);
+    this.lastBytes = this.bytes;
     this.lastHeaders = headers;
     return headers;
   }
@@ -110,6 +137,17 @@ export class HeaderList {
     this.begin();
     this.kept.length = 0;
     this.last = [];
+    this.lastBytes = 0;
     this.lastHeaders = NO_HEADERS;
   }
+}
+
+/** A header list that begins a request, as far as it was read. */
+export function namesRequest({ method, path, scheme, authority }: HeaderList): boolean {
+  return method !== '' || path !== '' || scheme !== '' || authority !== '';
+}
+
+/** A header list that is whole and has no status: trailers. */
+export function saysNothing(list: HeaderList): boolean {
+  return list.status === 0 && !list.unknown && list.cut === undefined;
 }

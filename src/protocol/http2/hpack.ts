@@ -9,6 +9,7 @@
  * to one that it evicted, so evicting later than it does no harm, and evicting earlier makes a field unknown.
  */
 
+import { BUFFER_COST } from '../../memory/cost.ts';
 import type { HeaderList } from './headers.ts';
 import { decoded, decodeHuffman } from './huffman.ts';
 import {
@@ -29,6 +30,8 @@ const SIZE_UPDATE = 0x20;
 /** Longer values are not remembered. */
 const REMEMBERED_BYTES = 128;
 const FIRST_CAPACITY = 32;
+/** A field's object, and the header of its value. */
+const ENTRY_COST = 72;
 
 /** The newest literal of a name: peers that do not index it send the same octets again and again. */
 interface Remembered {
@@ -53,6 +56,7 @@ export class HpackDecoder {
   /** There may be entries of which nothing is known, behind the known ones. */
   private lossy = false;
   private readonly remembered: (Remembered | undefined)[] = [];
+  private rememberedCost = 0;
   /** The position behind what integer() read. */
   private next = 0;
 
@@ -74,6 +78,11 @@ export class HpackDecoder {
     return this.bytes;
   }
 
+  /** What its entries cost (memory/cost.ts): their size has 32 bytes for each, an object and its place need more. */
+  get cost(): number {
+    return this.bytes + this.count * ENTRY_COST + this.entries.length * 8 + this.rememberedCost;
+  }
+
   /** @returns the field at an index of the dynamic table (62 is the newest), if it is known */
   entry(index: number): Field | undefined {
     const age = index - STATIC_ENTRIES - 1;
@@ -92,6 +101,7 @@ export class HpackDecoder {
     this.clear();
     this.entries = [];
     this.remembered.length = 0;
+    this.rememberedCost = 0;
   }
 
   /**
@@ -201,6 +211,7 @@ export class HpackDecoder {
     const length = end - start;
     if (remembered === undefined || remembered.bytes.length < length) {
       const room = Math.min(REMEMBERED_BYTES, (length + 31) & ~31);
+      if (remembered === undefined) this.rememberedCost += 2 * REMEMBERED_BYTES + BUFFER_COST;
       remembered = { bytes: Buffer.allocUnsafeSlow(room), length, huffman, field };
       this.remembered[name.index] = remembered;
     }

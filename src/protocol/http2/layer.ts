@@ -25,6 +25,7 @@
  * says that it will not.
  */
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
+import { Charge } from '../../memory/budget.ts';
 import type { LayerContext } from '../layer.ts';
 import { Conversation } from './conversation.ts';
 import type { FieldNames } from './names.ts';
@@ -43,6 +44,7 @@ export interface Upgraded {
 export class Http2Layer implements Layer {
   private readonly conversation: Conversation;
   private readonly readers: readonly [FrameReader, FrameReader];
+  private readonly charge: Charge;
 
   constructor(context: LayerContext, names: FieldNames, protocols: readonly StreamProtocol[], upgraded?: Upgraded) {
     const joined = upgraded === undefined && !context.connection.startSeen;
@@ -54,8 +56,10 @@ export class Http2Layer implements Layer {
     server.peer = client;
     conversation.inStep = (direction) => this.readers[direction].inStep;
     this.conversation = conversation;
+    this.charge = new Charge(context.memory);
     this.readers = [client, server];
     if (upgraded !== undefined) conversation.adopt(upgraded.stream);
+    this.settle();
   }
 
   /** Bytes held between calls, of what grows with its input. */
@@ -81,7 +85,9 @@ export class Http2Layer implements Layer {
   }
 
   end(direction: Direction, reason: EndReason, timeUs: number): void {
-    if (!this.conversation.over) this.readers[direction].end(reason, timeUs);
+    if (this.conversation.over) return;
+    this.readers[direction].end(reason, timeUs);
+    this.settle();
   }
 
   close(reason: EndReason, timeUs: number): void {
@@ -91,11 +97,18 @@ export class Http2Layer implements Layer {
   }
 
   tick(timeUs: number): void {
-    if (!this.conversation.over) this.conversation.tick(timeUs);
+    if (this.conversation.over) return;
+    this.conversation.tick(timeUs);
+    this.settle();
+  }
+
+  /** Charges what is held between calls. */
+  private settle(): void {
+    this.charge.set(this.readers[0].cost + this.readers[1].cost + this.conversation.cost);
   }
 
   private releaseIfOver(): void {
-    if (!this.conversation.over) return;
-    for (const reader of this.readers) reader.release();
+    if (this.conversation.over) for (const reader of this.readers) reader.release();
+    this.settle();
   }
 }

@@ -1,4 +1,5 @@
 import { type Direction, type EndReason, FROM_CLIENT } from '../../flow/connection.ts';
+import { bufferCost } from '../../memory/cost.ts';
 import { BlockAssembler } from './block.ts';
 import type { Conversation } from './conversation.ts';
 import {
@@ -103,6 +104,11 @@ export class FrameReader {
     return this.gathered.length + this.block.heldBytes;
   }
 
+  /** The same with what it costs (memory/cost.ts). */
+  get cost(): number {
+    return bufferCost(this.gathered) + this.block.cost;
+  }
+
   get inStep(): boolean {
     return this.state !== LOST;
   }
@@ -159,6 +165,7 @@ export class FrameReader {
     this.headBytes = 0;
     this.afterLoss = true;
     const all = resync.bytes;
+    resync.letGo();
     this.consume(all, at, all === bytes ? end : all.length, timeUs, firstUs);
   }
 

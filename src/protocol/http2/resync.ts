@@ -45,6 +45,11 @@ export class Resync {
     this.predictions = [];
   }
 
+  /** The bytes in which a boundary was found are borrowed. */
+  letGo(): void {
+    this.bytes = this.tail;
+  }
+
   /**
    * @param offset of bytes[start] in the stream
    * @param most the largest payload of a frame

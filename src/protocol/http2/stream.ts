@@ -46,6 +46,8 @@ export class Stream implements HttpExchange {
   /** There were fields of the response, or of its trailers, of which nothing is known. */
   fieldsMissed = false;
   observer: StreamObserver | undefined = undefined;
+  /** What it costs to hold it (memory/cost.ts). */
+  cost = 0;
 
   constructor(connection: Connection, id: number) {
     this.connection = connection;

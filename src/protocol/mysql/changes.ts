@@ -55,6 +55,11 @@ export class Changes {
     this.named = new NamedStatements(session.context.limits.sqlPreparedStatements);
   }
 
+  /** What is held (memory/cost.ts). */
+  get cost(): number {
+    return this.named.cost;
+  }
+
   get heldEntries(): number {
     return this.named.size;
   }

@@ -1,3 +1,4 @@
+import { textCost, waitingCost } from '../../memory/cost.ts';
 import type { TextEncoding } from '../../sql/analyser.ts';
 import { isAscii } from '../../sql/reading.ts';
 import { UNKNOWN } from '../../sql/scanner.ts';
@@ -161,7 +162,10 @@ export class ClientReader implements PacketSink {
       }
       case wire.COM_INIT_DB:
       case wire.COM_DROP_DB:
-        this.sent(kind, sequence).database = bytes.toString('utf8', start + 1, Math.min(end, start + MAX_NAME_BYTES));
+        this.asksFor(
+          this.sent(kind, sequence),
+          bytes.toString('utf8', start + 1, Math.min(end, start + MAX_NAME_BYTES)),
+        );
         break;
       case wire.COM_CHANGE_USER:
         this.changeUser(bytes, start, end, sequence);
@@ -203,6 +207,12 @@ export class ClientReader implements PacketSink {
     }
   }
 
+  /** @param database that it makes the current one */
+  private asksFor(command: Command, database: string): void {
+    command.database = database;
+    this.session.queue.addCost(command, textCost(database));
+  }
+
   /** A command that will be answered. */
   private push(kind: number, sequence: number): Command {
     const { session, packets } = this;
@@ -242,6 +252,7 @@ export class ClientReader implements PacketSink {
     session.sent(command);
     const exchange = session.newExchange(command, statements[0], 0);
     exchange.batchCount = Math.max(1, statements.length);
+    session.queue.addCost(command, waitingCost(statements));
     this.takeTrace(exchange);
     if (this.packets.damaged) exchange.damage = 'gap';
     command.exchange = exchange;
@@ -277,6 +288,7 @@ export class ClientReader implements PacketSink {
     if (!this.isWhole(start, end, length)) return;
     const encoding = this.encodingOf(bytes, start + 1, end);
     command.statement = session.analyser.analyseOne(bytes, start + 1, end, encoding, session.rules.backslash);
+    if (command.statement !== undefined) session.queue.addCost(command, waitingCost([command.statement]));
   }
 
   private execute(bytes: Buffer, start: number, end: number, sequence: number): void {
@@ -297,7 +309,7 @@ export class ClientReader implements PacketSink {
     if (prepared === undefined || !this.isWhole(start, end, length)) return;
     fields.reset(bytes, start + 5, end);
     const { sets, types } = countBulkSets(fields, prepared.parameters, prepared.bulkTypes);
-    prepared.bulkTypes = types;
+    this.session.statements.setBulkTypes(prepared, types);
     if (sets > 1) command.exchange!.batchSize = sets;
   }
 
@@ -371,7 +383,7 @@ export class ClientReader implements PacketSink {
     fields.skip(fields.u8());
     const database = fields.terminated();
     if (fields.failed) return;
-    command.database = database;
+    this.asksFor(command, database);
     const collation = fields.u16();
     if (!fields.failed) command.encoding = encodingOfCollation(collation);
   }

@@ -1,4 +1,5 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
+import { EXCHANGE_COST } from '../../memory/cost.ts';
 import type { TextEncoding } from '../../sql/analyser.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { type Yield, Yields } from './attribution.ts';
@@ -44,6 +45,8 @@ export class Command {
   /** Local files that the server has asked for, and that the client has sent. */
   filesAsked = 0;
   filesSent = 0;
+  /** What its statements and names cost (memory/cost.ts). */
+  cost = 0;
   /** Part of its answer was lost, or could not be read: its end cannot be told. */
   damage: IncompleteReason | undefined = undefined;
 
@@ -64,9 +67,15 @@ export class Command {
     this.tooMany = false;
     this.filesAsked = 0;
     this.filesSent = 0;
+    this.cost = 0;
     this.damage = undefined;
   }
 }
+
+/** A command, with the exchange that it makes. */
+const COMMAND_COST = 256 + EXCHANGE_COST;
+/** A queue that has grown beyond this does not stay so once it is empty. */
+const KEPT_COMMANDS = 64;
 
 /** First in, first out. Its commands are made once and reused. */
 export class CommandQueue {
@@ -75,6 +84,18 @@ export class CommandQueue {
   deepest = 0;
   private ring: Command[] = [new Command()];
   private first = 0;
+  private textsCost = 0;
+
+  /** What is held (memory/cost.ts). */
+  get cost(): number {
+    return this.textsCost + (this.ring.length - 1) * COMMAND_COST;
+  }
+
+  /** @param cost of what a command that waits holds from now on */
+  addCost(command: Command, cost: number): void {
+    command.cost += cost;
+    this.textsCost += cost;
+  }
 
   /** @returns the command that was sent first and is not answered */
   get head(): Command | undefined {
@@ -99,15 +120,18 @@ export class CommandQueue {
   }
 
   shift(): void {
-    this.ring[this.first]!.clear();
+    const command = this.ring[this.first]!;
+    this.textsCost -= command.cost;
+    command.clear();
     this.first = (this.first + 1) % this.ring.length;
-    this.length--;
+    if (--this.length === 0 && this.ring.length > KEPT_COMMANDS) this.release();
   }
 
   release(): void {
     this.ring = [new Command()];
     this.first = 0;
     this.length = 0;
+    this.textsCost = 0;
   }
 
   private grow(): void {

@@ -34,6 +34,7 @@
  * the column count. A compressed one is not joined: its commands cannot be told from other bytes.
  */
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
+import { Charge } from '../../memory/budget.ts';
 import type { SqlAnalyser } from '../../sql/analyser.ts';
 import { count } from '../../telemetry/counters.ts';
 import { incompleteReason } from '../endings.ts';
@@ -72,11 +73,13 @@ export class MysqlLayer implements Layer {
   private tls: Layer | undefined;
   private early: Early[] = [];
   private earlyBytes = 0;
+  private readonly charge: Charge;
   /** Something of the client was lost that was not measured yet. */
   private clientLossAhead = false;
 
   constructor(context: LayerContext, analyser: SqlAnalyser) {
     this.context = context;
+    this.charge = new Charge(context.memory);
     this.session = new Session(context, analyser);
     this.client = new ClientReader(this.session);
     this.server = new ServerReader(this.session);
@@ -152,6 +155,12 @@ export class MysqlLayer implements Layer {
     if (this.session.over || end <= start) return;
     if (direction === FROM_CLIENT) this.fromClient(bytes, start, end, timeUs, firstUs);
     else this.fromServer(bytes, start, end, timeUs, firstUs);
+    this.settle();
+  }
+
+  /** Charges what is held between calls. */
+  private settle(): void {
+    this.charge.set(this.heldBytes + this.session.cost);
   }
 
   private fromClient(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
@@ -231,26 +240,34 @@ export class MysqlLayer implements Layer {
       this.clientLossAhead = false;
       if (this.clientUnpacker !== undefined) this.clientUnpacker.gap(length);
       else this.client.packets.gap(length);
+      this.settle();
       return;
     }
     if (this.serverUnpacker !== undefined) this.serverUnpacker.gap(length);
     else this.server.packets.gap(length);
     this.dropEarly();
+    this.settle();
   }
 
   private takeEnd(direction: Direction, reason: EndReason, timeUs: number): void {
-    if (!this.session.over && direction === FROM_SERVER) this.session.giveUpAll(incompleteReason(reason), timeUs);
+    if (this.session.over || direction !== FROM_SERVER) return;
+    this.session.giveUpAll(incompleteReason(reason), timeUs);
+    this.settle();
   }
 
   private takeClose(reason: EndReason, timeUs: number): void {
-    if (this.session.over) return;
-    this.dropEarly();
-    this.session.giveUpAll(incompleteReason(reason), timeUs);
-    this.session.release();
+    if (!this.session.over) {
+      this.dropEarly();
+      this.session.giveUpAll(incompleteReason(reason), timeUs);
+      this.session.release();
+    }
+    this.early = [];
+    this.earlyBytes = 0;
     this.client.packets.release();
     this.server.packets.release();
     this.clientUnpacker?.release();
     this.serverUnpacker?.release();
+    this.settle();
   }
 
   // --- After a hole --------------------------------------------------------------------------------------------------------------------

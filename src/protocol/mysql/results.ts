@@ -1,3 +1,4 @@
+import { EXCHANGE_COST } from '../../memory/cost.ts';
 import { count } from '../../telemetry/counters.ts';
 import { type Attribution, attribute, type Share, Yields } from './attribution.ts';
 import type { Command } from './commands.ts';
@@ -103,8 +104,10 @@ export class Results {
 
   private hold(command: Command, exchange: MysqlExchange, held: MysqlExchange[]): void {
     const { limits, counters } = this.session.context;
-    if (held.length < limits.mysqlHeldResults) held.push(exchange);
-    else if (!command.tooMany) {
+    if (held.length < limits.mysqlHeldResults) {
+      held.push(exchange);
+      this.session.queue.addCost(command, EXCHANGE_COST);
+    } else if (!command.tooMany) {
       command.tooMany = true;
       count(counters.sql, 'results_limit');
     }

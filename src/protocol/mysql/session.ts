@@ -96,11 +96,16 @@ export class Session {
   constructor(context: LayerContext, analyser: SqlAnalyser) {
     this.context = context;
     this.analyser = analyser;
-    this.statements = new StatementTable(context.limits.sqlPreparedStatements);
+    this.statements = new StatementTable(context.limits.sqlPreparedStatements, context.memory);
     this.changes = new Changes(this);
     // Of a connection that is older than the capture.
     this.rules.saidEncoding('utf8');
     this.rules.doubtEncoding();
+  }
+
+  /** What is held between calls (memory/cost.ts). */
+  get cost(): number {
+    return this.over ? 0 : this.queue.cost + this.statements.cost + this.changes.cost + 2 * this.namespace.length;
   }
 
   // --- Connection phase --------------------------------------------------------------------------------------------------------------

@@ -67,6 +67,11 @@ export class Answers {
     return this.cursors.length;
   }
 
+  /** What those statements cost (memory/cost.ts). */
+  get cost(): number {
+    return this.cursors.cost;
+  }
+
   /** What was prepared, was so for a series of messages that is over. */
   endSeries(): void {
     this.leadBytes = 0;

@@ -1,4 +1,5 @@
 import type { Limits } from '../../config/limits.ts';
+import type { Account } from '../../memory/budget.ts';
 import type { SessionEffect } from '../../sql/statement.ts';
 import { type Counters, count } from '../../telemetry/counters.ts';
 import { NameTable, nameEnd, Portal, Prepared, StatementName } from './names.ts';
@@ -15,13 +16,21 @@ export class Catalogue {
   private readonly statements: NameTable<StatementName>;
   private readonly portals: NameTable<Portal>;
 
-  constructor(limits: Limits, counters: Counters) {
-    this.statements = new NameTable(limits.sqlPreparedStatements, () => count(counters.sql, 'statement_evicted'));
-    this.portals = new NameTable(limits.sqlPortals, () => count(counters.sql, 'portal_evicted'));
+  constructor(limits: Limits, counters: Counters, memory: Account) {
+    this.statements = new NameTable(limits.sqlPreparedStatements, memory, () =>
+      count(counters.sql, 'statement_evicted'),
+    );
+    this.portals = new NameTable(limits.sqlPortals, memory, () => count(counters.sql, 'portal_evicted'));
   }
 
   get size(): number {
     return this.statements.size + this.portals.size;
+  }
+
+  /** What they cost (memory/cost.ts), without the statements that connections share. */
+  get cost(): number {
+    const unnamed = this.unnamedStatement.ownCost + this.unnamedPortal.ownCost;
+    return this.statements.cost + this.portals.cost + unnamed;
   }
 
   // --- What the client names. The name is bytes[start..end). ---------------------------------------------------------------------------

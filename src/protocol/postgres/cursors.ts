@@ -1,3 +1,4 @@
+import { EXCHANGE_COST, waitingCost } from '../../memory/cost.ts';
 import { count } from '../../telemetry/counters.ts';
 import type { Dialogue } from './dialogue.ts';
 import type { PostgresExchange } from './exchange.ts';
@@ -6,6 +7,8 @@ import { Portal } from './names.ts';
 /** The statements of one connection that PortalSuspended interrupted, and that the next Execute of their portal goes on with. */
 export class Cursors {
   private readonly dialogue: Dialogue;
+  /** What they cost (memory/cost.ts). */
+  cost = 0;
   private portals: Portal[] = [];
 
   constructor(dialogue: Dialogue) {
@@ -20,6 +23,7 @@ export class Cursors {
     portal.suspended = exchange;
     if (portal.doubted) exchange.incomplete = 'gap';
     this.portals.push(portal);
+    this.cost += costOf(exchange);
     const { limits, counters } = this.dialogue.context;
     if (this.portals.length <= limits.sqlPortals) return;
     count(counters.sql, 'portal_evicted');
@@ -32,6 +36,7 @@ export class Cursors {
     const exchange = subject.suspended;
     subject.suspended = undefined;
     this.portals.splice(this.portals.indexOf(subject), 1);
+    this.cost -= costOf(exchange);
     return exchange;
   }
 
@@ -53,4 +58,8 @@ export class Cursors {
   finishAll(): void {
     while (this.portals.length > 0) this.finish(this.portals[0]);
   }
+}
+
+function costOf({ statement }: PostgresExchange): number {
+  return EXCHANGE_COST + (statement === undefined ? 0 : waitingCost([statement]));
 }

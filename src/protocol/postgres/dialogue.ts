@@ -1,4 +1,5 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
+import { bufferCost } from '../../memory/cost.ts';
 import type { SqlAnalyser } from '../../sql/analyser.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
@@ -50,6 +51,13 @@ export class Dialogue {
     this.ring = new RequestRing(context.limits.sqlPipelineDepth);
     this.frontend = new Frontend(this, started);
     this.backend = new Backend(this, started);
+  }
+
+  /** What is held between calls (memory/cost.ts). */
+  get cost(): number {
+    if (this.over) return 0;
+    const { ring, frontend, backend, session } = this;
+    return ring.cost + frontend.cost + bufferCost(backend.frames.held) + backend.answers.cost + session.cost;
   }
 
   /** The exchange of the first request, a Query or Execute; of a Query its k-th statement. */

@@ -45,7 +45,8 @@ export class FrameReader {
   private missing = 0;
   private wanted = 0;
   private told = false;
-  private held: Buffer = NOTHING;
+  /** What is there of the message that is not whole. */
+  held: Buffer = NOTHING;
   private heldLength = 0;
 
   constructor(sink: FrameSink, table: MessageTable, synced: boolean) {

@@ -1,3 +1,4 @@
+import { bufferCost, waitingCost } from '../../memory/cost.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
 import { Catalogue } from './catalogue.ts';
@@ -51,15 +52,20 @@ export class Frontend implements FrameSink {
   private copyBytes = 0;
 
   constructor(dialogue: Dialogue, started: boolean) {
-    const { limits, counters } = dialogue.context;
+    const { limits, counters, memory } = dialogue.context;
     this.dialogue = dialogue;
     this.frames = new FrameReader(this, frontendMessages(limits.sqlTextBytes), started);
-    this.names = new Catalogue(limits, counters);
+    this.names = new Catalogue(limits, counters, memory);
   }
 
   /** Statements and portals that are remembered. */
   get remembered(): number {
     return this.names.size;
+  }
+
+  /** What is held between calls (memory/cost.ts). */
+  get cost(): number {
+    return bufferCost(this.frames.held) + this.names.cost;
   }
 
   message(type: number, bytes: Buffer, start: number, end: number, size: number): void {
@@ -154,7 +160,8 @@ export class Frontend implements FrameSink {
     if (type === EXECUTE || type === QUERY || type === FUNCTION_CALL) this.dialogue.discarded(1);
   }
 
-  private push(kind: number, size: number, subject: unknown, target?: unknown): void {
+  /** @param cost of what only this request holds */
+  private push(kind: number, size: number, subject: unknown, target?: unknown, cost = 0): void {
     const { dialogue, frames } = this;
     const { ring } = dialogue;
     if (dialogue.skipToSync) dialogue.skipToSync = false;
@@ -166,9 +173,9 @@ export class Frontend implements FrameSink {
     // What came after a copy had failed belongs to nothing.
     if (kind !== REQUEST_COPY_END) this.copyBytes = 0;
     if (kind <= REQUEST_SYNC && ring.syncs > 0) dialogue.pipelines = true;
-    if (ring.push(kind, frames.startUs, frames.offset, size, subject, target)) return;
+    if (ring.push(kind, frames.startUs, frames.offset, size, subject, target, cost)) return;
     dialogue.overflow(frames.nowUs);
-    ring.push(kind, frames.startUs, frames.offset, size, subject, target);
+    ring.push(kind, frames.startUs, frames.offset, size, subject, target, cost);
   }
 
   private query(bytes: Buffer, start: number, end: number, size: number): void {
@@ -184,7 +191,7 @@ export class Frontend implements FrameSink {
       ({ statements, ends } = analyser.analyseText(bytes, start, textEnd, encoding, session.reading.backslash));
     }
     session.reading.sent();
-    this.push(REQUEST_QUERY, size, statements, ends);
+    this.push(REQUEST_QUERY, size, statements, ends, waitingCost(statements));
   }
 
   private parse(bytes: Buffer, start: number, end: number, size: number): void {
@@ -208,7 +215,7 @@ export class Frontend implements FrameSink {
     const place = this.names.newStatement(bytes, start, nameEnd);
     const prepared = new Prepared(place, statement);
     place.sent = prepared;
-    this.push(REQUEST_PARSE, size, prepared);
+    this.push(REQUEST_PARSE, size, prepared, undefined, prepared.ownCost);
   }
 
   private countText(): void {

@@ -33,6 +33,7 @@
  * server says may answer what was not seen: all that was asked for is given up.
  */
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
+import { Charge } from '../../memory/budget.ts';
 import type { SqlAnalyser } from '../../sql/analyser.ts';
 import { incompleteReason } from '../endings.ts';
 import type { LayerContext } from '../layer.ts';
@@ -61,6 +62,7 @@ export class PostgresLayer implements Layer {
   private readonly analyser: SqlAnalyser;
   private readonly dialogue: Dialogue;
   private readonly packets = new PacketReader();
+  private readonly charge: Charge;
   private phase: typeof PACKETS | typeof ANSWER | typeof MESSAGES;
   /** The client went on before the server's answer to its request for encryption was seen: it shows what that was. */
   private ignoredAnswers = 0;
@@ -77,6 +79,7 @@ export class PostgresLayer implements Layer {
     const { startSeen } = context.connection;
     this.dialogue = new Dialogue(context, analyser, startSeen);
     this.phase = startSeen ? PACKETS : MESSAGES;
+    this.charge = new Charge(context.memory);
   }
 
   /** Bytes held between calls, of what grows with its input. */
@@ -97,6 +100,16 @@ export class PostgresLayer implements Layer {
       return;
     }
     if (this.dialogue.over) return;
+    this.take(direction, bytes, start, end, timeUs, firstUs);
+    this.settle();
+  }
+
+  /** Charges what is held between calls. */
+  private settle(): void {
+    this.charge.set(this.packets.heldBytes + this.dialogue.cost);
+  }
+
+  private take(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
     if (direction === FROM_CLIENT) {
       if (this.phase === MESSAGES) this.fromClient(bytes, start, end, timeUs, firstUs);
       else this.packet(bytes, start, end, timeUs, firstUs);
@@ -129,6 +142,7 @@ export class PostgresLayer implements Layer {
         this.wentOn = false;
       }
     }
+    this.settle();
   }
 
   lossAhead(direction: Direction): void {
@@ -139,13 +153,17 @@ export class PostgresLayer implements Layer {
   end(direction: Direction, reason: EndReason, timeUs: number): void {
     if (this.tls !== undefined) this.tls.end(direction, reason, timeUs);
     // What a client asked for before it closed its side may still be answered.
-    else if (direction === FROM_SERVER) this.dialogue.giveUpAll(incompleteReason(reason), timeUs, true);
+    else if (direction === FROM_SERVER) {
+      this.dialogue.giveUpAll(incompleteReason(reason), timeUs, true);
+      this.settle();
+    }
   }
 
   close(reason: EndReason, timeUs: number): void {
     if (this.tls !== undefined) this.tls.close(reason, timeUs);
-    else this.dialogue.end(incompleteReason(reason), timeUs);
+    this.dialogue.end(incompleteReason(reason), timeUs);
     this.packets.release();
+    this.settle();
   }
 
   tick(timeUs: number): void {

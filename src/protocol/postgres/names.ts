@@ -1,3 +1,5 @@
+import type { Account } from '../../memory/budget.ts';
+import { latin1Cost, MAP_ENTRY_COST, statementCost, waitingCost } from '../../memory/cost.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import type { PostgresExchange } from './exchange.ts';
 
@@ -7,7 +9,14 @@ interface Named {
   readonly name: string;
   /** Looked up since the last search for room. */
   used: boolean;
+  /** What it costs (memory/cost.ts), without the statements, which connections share. */
+  readonly cost: number;
+  /** It is in a table: what it stands for is kept there, undefined: no longer. */
+  account: Account | undefined;
 }
+
+/** A name of either kind, without its characters, and what it stands for. */
+const NAMED_COST = 288 + MAP_ENTRY_COST;
 
 /** A text that Parse or PREPARE gave a name. */
 export class Prepared {
@@ -17,31 +26,104 @@ export class Prepared {
   series = -1;
   /** It was run in a later series, or has a name: prepared apart from its execution. */
   apart: boolean;
+  private sharedCost = -1;
 
   constructor(place: StatementName, statement: SqlStatement | undefined) {
     this.place = place;
     this.statement = statement;
     this.apart = place.name !== '';
   }
+
+  keep(account: Account): void {
+    if (this.statement === undefined) return;
+    if (this.sharedCost < 0) this.sharedCost = statementCost(this.statement);
+    account.retain(this.statement, this.sharedCost);
+  }
+
+  letGo(account: Account): void {
+    if (this.statement !== undefined) account.release(this.statement, this.sharedCost);
+  }
+
+  /** What it costs where it is in no table. */
+  get ownCost(): number {
+    return this.statement === undefined ? 0 : waitingCost([this.statement]);
+  }
 }
 
-/** The name of a prepared statement: what the server has under it, as far as its answers go. */
-export class StatementName implements Named {
+/** Holds statements for one name, and says so to the account of its table. */
+class Holding {
   readonly name: string;
-  prepared: Prepared | undefined = undefined;
-  /** What the client asked for last under this name; answered, it is `prepared`. */
-  sent: Prepared | undefined = undefined;
+  readonly cost: number;
   used = false;
+  private owner: Account | undefined = undefined;
+  private first: Prepared | undefined = undefined;
+  private second: Prepared | undefined = undefined;
 
   constructor(name: string) {
     this.name = name;
+    this.cost = NAMED_COST + latin1Cost(name);
+  }
+
+  get account(): Account | undefined {
+    return this.owner;
+  }
+
+  set account(account: Account | undefined) {
+    if (this.owner !== undefined) {
+      this.first?.letGo(this.owner);
+      this.second?.letGo(this.owner);
+    }
+    this.owner = account;
+    if (account === undefined) return;
+    this.first?.keep(account);
+    this.second?.keep(account);
+  }
+
+  get prepared(): Prepared | undefined {
+    return this.first;
+  }
+
+  set prepared(prepared: Prepared | undefined) {
+    if (this.owner !== undefined) {
+      prepared?.keep(this.owner);
+      this.first?.letGo(this.owner);
+    }
+    this.first = prepared;
+  }
+
+  protected get other(): Prepared | undefined {
+    return this.second;
+  }
+
+  protected set other(prepared: Prepared | undefined) {
+    if (this.owner !== undefined) {
+      prepared?.keep(this.owner);
+      this.second?.letGo(this.owner);
+    }
+    this.second = prepared;
+  }
+
+  /** What the statements cost of a name that is in no table. */
+  get ownCost(): number {
+    const both = this.second === this.first ? 0 : (this.second?.ownCost ?? 0);
+    return both + (this.first?.ownCost ?? 0);
+  }
+}
+
+/** The name of a prepared statement: what the server has under it, as far as its answers go. */
+export class StatementName extends Holding implements Named {
+  /** What the client asked for last under this name; answered, it is `prepared`. */
+  get sent(): Prepared | undefined {
+    return this.other;
+  }
+
+  set sent(prepared: Prepared | undefined) {
+    this.other = prepared;
   }
 }
 
 /** The name of a portal: what Bind put under it, as far as the server's answers go, and how far that was run. */
-export class Portal implements Named {
-  readonly name: string;
-  prepared: Prepared | undefined = undefined;
+export class Portal extends Holding implements Named {
   /** The statement that PortalSuspended interrupted: the next Execute goes on with it. */
   suspended: PostgresExchange | undefined = undefined;
   /** Its statement was given up: what comes of it still is a part. */
@@ -50,11 +132,6 @@ export class Portal implements Named {
   doubted = false;
   /** The client asked for a part of it. */
   inParts = false;
-  used = false;
-
-  constructor(name: string) {
-    this.name = name;
-  }
 
   /** BindComplete. */
   bind(prepared: Prepared | undefined): void {
@@ -69,12 +146,17 @@ export class Portal implements Named {
  * later takes the place of the earlier; when it is full, one that was not used lately makes room.
  */
 export class NameTable<T extends Named> {
+  /** What they cost (memory/cost.ts), without their statements. */
+  cost = 0;
   private readonly byHash = new Map<number, T>();
   private readonly capacity: number;
+  private readonly account: Account;
   private readonly onEviction: () => void;
 
-  constructor(capacity: number, onEviction: () => void) {
+  /** @param account of the statements, which connections share */
+  constructor(capacity: number, account: Account, onEviction: () => void) {
     this.capacity = capacity;
+    this.account = account;
     this.onEviction = onEviction;
   }
 
@@ -95,14 +177,21 @@ export class NameTable<T extends Named> {
     const key = keyOf(thing.name);
     const before = this.byHash.get(key);
     if (before === undefined && this.byHash.size >= this.capacity) this.makeRoom();
-    if (before !== undefined && before.name !== thing.name) this.onEviction();
+    if (before !== undefined) {
+      if (before.name !== thing.name) this.onEviction();
+      this.drop(before);
+    }
     this.byHash.set(key, thing);
+    this.cost += thing.cost;
+    thing.account = this.account;
   }
 
   /** Forgets a thing, unless its name has gone over to another. */
   remove(thing: T): void {
     const key = keyOf(thing.name);
-    if (this.byHash.get(key) === thing) this.byHash.delete(key);
+    if (this.byHash.get(key) !== thing) return;
+    this.byHash.delete(key);
+    this.drop(thing);
   }
 
   all(): IterableIterator<T> {
@@ -110,13 +199,22 @@ export class NameTable<T extends Named> {
   }
 
   clear(): void {
+    for (const thing of this.byHash.values()) this.drop(thing);
     this.byHash.clear();
+  }
+
+  private drop(thing: T): void {
+    this.cost -= thing.cost;
+    thing.account = undefined;
   }
 
   private makeRoom(): void {
     for (const [key, thing] of this.byHash) {
       this.byHash.delete(key);
-      if (!thing.used) break;
+      if (!thing.used) {
+        this.drop(thing);
+        break;
+      }
       // A second chance: behind all others. After one round none is marked.
       thing.used = false;
       this.byHash.set(key, thing);

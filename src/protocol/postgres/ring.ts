@@ -31,9 +31,13 @@ const LAST_REQUESTS = 6;
 const MOST_LOOKED_AT = 64;
 const LEAST_CAPACITY = 16;
 const CAPACITY_FOR_GOOD = 1024;
+/** Of one place, in all columns. */
+const PLACE_COST = 49;
 
 export class RequestRing {
   length = 0;
+  /** What their subjects cost that nothing else holds. */
+  subjectCost = 0;
   /** Requests that ReadyForQuery answers. */
   syncs = 0;
   private readonly limit: number;
@@ -43,12 +47,18 @@ export class RequestRing {
   private starts = new Float64Array(LEAST_CAPACITY);
   private offsets = new Float64Array(LEAST_CAPACITY);
   private sizes = new Float64Array(LEAST_CAPACITY);
+  private costs = new Float64Array(LEAST_CAPACITY);
   private subjects: unknown[] = new Array(LEAST_CAPACITY).fill(undefined);
   private targets: unknown[] = new Array(LEAST_CAPACITY).fill(undefined);
 
   /** @param limit of requests held at once */
   constructor(limit: number) {
     this.limit = limit;
+  }
+
+  /** What is held (memory/cost.ts). */
+  get cost(): number {
+    return this.capacity === LEAST_CAPACITY ? this.subjectCost : this.subjectCost + this.capacity * PLACE_COST;
   }
 
   /** Of the first request; NONE when there is none. */
@@ -77,7 +87,15 @@ export class RequestRing {
   }
 
   /** @returns false when there are too many: it was not taken */
-  push(kind: number, startUs: number, offset: number, size: number, subject: unknown, target?: unknown): boolean {
+  push(
+    kind: number,
+    startUs: number,
+    offset: number,
+    size: number,
+    subject: unknown,
+    target?: unknown,
+    cost = 0,
+  ): boolean {
     if (this.length === this.capacity && !this.grow()) return false;
     const at = (this.head + this.length) & (this.capacity - 1);
     this.kinds[at] = kind;
@@ -86,6 +104,8 @@ export class RequestRing {
     this.sizes[at] = size;
     this.subjects[at] = subject;
     this.targets[at] = target;
+    this.costs[at] = cost;
+    this.subjectCost += cost;
     this.length++;
     if (endsWithReady(kind)) this.syncs++;
     return true;
@@ -97,6 +117,7 @@ export class RequestRing {
     if (endsWithReady(this.kinds[head]!)) this.syncs--;
     this.subjects[head] = undefined;
     this.targets[head] = undefined;
+    this.subjectCost -= this.costs[head]!;
     this.head = (head + 1) & (this.capacity - 1);
     this.length--;
     if (this.length === 0 && this.capacity > CAPACITY_FOR_GOOD) this.resize(LEAST_CAPACITY);
@@ -161,6 +182,7 @@ export class RequestRing {
   clear(): void {
     this.length = 0;
     this.syncs = 0;
+    this.subjectCost = 0;
     this.resize(LEAST_CAPACITY);
   }
 
@@ -178,6 +200,9 @@ export class RequestRing {
     this.sizes[to] = this.sizes[from]!;
     this.subjects[to] = this.subjects[from];
     this.targets[to] = this.targets[from];
+    // The first one's stays, in its new place; those between are dropped.
+    for (let i = 1; i <= distance; i++) this.subjectCost -= this.costs[(from + i) & (this.capacity - 1)]!;
+    this.costs[to] = this.costs[from]!;
     for (let i = 0; i < distance; i++) {
       this.subjects[(from + i) & (this.capacity - 1)] = undefined;
       this.targets[(from + i) & (this.capacity - 1)] = undefined;
@@ -193,12 +218,13 @@ export class RequestRing {
   }
 
   private resize(capacity: number): void {
-    const { kinds, starts, offsets, sizes, subjects, targets, head, length } = this;
+    const { kinds, starts, offsets, sizes, costs, subjects, targets, head, length } = this;
     const mask = this.capacity - 1;
     this.kinds = new Uint8Array(capacity);
     this.starts = new Float64Array(capacity);
     this.offsets = new Float64Array(capacity);
     this.sizes = new Float64Array(capacity);
+    this.costs = new Float64Array(capacity);
     this.subjects = new Array(capacity).fill(undefined);
     this.targets = new Array(capacity).fill(undefined);
     for (let i = 0; i < length; i++) {
@@ -209,6 +235,7 @@ export class RequestRing {
       this.sizes[i] = sizes[from]!;
       this.subjects[i] = subjects[from];
       this.targets[i] = targets[from];
+      this.costs[i] = costs[from]!;
     }
     this.head = 0;
     this.capacity = capacity;

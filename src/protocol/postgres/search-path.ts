@@ -5,6 +5,9 @@ interface Savepoint {
   readonly afterCommit: string;
 }
 
+/** An entry, at half of what it costs. */
+const SAVEPOINT_COST = 48;
+
 /**
  * The first schema of a session's search path, as transactions and savepoints change it (guc.c: AtEOXact_GUC). Empty: not known, or the
  * server's default, which nobody has said.
@@ -29,6 +32,13 @@ export class SearchPath {
   constructor(maxSavepoints: number, onEviction: () => void) {
     this.maxSavepoints = maxSavepoints;
     this.onEviction = onEviction;
+  }
+
+  /** What its texts cost (memory/cost.ts). */
+  get cost(): number {
+    let names = this.now.length + this.afterCommit.length + this.before.length + this.initial.length;
+    for (const savepoint of this.savepoints) names += SAVEPOINT_COST + savepoint.name.length + savepoint.now.length;
+    return 2 * names;
   }
 
   start(schema: string): void {

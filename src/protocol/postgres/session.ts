@@ -56,6 +56,11 @@ export class Session {
     this.path = new SearchPath(maxSavepoints, () => count(counters, 'savepoint_evicted'));
   }
 
+  /** What its texts cost (memory/cost.ts). */
+  get cost(): number {
+    return 2 * (this.namespace.length + this.database.length) + this.path.cost;
+  }
+
   /** A parameter of StartupMessage. */
   startupParameter(name: string, value: string): void {
     switch (name) {

@@ -20,6 +20,8 @@
  */
 import type { HttpExchange } from '../../exchange/exchange.ts';
 import type { Direction, EndReason, Layer } from '../../flow/connection.ts';
+import { Charge } from '../../memory/budget.ts';
+import { EXCHANGE_COST, headersCost, latin1Cost } from '../../memory/cost.ts';
 import { count } from '../../telemetry/counters.ts';
 import { incompleteReason } from '../endings.ts';
 import type { LayerContext } from '../layer.ts';
@@ -28,11 +30,14 @@ import { Session } from './session.ts';
 export class WebSocketLayer implements Layer {
   private readonly context: LayerContext;
   private readonly session: Session;
+  private readonly charge: Charge;
   private emitted = false;
 
   constructor(context: LayerContext, handshake: HttpExchange) {
     this.context = context;
     this.session = new Session(context, handshake);
+    this.charge = new Charge(context.memory);
+    this.charge.set(handshakeCost(handshake));
   }
 
   /** Bytes held between calls. */
@@ -64,12 +69,18 @@ export class WebSocketLayer implements Layer {
   private emit(): boolean {
     if (this.emitted) return false;
     this.emitted = true;
+    this.charge.set(0);
     const { session, context } = this;
     count(context.counters.exchanges, session.protocol);
     if (session.incomplete !== undefined) count(context.counters.incomplete, session.incomplete);
     context.emit(session);
     return true;
   }
+}
+
+/** The handshake stays until the connection ends. */
+function handshakeCost({ target, requestHeaders, responseHeaders }: HttpExchange): number {
+  return EXCHANGE_COST + latin1Cost(target) + headersCost(requestHeaders) + headersCost(responseHeaders);
 }
 
 /** @param handshake the request that was answered by 101 */

@@ -13,6 +13,7 @@ import {
 import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
 import type { LayerContext } from '../../../src/protocol/layer.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
+import { accountable, newAccount } from '../../support/memory.ts';
 
 /**
  * The golden cases under test/golden/http1: documents of wire bytes and the exchanges that they make.
@@ -106,8 +107,10 @@ export class Bench {
     options: { startSeen?: boolean; limits?: Partial<Limits>; connection?: Partial<Connection> } = {},
   ) {
     const connection = { ...newConnection(options.startSeen ?? true), ...options.connection };
-    this.layer = make({
+    const memory = newAccount();
+    const layer = make({
       connection,
+      memory,
       limits: { ...defaultLimits, ...options.limits },
       counters: this.counters,
       emit: (exchange) => {
@@ -126,6 +129,7 @@ export class Bench {
         this.ticks = wanted;
       },
     });
+    this.layer = accountable(layer, memory);
   }
 
   run(steps: Iterable<Step>): this {

@@ -6,6 +6,7 @@ import { createMysqlProtocol } from '../../../src/protocol/mysql/protocol.ts';
 import * as wire from '../../../src/protocol/mysql/wire.ts';
 import { createSqlAnalysers, defaultSqlTextOptions } from '../../../src/protocol/registry.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
+import { accountable, newAccount } from '../../support/memory.ts';
 import { newConnection, type Step } from './cases.ts';
 
 /** Packets as servers and clients write them, by the names of the protocol's documentation; and a layer with what it did. */
@@ -259,7 +260,9 @@ export class MysqlBench {
   ) {
     this.connection = newConnection(options.startSeen ?? true);
     this.limits = { ...defaultLimits, ...options.limits };
+    const memory = newAccount();
     const context: LayerContext = {
+      memory,
       connection: this.connection,
       limits: this.limits,
       counters: this.counters,
@@ -278,7 +281,7 @@ export class MysqlBench {
         return options.tls === undefined ? next(inner) : options.tls(next, inner);
       },
     };
-    this.layer = make(context);
+    this.layer = accountable(make(context), memory);
   }
 
   /** Each piece one microsecond after the one before it. */

@@ -12,6 +12,7 @@ import type { LayerContext } from '../../../src/protocol/layer.ts';
 import { createPostgresProtocol } from '../../../src/protocol/postgres/protocol.ts';
 import { SqlAnalyser } from '../../../src/sql/analyser.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
+import { accountable, newAccount } from '../../support/memory.ts';
 import { newConnection, type Step } from './cases.ts';
 
 // --- Bytes of messages, by the names of "Message Formats" ----------------------------------------------------------------------------
@@ -168,7 +169,9 @@ export class PostgresBench {
     make: (context: LayerContext) => Layer = createPostgresProtocol(newAnalyser()).create,
   ) {
     const { startTls } = options;
-    this.layer = make({
+    const memory = newAccount();
+    const layer = make({
+      memory,
       connection: { ...newConnection(options.startSeen ?? true), ...options.connection },
       limits: { ...defaultLimits, ...options.limits },
       counters: this.counters,
@@ -182,6 +185,7 @@ export class PostgresBench {
       wantTicks: () => undefined,
       ...(startTls === undefined ? {} : { startTls }),
     });
+    this.layer = accountable(layer, memory);
   }
 
   run(all: Iterable<Step>): this {

@@ -18,6 +18,7 @@ import type { LayerContext } from '../../../src/protocol/layer.ts';
 import { SecretStore } from '../../../src/secrets/store.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { createTlsLayer } from '../../../src/tls/layer.ts';
+import { accountable, newAccount } from '../../support/memory.ts';
 
 export interface Chunk {
   direction: Direction;
@@ -271,7 +272,9 @@ export class Replay {
       finished: false,
     };
     this.outcome = outcome;
+    const memory = newAccount();
     const context: LayerContext = {
+      memory,
       connection,
       limits: this.limits,
       counters,
@@ -286,12 +289,13 @@ export class Replay {
         outcome.finished = true;
       },
     };
-    this.layer = createTlsLayer(context, {
+    const layer = createTlsLayer(context, {
       secrets: this.store,
       next: () => this.#upper(),
       onKeyLog: (_connection, line) => outcome.keyLog.push(line),
       ...(options.explainMissingSecret === undefined ? {} : { explainMissingSecret: options.explainMissingSecret }),
     });
+    this.layer = accountable(layer, memory);
   }
 
   data(direction: Direction, bytes: Buffer): this {
