@@ -125,6 +125,20 @@ const words = [
     'INTERVAL',
   ],
   ...['COLLATE', 'ESCAPE', 'SIMILAR', 'ANY', 'SOME', 'SYMMETRIC', 'NEW', 'NAMES'],
+  ...[
+    'ROWS',
+    'INSTANCE',
+    'TIME',
+    'CHARACTER',
+    'RESOURCE',
+    'QUERY',
+    'AUTHORIZATION',
+    'BINARY',
+    'CLASS',
+    'FAMILY',
+    'BODY',
+  ],
+  ...['DUAL', 'XMLTABLE', 'JSON_TABLE'],
 ] as const;
 
 export type Keyword = (typeof words)[number];

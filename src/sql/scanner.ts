@@ -100,7 +100,7 @@ export class Scanner {
   private readonly options: ScannerOptions;
   private readonly lexer: Lexer;
   private readonly sanitiser: Sanitiser;
-  private readonly summary = new Summary();
+  private readonly summary: Summary;
   private readonly blocks: Blocks;
   private readonly effects: Effects;
   /** Reads statements that stand in literals. */
@@ -120,6 +120,7 @@ export class Scanner {
     this.options = options;
     this.lexer = options.dialect === 'postgresql' ? new PostgresLexer() : new MysqlLexer();
     this.sanitiser = new Sanitiser(options.dialect, options.maxTextBytes);
+    this.summary = new Summary(options.dialect);
     this.blocks = new Blocks(options.dialect);
     this.effects = new Effects(options.dialect, (text) => this.statementOf(text));
     this.shared = new SharedStatements(options.sharedStatements, options.sharedBytes, options.memory);

@@ -7,7 +7,7 @@ export interface Start {
   /** Several targets may stand in a list. */
   readonly list?: boolean;
   /** Words that are passed over before the target. */
-  readonly skips?: 'target' | 'maintenance' | 'variable';
+  readonly skips?: 'target' | 'maintenance' | 'variable' | 'copy';
   /** Words directly behind that belong to the operation: TRUNCATE TABLE. */
   readonly takes?: Uint8Array;
   /** Of WORDS: how many at most. */
@@ -16,6 +16,12 @@ export interface Start {
   readonly keywordsOnly?: boolean;
   /** Of MARKED: the words that the target stands behind. */
   readonly marks?: Uint8Array;
+  /** Of MARKED: the last of several words is the target. */
+  readonly last?: boolean;
+  /** Words that are no target but the operation, with the one that follows: SET TIME ZONE. */
+  readonly phrases?: Uint8Array;
+  /** A statement, with FORMAT before it, may stand in the place of the target. */
+  readonly format?: boolean;
   /** Parentheses before the target are options. */
   readonly options?: boolean;
   /** The target is a procedure, a variable; an object of some kind; no collection. */
@@ -55,10 +61,10 @@ const starts: Partial<Record<Keyword, Start>> = {
   REINDEX: { mode: 'OBJECT', object: true, options: true },
   IMPORT: object,
   TRUNCATE: tables,
-  RENAME: tables,
-  LOCK: tables,
+  RENAME: { ...tables, takes: keywordSet('TABLE', 'TABLES', 'USER') },
+  LOCK: { ...tables, takes: keywordSet('TABLE', 'TABLES', 'INSTANCE') },
   UNLOCK: { mode: 'WORDS', words: 1 },
-  ANALYZE: maintenance,
+  ANALYZE: { ...maintenance, format: true },
   ANALYSE: maintenance,
   VACUUM: maintenance,
   OPTIMIZE: maintenance,
@@ -70,8 +76,14 @@ const starts: Partial<Record<Keyword, Start>> = {
   DESCRIBE: explain,
   DESC: explain,
   SHOW: { mode: 'WORDS', words: 4 },
-  SET: { mode: 'TARGET', skips: 'variable', variable: true, collection: false },
-  RESET: named,
+  SET: {
+    mode: 'TARGET',
+    skips: 'variable',
+    variable: true,
+    collection: false,
+    phrases: keywordSet('TIME', 'CHARACTER', 'DEFAULT', 'XML', 'RESOURCE'),
+  },
+  RESET: { ...named, phrases: keywordSet('TIME', 'SESSION', 'QUERY') },
   DISCARD: named,
   USE: named,
   LISTEN: named,
@@ -93,10 +105,10 @@ const starts: Partial<Record<Keyword, Start>> = {
   FETCH: alone,
   MOVE: alone,
   CLOSE: alone,
-  COPY: { mode: 'TARGET' },
+  COPY: { mode: 'TARGET', skips: 'copy' },
   LOAD: { mode: 'MARKED', marks: keywordSet('TABLE') },
-  GRANT: { mode: 'MARKED', marks: keywordSet('ON'), collection: false },
-  REVOKE: { mode: 'MARKED', marks: keywordSet('ON'), collection: false },
+  GRANT: { mode: 'MARKED', marks: keywordSet('ON'), last: true, collection: false },
+  REVOKE: { mode: 'MARKED', marks: keywordSet('ON'), last: true, collection: false },
   DO: alone,
   XA: { mode: 'WORDS', words: 1 },
   FLUSH: { mode: 'WORDS', words: 1 },

@@ -1,11 +1,17 @@
 import { K } from './keywords.ts';
 import { Token } from './lexer.ts';
+import type { SqlDialect } from './statement.ts';
+import { Mode } from './summary-mode.ts';
+import { Part, SummaryParts, type SummaryText } from './summary-parts.ts';
 import { type Start, startOf } from './summary-starts.ts';
 import {
   combines,
+  continuesObject,
   endsTables,
   endsWords,
-  MAX_COMMAND_BYTES,
+  isPlain,
+  noObject,
+  noTarget,
   nothing,
   objectKinds,
   objectPrefixes,
@@ -16,45 +22,7 @@ import {
   statementStarts,
 } from './summary-words.ts';
 
-/** "Generating a summary of the query": the semantic conventions' limit. */
-const MAX_SUMMARY_CHARACTERS = 255;
-const MAX_PARTS = 128;
 const MAX_DEPTH = 64;
-const MAX_CTES = 32;
-
-/** What a level of parentheses waits for. */
-const Mode = {
-  /** An expression, a list of columns: a SELECT begins a query, anything else is passed over. */
-  EXPRESSION: 0,
-  /** The first word of a statement or of a query. */
-  START: 1,
-  /** FROM. */
-  LIST: 2,
-  /** A target. */
-  TARGET: 3,
-  /** A dot, which continues the name of the target. */
-  NAMED: 4,
-  /** The next part of the target's name. */
-  DOTTED: 5,
-  /** The clauses behind the targets. */
-  CLAUSES: 6,
-  /** Names of common table expressions, up to the query they stand for. */
-  CTE: 7,
-  /** The kind of object: TABLE, VIEW. */
-  OBJECT: 8,
-  /** Options up to a statement: EXPLAIN. */
-  OPTIONS: 9,
-  /** AS or FOR, behind which a statement stands: PREPARE, DECLARE. */
-  BODY: 10,
-  /** Words that belong to the operation: SHOW. */
-  WORDS: 11,
-  /** A word of a given set, then a target: INTO (LOAD DATA), ON (GRANT). */
-  MARKED: 12,
-  /** The rest says nothing. */
-  DONE: 13,
-} as const;
-
-const Part = { OPERATION: 0, MORE: 1, TARGET: 2, DOT: 3 } as const;
 
 /** The longest run of words that SHOW and its like take. */
 const MAX_WORDS = 3;
@@ -64,10 +32,8 @@ const MAX_WORDS = 3;
  * at the end, and only when they are asked for.
  */
 export class Summary {
-  private readonly kinds = new Uint8Array(MAX_PARTS);
-  private readonly starts = new Int32Array(MAX_PARTS);
-  private readonly ends = new Int32Array(MAX_PARTS);
-  private parts = 0;
+  private readonly parts = new SummaryParts();
+  private readonly dialect: SqlDialect;
   private depth = 0;
   private readonly modes = new Uint8Array(MAX_DEPTH);
   /** Per level: behind a target a comma or JOIN brings the next one. */
@@ -86,14 +52,19 @@ export class Summary {
   private inObject = false;
   /** EXPLAIN: FORMAT was read, the next name is the format. */
   private formatGiven = false;
-  private cteNames = 0;
-  private readonly cteStarts = new Int32Array(MAX_CTES);
-  private readonly cteEnds = new Int32Array(MAX_CTES);
+  /** {OJ: the next word says what is in the braces. */
+  private braced = false;
+  /** LAST: how many parts there were before the words of which the last one is the target. */
+  private runStart = -1;
   private bytes: Buffer = Buffer.alloc(0);
+
+  constructor(dialect: SqlDialect) {
+    this.dialect = dialect;
+  }
 
   begin(bytes: Buffer): void {
     this.bytes = bytes;
-    this.parts = 0;
+    this.parts.begin(bytes);
     this.depth = 0;
     this.modes[0] = Mode.START;
     this.lists[0] = 0;
@@ -107,7 +78,8 @@ export class Summary {
     this.materialized = false;
     this.inObject = false;
     this.formatGiven = false;
-    this.cteNames = 0;
+    this.braced = false;
+    this.runStart = -1;
   }
 
   /** Takes the next token: its kind, its keyword or character, and where it stands. */
@@ -138,12 +110,18 @@ export class Summary {
     }
     if (this.depth >= MAX_DEPTH) return;
     const mode = this.modes[this.depth]!;
-    if (character === 0x2e) {
+    if (mode === Mode.LAST) this.lastOther(character);
+    else if (mode === Mode.DOTTED && this.runStart >= 0) {
+      // db.*: all that is in it.
+      this.modes[this.depth] = Mode.LAST;
+    } else if (character === 0x2e) {
       if (mode === Mode.NAMED) this.modes[this.depth] = Mode.DOTTED;
     } else if (character === 0x2c) {
       if (mode === Mode.CTE) this.words = 0;
       else if (this.lists[this.depth] === 1 && (mode === Mode.NAMED || mode === Mode.CLAUSES)) this.expect();
       else this.settle();
+    } else if (character === 0x7b && mode === Mode.TARGET) {
+      this.braced = true;
     } else if (mode !== Mode.OBJECT && mode !== Mode.OPTIONS) {
       this.settle();
     }
@@ -151,10 +129,14 @@ export class Summary {
 
   private open(): void {
     const outer = this.depth < MAX_DEPTH ? this.modes[this.depth]! : Mode.EXPRESSION;
+    if (outer === Mode.LAST) this.lastOther(0x28);
     let inner: number = Mode.EXPRESSION;
     if (outer === Mode.START) {
       inner = Mode.START;
       this.modes[this.depth] = Mode.CLAUSES;
+    } else if (outer === Mode.TARGET && this.start?.object === true) {
+      // CREATE CAST (a AS b): no name.
+      this.modes[this.depth] = Mode.DONE;
     } else if (outer === Mode.TARGET && !this.start?.options) {
       inner = Mode.TARGET;
       this.modes[this.depth] = Mode.CLAUSES;
@@ -192,8 +174,7 @@ export class Summary {
         this.target(keyword, start, end);
         return;
       case Mode.DOTTED:
-        this.add(Part.DOT, start, end);
-        this.modes[this.depth] = Mode.NAMED;
+        this.dotted(start, end);
         return;
       case Mode.CTE:
         this.cte(keyword, start, end);
@@ -213,11 +194,43 @@ export class Summary {
         this.moreWords(keyword, start, end);
         return;
       case Mode.MARKED:
-        if (keyword !== 0 && this.marks[keyword] === 1) this.expect(skippedByMark);
+        if (keyword !== 0 && this.marks[keyword] === 1) this.marked();
+        return;
+      case Mode.LAST:
+        this.lastWord(keyword, start, end);
         return;
       default:
         this.clause(keyword, start, end);
         return;
+    }
+  }
+
+  private marked(): void {
+    if (this.start?.last !== true) this.expect(skippedByMark);
+    else {
+      this.modes[this.depth] = Mode.LAST;
+      this.runStart = -1;
+    }
+  }
+
+  /** A word or name behind ON, of GRANT and REVOKE. */
+  private lastWord(keyword: number, start: number, end: number): void {
+    if (keyword === K.TO || keyword === K.FROM) {
+      this.modes[this.depth] = Mode.DONE;
+      return;
+    }
+    if (this.runStart >= 0) this.parts.takeBack(this.runStart);
+    this.runStart = this.parts.length;
+    this.add(Part.TARGET, start, end);
+  }
+
+  /** Behind ON, of GRANT and REVOKE. `*` and numbers stand in the place of names; what they follow is the kind of object. */
+  private lastOther(character: number): void {
+    if (character === 0x2e) this.modes[this.depth] = Mode.DOTTED;
+    else if (character === 0x2c || character === 0x28) this.runStart = -1;
+    else if (this.runStart >= 0) {
+      this.parts.takeBack(this.runStart);
+      this.runStart = -1;
     }
   }
 
@@ -237,7 +250,7 @@ export class Summary {
       this.select(start, end);
       return;
     }
-    if (description === undefined && (this.depth > 0 || !this.isPlain(start, end))) {
+    if (description === undefined && (this.depth > 0 || !isPlain(this.bytes, start, end))) {
       this.modes[this.depth] = this.depth === 0 ? Mode.DONE : Mode.EXPRESSION;
       return;
     }
@@ -253,15 +266,6 @@ export class Summary {
     this.skipped = skips[description.skips ?? 'target'];
   }
 
-  /** A word of letters only, not too long: a command that is not known here, rather than something typed by mistake. */
-  private isPlain(start: number, end: number): boolean {
-    for (let at = start; at < end; at++) {
-      const letter = this.bytes[at]! | 0x20;
-      if (letter < 0x61 || letter > 0x7a) return false;
-    }
-    return end - start <= MAX_COMMAND_BYTES;
-  }
-
   private select(start: number, end: number): void {
     if (!this.combined) this.add(Part.OPERATION, start, end);
     this.combined = false;
@@ -272,38 +276,77 @@ export class Summary {
   }
 
   private target(keyword: number, start: number, end: number): void {
-    if (keyword !== 0) {
-      if (this.skipped[keyword] === 1) return;
-      if (keyword === K.SELECT && this.depth > 0) {
-        this.select(start, end);
-        return;
-      }
-      if (this.depth > 0 && (keyword === K.WITH || keyword === K.VALUES)) {
-        this.first(keyword, start, end);
-        return;
-      }
-      const wasOperation = this.parts > 0 && this.kinds[this.parts - 1] !== Part.TARGET;
-      if (wasOperation && this.start?.takes?.[keyword] === 1) {
+    if (this.braced || this.formatGiven) {
+      this.braced = false;
+      this.formatGiven = false;
+      return;
+    }
+    if (keyword !== 0 && !this.isTarget(keyword, start, end)) return;
+    this.name(start, end);
+  }
+
+  /** Whether a keyword that stands where a target may is the target's name; else it is dealt with. */
+  private isTarget(keyword: number, start: number, end: number): boolean {
+    if (this.skipped[keyword] === 1) return false;
+    if (this.beginsQuery(keyword)) {
+      this.first(keyword, start, end);
+      return false;
+    }
+    if (this.parts.endsWithOperation && this.start?.takes?.[keyword] === 1) {
+      this.add(Part.MORE, start, end);
+      return false;
+    }
+    if (this.start?.phrases?.[keyword] === 1) {
+      this.add(Part.MORE, start, end);
+      this.modes[this.depth] = Mode.WORDS;
+      this.words = 1;
+      return false;
+    }
+    if (this.start?.object === true) {
+      if (this.object === K.INDEX && keyword === K.ON) return false;
+      if (continuesObject(this.object, keyword)) {
         this.add(Part.MORE, start, end);
-        return;
-      }
-      if (this.object === K.INDEX && keyword === K.ON) return;
-      if (this.object === K.EVENT && keyword === K.TRIGGER) {
-        this.add(Part.MORE, start, end);
-        return;
+        return false;
       }
       if (this.object === K.USER && keyword === K.MAPPING) {
         this.finish(Part.MORE, start, end);
-        return;
+        return false;
       }
+      if (this.object === K.SCHEMA && keyword === K.AUTHORIZATION) return false;
+      if (noObject[keyword] === 1 || (this.object === K.USER && keyword === K.USER)) {
+        this.modes[this.depth] = Mode.DONE;
+        return false;
+      }
+    } else if (this.start?.format === true && keyword === K.FORMAT) {
+      this.formatGiven = true;
+      return false;
     }
-    this.name(start, end);
+    if (noTarget[keyword] !== 1 && (keyword !== K.DUAL || this.dialect !== 'mysql')) return true;
+    this.modes[this.depth] = Mode.CLAUSES;
+    this.clause(keyword, start, end);
+    return false;
+  }
+
+  /** A query, or a statement, stands where a target may. */
+  private beginsQuery(keyword: number): boolean {
+    if (this.depth > 0) {
+      if (keyword === K.SELECT || keyword === K.WITH || keyword === K.VALUES || keyword === K.TABLE) return true;
+      return this.queries[0] === K.COPY && statementStarts[keyword] === 1;
+    }
+    return this.start?.format === true && statementStarts[keyword] === 1 && keyword !== K.TABLE;
   }
 
   private name(start: number, end: number): void {
     const mode = this.modes[this.depth]!;
-    if (mode === Mode.DOTTED) this.add(Part.DOT, start, end);
-    else if (mode === Mode.TARGET) this.add(Part.TARGET, start, end);
+    if (mode === Mode.DOTTED) {
+      this.dotted(start, end);
+      return;
+    }
+    if (mode === Mode.LAST) {
+      this.lastWord(0, start, end);
+      return;
+    }
+    if (mode === Mode.TARGET) this.add(Part.TARGET, start, end);
     else if (mode === Mode.CTE) {
       this.cte(0, start, end);
       return;
@@ -315,6 +358,11 @@ export class Summary {
     this.modes[this.depth] = Mode.NAMED;
   }
 
+  private dotted(start: number, end: number): void {
+    this.add(Part.DOT, start, end);
+    this.modes[this.depth] = this.runStart >= 0 ? Mode.LAST : Mode.NAMED;
+  }
+
   /** A value, a placeholder or a variable. */
   private other(kind: number, start: number, end: number): void {
     const mode = this.modes[this.depth]!;
@@ -322,7 +370,8 @@ export class Summary {
       this.finish(Part.TARGET, start, end);
       return;
     }
-    if (mode === Mode.TARGET || mode === Mode.NAMED || mode === Mode.DOTTED) this.modes[this.depth] = Mode.CLAUSES;
+    if (mode === Mode.LAST) this.lastOther(0);
+    else if (mode === Mode.TARGET || mode === Mode.NAMED || mode === Mode.DOTTED) this.modes[this.depth] = Mode.CLAUSES;
     else if (mode === Mode.WORDS) this.modes[this.depth] = Mode.DONE;
   }
 
@@ -330,10 +379,7 @@ export class Summary {
     if (this.words === 0) {
       if (keyword === K.RECURSIVE) return;
       this.words = 1;
-      if (this.cteNames < MAX_CTES) {
-        this.cteStarts[this.cteNames] = start;
-        this.cteEnds[this.cteNames++] = end;
-      }
+      this.parts.addCte(start, end);
     } else if (keyword !== 0 && statementStarts[keyword] === 1) {
       this.first(keyword, start, end);
     }
@@ -360,11 +406,13 @@ export class Summary {
       return;
     }
     if (keyword === K.FORMAT) this.formatGiven = true;
+    else if (keyword === K.FOR) this.modes[this.depth] = Mode.DONE;
     else if (keyword === 0 && this.formatGiven) this.formatGiven = false;
     else if (keyword === 0) this.name(start, end);
   }
 
   private moreWords(keyword: number, start: number, end: number): void {
+    if (this.queries[0] === K.FLUSH && (keyword === K.LOCAL || keyword === K.NO_WRITE_TO_BINLOG)) return;
     if (keyword !== 0 && endsWords[keyword] === 1) {
       if (keyword === K.FROM || keyword === K.IN) this.expect();
       else this.modes[this.depth] = Mode.DONE;
@@ -380,6 +428,12 @@ export class Summary {
 
   /** A word behind the targets, in a list of columns or in an expression. */
   private clause(keyword: number, start: number, end: number): void {
+    if (keyword === K.FROM && this.previous === K.ROWS && this.modes[this.depth] === Mode.NAMED) {
+      // ROWS FROM (f(...), g(...)).
+      this.parts.takeBack(this.parts.length - 1);
+      this.expect();
+      return;
+    }
     this.settle();
     if (keyword === 0) return;
     const query = this.queries[this.depth]!;
@@ -388,7 +442,8 @@ export class Summary {
       this.select(start, end);
       return;
     }
-    if (combines[keyword] === 1) {
+    if (keyword === K.TABLE && this.isQuery(query)) this.first(keyword, start, end);
+    else if (combines[keyword] === 1) {
       this.combined = true;
       this.modes[this.depth] = Mode.START;
     } else if (keyword === K.FROM) {
@@ -403,6 +458,12 @@ export class Summary {
     } else if (endsTables[keyword] === 1 && this.modes[this.depth] === Mode.CLAUSES) {
       this.lists[this.depth] = 0;
     }
+  }
+
+  /** TABLE here is short for SELECT * FROM. */
+  private isQuery(query: number): boolean {
+    const mode = this.modes[this.depth];
+    return (mode === Mode.CLAUSES && (query === K.INSERT || query === K.REPLACE)) || mode === Mode.EXPRESSION;
   }
 
   private expectTables(): void {
@@ -428,73 +489,11 @@ export class Summary {
   }
 
   private add(kind: number, start: number, end: number): void {
-    if (this.parts >= MAX_PARTS) return;
-    this.kinds[this.parts] = kind;
-    this.starts[this.parts] = start;
-    this.ends[this.parts++] = end;
+    this.parts.add(kind, start, end);
   }
 
   /** Makes the strings of what was collected. */
   build(text: (start: number, end: number) => string): SummaryText {
-    const result: SummaryText = { summary: '', operation: '', collection: '', storedProcedure: '' };
-    let targets = 0;
-    let open = true;
-    for (let i = 0; i < this.parts; ) {
-      const kind = this.kinds[i]!;
-      let part = text(this.starts[i]!, this.ends[i]!);
-      const first = i;
-      i++;
-      while (i < this.parts && this.kinds[i] === (kind === Part.TARGET ? Part.DOT : Part.MORE)) {
-        part += (kind === Part.TARGET ? '.' : ' ') + text(this.starts[i]!, this.ends[i]!);
-        i++;
-      }
-      if (kind === Part.TARGET && i === first + 1 && this.isCte(first)) continue;
-      if (first === 0) result.operation = part;
-      if (kind === Part.TARGET && ++targets === 1) this.single(result, part);
-      const length = result.summary.length + part.length + (result.summary === '' ? 0 : 1);
-      open &&= length <= MAX_SUMMARY_CHARACTERS;
-      if (open) result.summary += result.summary === '' ? part : ` ${part}`;
-    }
-    if (targets > 1) result.collection = '';
-    return result;
+    return this.parts.build(text, this.start, this.object);
   }
-
-  private single(result: SummaryText, target: string): void {
-    if (this.start?.procedure === true) result.storedProcedure = target;
-    else if (this.start?.collection !== false && (this.start?.object !== true || this.isCollection()))
-      result.collection = target;
-  }
-
-  private isCollection(): boolean {
-    return this.object === K.TABLE || this.object === K.VIEW || this.object === 0;
-  }
-
-  /** Whether this part is the name of a common table expression of the statement: no collection. */
-  private isCte(part: number): boolean {
-    for (let i = 0; i < this.cteNames; i++) {
-      const length = this.cteEnds[i]! - this.cteStarts[i]!;
-      if (
-        this.ends[part]! - this.starts[part]! === length &&
-        this.alike(this.cteStarts[i]!, this.starts[part]!, length)
-      )
-        return true;
-    }
-    return false;
-  }
-
-  private alike(a: number, b: number, length: number): boolean {
-    for (let i = 0; i < length; i++) {
-      const x = this.bytes[a + i]!;
-      const y = this.bytes[b + i]!;
-      if (x !== y && (x | 0x20) !== (y | 0x20)) return false;
-    }
-    return true;
-  }
-}
-
-export interface SummaryText {
-  summary: string;
-  operation: string;
-  collection: string;
-  storedProcedure: string;
 }
