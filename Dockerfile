@@ -29,7 +29,7 @@ LABEL org.opencontainers.image.title="wirespan" \
 COPY --from=build --chown=0:0 /image/rootfs/ /
 ENV NODE_ENV=production \
     PATH=/usr/local/bin
-# Root with few capabilities (BPF, PERFMON, NET_ADMIN, SYS_PTRACE, DAC_READ_SEARCH; see README.md), in the host's pid namespace, with a
+# Root with few capabilities (BPF, PERFMON, NET_ADMIN, SYS_PTRACE, DAC_READ_SEARCH; see docs/operations/security.md), in the host's pid namespace, with a
 # read-only root file system: a user without root gets no capabilities from Kubernetes. Nothing is written but what options ask for.
 USER 0:0
 STOPSIGNAL SIGTERM

@@ -112,7 +112,7 @@ function warnOfIgnored(
   const sum = reasons.reduce((total, [, n]) => total + n, 0);
   if (sum * 2 <= packets) return;
   log.warn(
-    `${name}: ${sum} of ${packets} packets hold no TCP segment that can be read (${reasons.map(([reason, n]) => `${reason}: ${n}`).join(', ')}); README.md, "Capture files", lists the link types and tunnels that are read`,
+    `${name}: ${sum} of ${packets} packets hold no TCP segment that can be read (${reasons.map(([reason, n]) => `${reason}: ${n}`).join(', ')}); docs/reference/capture-files.md lists the link types and tunnels that are read`,
   );
 }
 

@@ -1,7 +1,7 @@
 import { configTree, describeType, type SchemaNode } from './describe.ts';
 
 /**
- * @returns the configuration reference as Markdown, one table per section; README.md carries it between the lines
+ * @returns the configuration reference as Markdown, one table per section; docs/reference/configuration.md carries it between the lines
  *   `<!-- configuration reference -->` and `<!-- end of configuration reference -->`
  */
 export function configReference(): string {

@@ -9,7 +9,7 @@ import { isOutput, outputConflict, outputForms } from './outputs.ts';
 import { filtersShape, samplingShape, servicesShape } from './selection.ts';
 
 /**
- * The configuration file: its keys, their types, defaults and meaning. The one place; the reference in README.md is printed from
+ * The configuration file: its keys, their types, defaults and meaning. The one place; docs/reference/configuration.md is printed from
  * it. Keys end in their unit.
  */
 

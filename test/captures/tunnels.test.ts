@@ -109,7 +109,7 @@ test('replay says so when most packets of a file hold no TCP', async () => {
     assert.equal(most.messages.length, 1);
     assert.match(
       most.messages[0]!,
-      /others\.pcapng: 4 of 7 packets hold no TCP segment that can be read \(not_tcp: 3, not_ip: 1\); README\.md/,
+      /others\.pcapng: 4 of 7 packets hold no TCP segment that can be read \(not_tcp: 3, not_ip: 1\); docs\/reference\/capture-files\.md/,
     );
   } finally {
     await rm(folder, { recursive: true });

@@ -138,7 +138,7 @@ suite('the chart in a cluster', () => {
     });
   }
 
-  test('of what Pod Security calls privileged the agent uses what the README names; all else is restricted', async () => {
+  test('of what Pod Security calls privileged the agent uses what the documentation names; all else is restricted', async () => {
     const level = async (enforce: string) => {
       const name = `pods-${enforce}`;
       const labels = { 'pod-security.kubernetes.io/enforce': enforce };

@@ -74,7 +74,7 @@ suite('which exchanges become spans', () => {
     assert.equal(metrics.sum(calls, labels), wanted);
     assert.equal(metrics.sum(calls, { ...labels, status_code: 'STATUS_CODE_ERROR' }), FAILED);
     assert.equal(metrics.sum('traces_span_metrics_duration_milliseconds_count', labels), wanted);
-    // The service graph knows nothing of weights: README.md says so.
+    // The service graph knows nothing of weights: docs/concepts/sampling.md says so.
     const edge = { client: 'curl', server: 'shop' };
     assert.equal(metrics.sum('traces_service_graph_request_total', edge), kept.length);
     const below2s = { ...labels, le: '2500' };

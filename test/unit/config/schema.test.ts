@@ -34,15 +34,15 @@ test('every limit can be configured, and has the default of the program', () => 
   assert.deepEqual(loadConfig(undefined).limits, defaultLimits);
 });
 
-test('the reference in README.md is the one that is printed; WIRESPAN_UPDATE=1 prints it there', () => {
-  const file = new URL('../../../README.md', import.meta.url);
+test('the reference in docs/ is the one that is printed; WIRESPAN_UPDATE=1 prints it there', () => {
+  const file = new URL('../../../docs/reference/configuration.md', import.meta.url);
   const block = /(<!-- configuration reference -->\n+)([\s\S]*?)(\n*<!-- end of configuration reference -->)/;
-  const readme = readFileSync(file, 'utf8');
+  const page = readFileSync(file, 'utf8');
   const reference = configReference().trim();
   if (process.env.WIRESPAN_UPDATE === '1')
     writeFileSync(
       file,
-      readme.replace(block, (_, open, __, close) => open + reference + close),
+      page.replace(block, (_, open, __, close) => open + reference + close),
     );
   assert.equal(block.exec(readFileSync(file, 'utf8'))?.[2]?.trim(), reference);
 });
