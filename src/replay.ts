@@ -1,7 +1,8 @@
 /** The composition root of `wirespan replay`: capture files through the same pipeline as the agent's. */
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { assemble, createLog, shutdownOutputs } from './assembly.ts';
 import { fileBytes, readCaptureFile } from './capture/file.ts';
+import { decompressed, isGzip } from './capture/gzip.ts';
 import { protectMemory } from './capture/native.ts';
 import type { CaptureSink, PacketRecord } from './capture/records.ts';
 import { walkChunk } from './capture/walk.ts';
@@ -10,8 +11,11 @@ import { whyNot } from './config/system-error.ts';
 import type { Output } from './export/output.ts';
 import { openPcapng, type PcapngFile } from './pcapng/file.ts';
 import type { Pipeline } from './pipeline.ts';
+import { KeyLogIndex } from './secrets/keylog-index.ts';
+import { KeyLogLines } from './secrets/keylog-lines.ts';
+import type { SecretStore } from './secrets/store.ts';
 import { identityClock } from './telemetry/clock.ts';
-import { type Deliveries, newCounters, type ReasonCounts } from './telemetry/counters.ts';
+import { count, type Deliveries, newCounters, type ReasonCounts } from './telemetry/counters.ts';
 import type { Log } from './telemetry/log.ts';
 import { checkStatsTarget, toStats, writeStats } from './telemetry/stats.ts';
 
@@ -19,6 +23,9 @@ const TICK_INTERVAL_US = 100_000;
 const KEEP_ALIVE_MS = 60_000;
 /** A capture file may bring all its secrets at once, and its key log does: they are no burden beside the file itself. */
 const REPLAY_SECRETS = 1_000_000;
+/** A key log of this size is not held as a whole; of one with so many runs of lines as below, 256 MiB say where they lie. */
+const INDEXED_BYTES = 32 * 1024 * 1024;
+const INDEXED_RUNS = 32 * 1024 * 1024;
 
 /** @returns the exit code: 0, or 1 when a file could not be read to its end, or what came of it not be written or delivered */
 export async function runReplay(options: ReplayOptions): Promise<number> {
@@ -49,7 +56,8 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
     spans: { resources: { resourceOf: () => undefined }, clock: identityClock, unknownNames: 'address' },
     pipeline: { pcapng: pcapng?.sink },
   });
-  if (options.keylogFile !== undefined) secrets.addKeyLogText(readKeyLog(options.keylogFile));
+  let index: KeyLogIndex | undefined;
+  if (options.keylogFile !== undefined) index = await readKeyLog(options.keylogFile, secrets, counters.secrets, log);
   process.on('SIGINT', stop).on('SIGTERM', stop);
 
   // While a backend is waited for, nothing else may be under way.
@@ -65,6 +73,7 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
         {
           onSecrets: (lines) => secrets.addKeyLogText(lines),
           live: file === '-',
+          onTrailing: () => warnOfTrailing(log, name),
           name,
           ignored: counters.packets.ignored,
           fragments: limits,
@@ -79,6 +88,7 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
     }
   }
   pipeline.finish('shutdown', sink.lastUs);
+  index?.close();
   await pcapng?.finish(0);
   await shutdownOutputs(outputs, config.export.flushDeadlineMs);
   if ([counters.spans, ...Object.values(counters.otherOutputs)].some(isShort)) failed = true;
@@ -116,13 +126,58 @@ function warnOfIgnored(
   );
 }
 
-/** @throws Error for people */
-function readKeyLog(file: string): Buffer {
+/**
+ * Reads a key log, maybe compressed by gzip, piece by piece: the file may be larger than memory.
+ *
+ * @returns of a large file where its secrets lie; they are read when a connection asks for them
+ * @throws Error for people
+ */
+async function readKeyLog(
+  file: string,
+  secrets: SecretStore,
+  counts: ReasonCounts,
+  log: Log,
+): Promise<KeyLogIndex | undefined> {
+  let index: KeyLogIndex | undefined;
+  const lines = new KeyLogLines((line, offset) => {
+    if (index?.add(line, offset) !== true) secrets.addKeyLogLine(line);
+  });
   try {
-    return readFileSync(file);
+    if (isIndexed(file)) index = new KeyLogIndex(file, INDEXED_RUNS);
+    for await (const part of decompressed(fileBytes(file), () => warnOfTrailing(log, file))) lines.push(part);
+    lines.finish();
   } catch (error) {
     throw new Error(`--keylog: cannot read ${file}: ${whyNot(error, 'read')}`);
   }
+  const { evicted = 0 } = counts;
+  if (evicted > 0)
+    log.warn(`${file}: too many secrets, ${evicted} are left out; of a file that is not compressed all are found`);
+  if (index === undefined) return undefined;
+  const { dropped } = index;
+  if (dropped > 0) {
+    count(counts, 'key_log_limit', dropped);
+    log.warn(`${file}: too many secrets, the last ${dropped} are left out`);
+  }
+  secrets.source = (random) => index.lookUp(random, (line) => secrets.addKeyLogLine(line));
+  return index;
+}
+
+/** A place in a compressed file cannot be gone back to, nor in a pipe. */
+function isIndexed(file: string): boolean {
+  const stats = statSync(file);
+  if (!stats.isFile() || stats.size < INDEXED_BYTES) return false;
+  const fd = openSync(file, 'r');
+  try {
+    const magic = Buffer.alloc(2);
+    readSync(fd, magic, 0, 2, 0);
+    return !isGzip(magic);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function warnOfTrailing(log: Log, name: string): void {
+  log.warn(`${name}: what stands behind the end of the compressed data is no gzip, and passed over`);
 }
 
 /** Time advances with the packets. */

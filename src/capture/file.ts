@@ -1,6 +1,4 @@
 import { open } from 'node:fs/promises';
-import { Readable } from 'node:stream';
-import { createGunzip } from 'node:zlib';
 import { defaultLimits } from '../config/limits.ts';
 import { whyNot } from '../config/system-error.ts';
 import type { FragmentLimits } from '../link/fragments.ts';
@@ -9,6 +7,7 @@ import { BLOCK_SECTION_HEADER, SECRETS_TLS_KEY_LOG } from '../pcapng/blocks.ts';
 import { isPcap, PcapReader } from '../pcapng/pcap.ts';
 import { CaptureFormatError, type FileHandler, type FormatReader, PcapngReader } from '../pcapng/reader.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
+import { decompressed } from './gzip.ts';
 import { DIRECTION_UNKNOWN, HEADER, PACKET, RECORD_PACKET } from './records.ts';
 
 export interface ReadCaptureOptions {
@@ -24,6 +23,8 @@ export interface ReadCaptureOptions {
   fragments?: FragmentLimits;
   /** Somebody may be writing what is read: each part is delivered as it comes, not a chunk when it is full. */
   live?: boolean;
+  /** Told when bytes behind the end of compressed data were passed over. */
+  onTrailing?: () => void;
   /** What to call the source in errors, when it is not a path. */
   name?: string;
 }
@@ -41,8 +42,6 @@ export interface ReadCaptureResult {
 const DEFAULT_CHUNK_BYTES = 512 * 1024;
 const DEFAULT_MAX_BLOCK_BYTES = 64 * 1024 * 1024;
 const FILE_READ_BYTES = 256 * 1024;
-/** RFC 1952 2.3.1 */
-const GZIP_MAGIC = 0x8b1f;
 
 /**
  * Reads a capture file, pcap or pcapng, maybe compressed by gzip (told by its content), as chunks of packet records: the same
@@ -61,7 +60,7 @@ export async function readCaptureFile(
   const bytes = typeof source === 'string' ? fileBytes(source) : source;
   const file = new CaptureFile(onChunk, options);
   try {
-    for await (const part of decompressed(bytes)) {
+    for await (const part of decompressed(bytes, options.onTrailing)) {
       file.push(part);
       if (options.live === true) file.flush();
     }
@@ -97,43 +96,6 @@ export async function* fileBytes(path: string): AsyncIterable<Buffer> {
     }
   } finally {
     await file.close();
-  }
-}
-
-/** Streams read ahead: what they are given must be theirs. */
-async function* copies(source: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
-  for await (const part of source) yield Buffer.from(part);
-}
-
-/** Uncompresses what begins like gzip. */
-async function* decompressed(source: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
-  const iterator = source[Symbol.asyncIterator]();
-  let head = Buffer.alloc(0);
-  let done = false;
-  while (head.length < 2 && !done) {
-    const result = await iterator.next();
-    if (result.done === true) done = true;
-    else head = Buffer.concat([head, result.value]);
-  }
-  async function* whole(): AsyncIterable<Buffer> {
-    try {
-      if (head.length > 0) yield head;
-      for (let result = await iterator.next(); result.done !== true; result = await iterator.next()) yield result.value;
-    } finally {
-      await iterator.return?.();
-    }
-  }
-  if (head.length < 2 || head.readUInt16LE(0) !== GZIP_MAGIC) {
-    yield* whole();
-    return;
-  }
-  const input = Readable.from(copies(whole()), { objectMode: false });
-  const gunzip = createGunzip({ chunkSize: FILE_READ_BYTES });
-  input.on('error', (error) => gunzip.destroy(error));
-  try {
-    yield* input.pipe(gunzip) as AsyncIterable<Buffer>;
-  } finally {
-    input.destroy(); // and with it the file, when not all of it was wanted
   }
 }
 

@@ -3,24 +3,22 @@
  * A file that is missing is waited for; one that shrinks or is replaced is read from its start again.
  */
 import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { KeyLogLines } from './keylog-lines.ts';
 
 const CHUNK_BYTES = 64 * 1024;
-/** A key log line has at most a label, a 32-byte and a 64-byte value in hexadecimal: far below this. */
-const MAX_LINE_BYTES = 4096;
 
 export class KeyLogFile {
   readonly path: string;
-  readonly #onLine: (line: string) => void;
+  readonly #lines: KeyLogLines;
   readonly #chunk = Buffer.alloc(CHUNK_BYTES);
   #fd = -1;
   #inode = 0;
   #position = 0;
-  #rest = '';
 
   /** @param onLine takes one line without its line feed */
   constructor(path: string, onLine: (line: string) => void) {
     this.path = path;
-    this.#onLine = onLine;
+    this.#lines = new KeyLogLines(onLine);
   }
 
   /**
@@ -34,7 +32,7 @@ export class KeyLogFile {
         const length = readSync(this.#fd, this.#chunk, 0, CHUNK_BYTES, this.#position);
         if (length === 0) return true;
         this.#position += length;
-        this.#lines(this.#chunk.toString('latin1', 0, length));
+        this.#lines.push(this.#chunk.subarray(0, length));
       }
     } catch {
       this.#close();
@@ -47,8 +45,7 @@ export class KeyLogFile {
   /** Reads what is left, a last line without a line feed included, and closes the file. */
   close(): void {
     this.poll();
-    if (this.#rest !== '') this.#onLine(this.#rest);
-    this.#rest = '';
+    this.#lines.finish();
     this.#close();
   }
 
@@ -63,15 +60,8 @@ export class KeyLogFile {
     this.#fd = openSync(this.path, 'r');
     this.#inode = fstatSync(this.#fd).ino;
     this.#position = 0;
-    this.#rest = '';
+    this.#lines.reset();
     return true;
-  }
-
-  #lines(text: string): void {
-    const lines = (this.#rest + text).split('\n');
-    this.#rest = lines.pop() ?? '';
-    if (this.#rest.length > MAX_LINE_BYTES) this.#rest = '';
-    for (const line of lines) this.#onLine(line);
   }
 
   #close(): void {

@@ -7,6 +7,7 @@ import {
 import type { Limits } from '../config/limits.ts';
 import { type Counters, count } from '../telemetry/counters.ts';
 import { type KeyLogLabel, parseKeyLogLine } from './keylog.ts';
+import { KeyLogLines } from './keylog-lines.ts';
 
 /** What is known for one name: the secrets of a client random by key-log label, or one kernel secret. */
 export type SecretLabel = KeyLogLabel | 'TLS13_HANDSHAKE' | 'TLS13_EARLY';
@@ -56,6 +57,8 @@ export class SecretStore {
   readonly #entries = new Map<SecretName, Entry>();
   readonly #watchers = new Map<SecretName, Set<() => void>>();
   #pendingBytes = 0;
+  /** Adds the secrets of a client random that are kept elsewhere. */
+  source: ((clientRandom: Buffer) => void) | undefined = undefined;
 
   constructor(limits: Limits, counters: Counters) {
     this.#limits = limits;
@@ -103,18 +106,18 @@ export class SecretStore {
 
   /** Takes whole lines, such as a key-log file or a Decryption Secrets Block. */
   addKeyLogText(text: string | Buffer, timeUs = Number.POSITIVE_INFINITY): void {
-    const lines = typeof text === 'string' ? text : text.toString('latin1');
-    for (let start = 0; start < lines.length; ) {
-      const newline = lines.indexOf('\n', start);
-      const end = newline < 0 ? lines.length : newline;
-      this.addKeyLogLine(lines.slice(start, end), timeUs);
-      start = end + 1;
-    }
+    const lines = new KeyLogLines((line) => this.addKeyLogLine(line, timeUs));
+    lines.push(typeof text === 'string' ? Buffer.from(text, 'latin1') : text);
+    lines.finish();
   }
 
   /** The secret, undefined when it is not known. Borrowed: it is zeroed when it is evicted. */
   get(name: SecretName, label: SecretLabel): Buffer | undefined {
-    const entry = this.#entries.get(name);
+    let entry = this.#entries.get(name);
+    if (entry === undefined && this.source !== undefined && name.startsWith('R')) {
+      this.source(Buffer.from(name.slice(1), 'latin1'));
+      entry = this.#entries.get(name);
+    }
     if (entry === undefined) return undefined;
     return entry.label === label ? entry.secret : entry.others?.get(label);
   }
