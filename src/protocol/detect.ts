@@ -45,7 +45,8 @@ const ALPN: Readonly<Record<string, string>> = {
  *
  * Of a stream whose start is missing (connection.startSeen is false, or a hole came first), the place of the first bytes is not
  * known: a candidate is tried again with each segment that may begin a message, which is one that follows bytes of the other
- * direction. What was passed over reaches the layer as a gap, so that offsets stay true.
+ * direction: together with what is held, and alone when that is nobody's. What was passed over reaches the layer as a gap, so that offsets
+ * stay true.
  *
  * Which end is the client is a guess then. Bytes that no candidate knows from this end, and one knows from the other, tell that the
  * guess was wrong: the two ends change places.
@@ -193,7 +194,11 @@ class DetectLayer implements Layer {
       return;
     }
     const named = alpn === undefined ? undefined : this.candidate(ALPN[alpn]);
-    const protocol = named ?? this.verdict(direction, bytes, start, end);
+    let protocol = named ?? this.verdict(direction, bytes, start, end);
+    if (protocol === undefined && side.adrift && side.length > 0 && mayBegin) {
+      protocol = this.verdictAlone(direction, bytes, start, end);
+      if (this.abandoned) return;
+    }
     if (this.impossible && named === undefined) {
       const other = this.fromOtherEnd(direction, bytes, start, end);
       if (other !== undefined && this.context.swapRoles?.() === true) {
@@ -250,6 +255,26 @@ class DetectLayer implements Layer {
       found = candidate;
     }
     return this.yesCount === 1 ? found : undefined;
+  }
+
+  /**
+   * The verdict on bytes that may begin a message, without what is held before them, whose place is not known. What is held is passed over when
+   * one candidate knows these bytes alone, or when nobody knows both together.
+   */
+  private verdictAlone(direction: Direction, bytes: Buffer, start: number, end: number): Protocol | undefined {
+    const side = this.sides[direction];
+    const { yesCount, impossible } = this;
+    const held = side.length;
+    side.length = 0;
+    const protocol = this.verdict(direction, bytes, start, end);
+    side.length = held;
+    if (protocol !== undefined || impossible) {
+      this.reject(direction);
+    } else {
+      this.yesCount = yesCount;
+      this.impossible = false;
+    }
+    return protocol;
   }
 
   /** The one candidate that knows these bytes as those of the other end, while nothing else is known of either. */

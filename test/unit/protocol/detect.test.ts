@@ -4,6 +4,8 @@ import { type Connection, FROM_CLIENT, FROM_SERVER, type Layer, type TlsInfo } f
 import { createDetectLayer } from '../../../src/protocol/detect.ts';
 import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
 import type { Detection, Protocol } from '../../../src/protocol/layer.ts';
+import { createMysqlProtocol } from '../../../src/protocol/mysql/protocol.ts';
+import { createSqlAnalysers, defaultSqlTextOptions } from '../../../src/protocol/registry.ts';
 import { Bench, keepHeaders, readCases } from './cases.ts';
 import { facts, http2, request, response, Script } from './http2-wire.ts';
 
@@ -290,6 +292,78 @@ describe('detection without the start', () => {
     s(b, 'x', 4);
     c(b, 'hello', 5);
     assert.deepEqual(a.log, ['0 gap 107 1', '1 x 4', '0 hello 5']);
+  });
+});
+
+describe('what is held of a connection without its start does not spoil what comes next', () => {
+  const two = () => [recording('a', ['hello', 'HELLO']), recording('b', ['help', 'HELP'])];
+
+  test('a message that nobody knows together with it is tried alone, and known by its answer', () => {
+    for (const held of ['h', 'he', 'hel']) {
+      const candidates = two();
+      const b = bench(candidates, false);
+      c(b, held, 1);
+      s(b, 'other', 2);
+      c(b, 'hello', 3);
+      assert.deepEqual(candidates[0]!.log, [`0 gap ${held.length} 1`, '1 gap 5 2', '0 hello 3']);
+    }
+  });
+
+  test('a message that is known alone, while both together still may be something', () => {
+    const a = recording('a', ['x'.repeat(60), undefined]);
+    const b = recording('b', ['xy', undefined]);
+    const any: Protocol = { ...a, name: 'any', detect: () => 'maybe' };
+    const layer = bench([any, b], false);
+    c(layer, 'x', 1);
+    s(layer, '?', 2);
+    c(layer, 'xy', 3);
+    assert.deepEqual(b.log, ['0 gap 1 1', '1 ? 2', '0 xy 3']);
+  });
+
+  test('what goes on where the held bytes end is one message with them', () => {
+    const [a] = two();
+    const b = bench([a!], false);
+    c(b, 'he', 1);
+    s(b, 'x', 2);
+    c(b, 'llo', 3);
+    assert.deepEqual(a!.log, ['0 he 1', '1 gap 1 2', '0 llo 3']);
+  });
+
+  test('of a connection whose start was seen nothing is passed over', () => {
+    const [a] = two();
+    const b = bench([a!]);
+    c(b, 'he', 1);
+    s(b, 'H', 2);
+    c(b, 'hello', 3);
+    assert.deepEqual(a!.log, []);
+    assert.deepEqual(b.counters.connections.unrecognised, { no_match: 1 });
+  });
+
+  test('what is passed over is a try: their number is bounded', () => {
+    const [a] = two();
+    const b = bench([a!], false);
+    for (let i = 0; i < 10; i++) {
+      c(b, 'he', i * 10);
+      s(b, 'x', i * 10 + 1);
+    }
+    assert.deepEqual(b.counters.connections.unrecognised, { start_not_seen: 1 });
+    assert.equal(b.muted, 1);
+  });
+
+  test('a MySQL command whose answer told nothing, before one that is known', () => {
+    const mysql = createMysqlProtocol({ analyser: createSqlAnalysers(defaultSqlTextOptions).mysql });
+    const packet = (sequence: number, payload: string): string =>
+      `${String.fromCharCode(payload.length & 0xff, payload.length >> 8, 0, sequence)}${payload}`;
+    const seen = recording('mysql', [undefined, undefined]);
+    const b = bench([http, { ...mysql, create: seen.create }], false);
+    c(b, packet(0, '\x03set @@SQL_SELECT_LIMIT=60001'), 1);
+    s(b, packet(1, '\0\0\0\x00\x40\0\0'), 2); // session state changed, no autocommit
+    c(b, packet(0, `\x03INSERT INTO t VALUES ('${'x'.repeat(30)}')`), 3);
+    s(b, packet(1, '\0\x01\0\x01\0\0\0'), 4);
+    assert.deepEqual(
+      seen.log.map((entry) => entry.slice(0, 12)),
+      ['0 gap 33 1', '1 gap 11 2', '0 8\0\0\0\x03INSER', '1 \x07\0\0\x01\0\x01\0\x01\0\0'],
+    );
   });
 });
 
