@@ -21,6 +21,17 @@ export interface Limits {
   ipFragmentUs: number;
   /** A hole in the stream is given up after this time. */
   reassemblyHoleUs: number;
+  /** The same of one that the receiver has, too, as its acknowledgements say: what is in it must be sent again. */
+  reassemblyRetransmitUs: number;
+  /**
+   * A capture file may have an acknowledgement before the data that it speaks of: it waits so long for them; so many packets and bytes of one
+   * connection do.
+   */
+  reassemblyReorderUs: number;
+  reassemblyReorderPackets: number;
+  reassemblyReorderBytes: number;
+  /** A reset that the receiver may have refused counts when so long nothing follows. */
+  resetDoubtUs: number;
   /** Bytes that a segment may lie ahead of what was seen last, or behind it, and still belong to the stream. */
   reassemblyWindowBytes: number;
   /**
@@ -146,6 +157,11 @@ export const defaultLimits: Limits = {
   ipFragmentBytes: 4 * 1024 * 1024,
   ipFragmentUs: 30_000_000,
   reassemblyHoleUs: 2_000_000,
+  reassemblyRetransmitUs: 60_000_000,
+  reassemblyReorderUs: 10_000,
+  reassemblyReorderPackets: 64,
+  reassemblyReorderBytes: 256 * 1024,
+  resetDoubtUs: 2_000_000,
   reassemblyWindowBytes: 64 * 1024 * 1024,
   idleUs: 86_400_000_000,
   unusedUs: 3_600_000_000,

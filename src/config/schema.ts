@@ -50,6 +50,12 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   ipFragmentBytes: 'IP fragments of capture files that wait for the rest of their packet: bytes in all.',
   ipFragmentUs: 'How long an IP fragment waits for the rest of its packet.',
   reassemblyHoleUs: 'A hole in a stream is given up after this time.',
+  reassemblyRetransmitUs: 'The same of a hole that the receiver has, too, as its acknowledgements say.',
+  reassemblyReorderUs:
+    'An acknowledgement that stands in a capture file before the data that it speaks of waits for them so long.',
+  reassemblyReorderPackets: 'Packets of one connection that wait so.',
+  reassemblyReorderBytes: 'Bytes of one connection that wait so.',
+  resetDoubtUs: 'A reset that the receiver may have refused counts when nothing follows for this time.',
   clientClosedUs: 'A connection that its client has closed for its part ends after this time without packets.',
   serverClosedUs: 'A connection that its server has closed for its part ends after this time without packets.',
   idleUs: 'A connection without packets is forgotten after this time.',

@@ -1,6 +1,6 @@
 import type { Limits } from '../config/limits.ts';
 import type { Account, Holder, MemoryBudget } from '../memory/budget.ts';
-import { CONNECTION_COST, LAYER_COST } from '../memory/cost.ts';
+import { bufferCost, CONNECTION_COST, LAYER_COST } from '../memory/cost.ts';
 import { type Counters, count } from '../telemetry/counters.ts';
 import {
   type Connection,
@@ -14,9 +14,12 @@ import {
   type RelayedClient,
   type TlsInfo,
 } from './connection.ts';
+import type { Deferred } from './deferral.ts';
 import { Half, type HalfOwner, type Reassembly } from './half.ts';
+import { type Rival, SCALE_UNKNOWN } from './handshake.ts';
 import type { Linked, LinkedList } from './list.ts';
 import type { Tuple, Tupled } from './lookup.ts';
+import type { Doubt } from './reset.ts';
 
 /** What the upper layers may ask of a connection. */
 export interface FlowControl {
@@ -62,6 +65,8 @@ export interface FlowShared {
   finished(flow: Flow, timeUs: number): void;
   /** Nothing of it is worth its memory any more. */
   forget(flow: Flow, timeUs: number): void;
+  /** Its packets that wait are of no use. */
+  dropDeferred(flow: Flow): void;
 }
 
 /** A Connection as its owner sees it. */
@@ -89,6 +94,14 @@ export class Flow implements HalfOwner, FlowControl, Holder, Linked<Flow>, Tuple
   complete = false;
   /** Payload was seen. */
   carriedData = false;
+  /** The packet in hand is of a later connection, whose start was not seen. */
+  superseded = false;
+  /** What may become another connection in place of this one; a reset that may have been refused; packets that wait for others. */
+  rival: Rival | undefined = undefined;
+  doubt: Doubt | undefined = undefined;
+  deferred: Deferred | undefined = undefined;
+  /** The window scales that the SYNs of both directions have named, see handshake.ts. */
+  scales: [number, number] = [SCALE_UNKNOWN, SCALE_UNKNOWN];
   previous: Flow | undefined = undefined;
   next: Flow | undefined = undefined;
   list: LinkedList<Flow> | undefined = undefined;
@@ -132,6 +145,7 @@ export class Flow implements HalfOwner, FlowControl, Holder, Linked<Flow>, Tuple
     if (this.muted) return;
     this.muted = true;
     for (const half of this.halves) half.discard();
+    this.shared.dropDeferred(this);
     this.wantTicks(false);
     this.muteSocket(this.connection.client.socket);
     this.muteSocket(this.connection.server.socket);
@@ -187,6 +201,9 @@ export class Flow implements HalfOwner, FlowControl, Holder, Linked<Flow>, Tuple
     this.halves = [halves[1], halves[0]];
     for (const half of halves) half.direction = opposite(half.direction);
     this.socketConfirmed = [socketConfirmed[1], socketConfirmed[0]];
+    this.scales = [this.scales[1], this.scales[0]];
+    if (this.rival !== undefined) this.rival = { ...this.rival, direction: opposite(this.rival.direction) };
+    if (this.doubt !== undefined) this.doubt = { ...this.doubt, direction: opposite(this.doubt.direction) };
     this.tuple = {
       ...tuple,
       client: tuple.server,
@@ -226,6 +243,16 @@ export class Flow implements HalfOwner, FlowControl, Holder, Linked<Flow>, Tuple
   halfEnded(direction: Direction, timeUs: number): void {
     this.endLayer(direction, 'fin', timeUs);
     if (this.halves[opposite(direction)].ended && !this.closing) this.shared.finished(this, timeUs);
+  }
+
+  setRival(rival: Rival): void {
+    const before = this.rival === undefined ? 0 : bufferCost(this.rival.payload);
+    this.memory.charge(bufferCost(rival.payload) - before);
+    this.rival = rival;
+  }
+
+  replaced(): void {
+    this.superseded = true;
   }
 
   /** A FIN of a muted connection: sequence numbers mean nothing any more, as the kernel drops what lies between. */

@@ -2,6 +2,7 @@ import type { Limits } from '../config/limits.ts';
 import type { Account } from '../memory/budget.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import type { Direction } from './connection.ts';
+import { type Ahead, isForeign, type Piece, Pieces } from './pieces.ts';
 
 /** How far two sequence numbers are apart, whichever is first; signed integers serve as well as unsigned ones. */
 export function sequenceDistance(a: number, b: number): number {
@@ -15,7 +16,11 @@ export function sequenceDistance(a: number, b: number): number {
  * at once, borrowed; one that lies behind is a retransmission; one ahead is copied and held, sorted, without overlap (the first
  * copy of a byte wins). A hole before held bytes is given up, as a gap of known length, when the other end has acknowledged it
  * (it will not be sent again, so the capture has lost it), when it stays for too long, when the held bytes pass a cap, or when
- * the connection ends.
+ * the connection ends. While the receiver says, by what it acknowledges, that it lacks the same bytes, they must be sent again: a hole
+ * is then waited for longer.
+ *
+ * What lies ahead of the window that the receiver has announced is refused by it (RFC 9293 3.10.7.4). It is held apart, as foreign: an
+ * acknowledgement shows that the receiver has taken it all the same, and that it is the window that was not seen; else it is never delivered.
  *
  * Time. What a segment brings to the receiver has the time of that segment: so has what was held behind the hole that it fills, since
  * the receiver could not have it before. What is held behind a hole that only the capture has was there for the receiver when it
@@ -32,14 +37,25 @@ export class Half {
   next = 0;
   /** Sequence number of the FIN, -1 until seen. */
   finSequence = -1;
+  /** That of one that lay beyond the receiver's window: it counts when it is acknowledged. */
+  private refusedFin = -1;
   /** All up to the FIN is delivered, or the connection is closed. */
   ended = false;
   /** The packets of this direction were seen at the socket that sends them. */
   seenAtSender = false;
+  /** What the receiver has said last: it has all before `acked` (a signed integer), and has room for `ackWindow` more, not scaled. */
+  ackKnown = false;
+  acked = 0;
+  ackWindow = 0;
+  /** How far the receiver's window is shifted (RFC 7323 2.3); the most that is allowed while that is not known. */
+  windowShift = MAX_WINDOW_SHIFT;
+  private ackUs = 0;
+  /** RFC 7323 2.2: the window of a SYN is never scaled. */
+  private ackScaled = true;
   private readonly owner: HalfOwner;
   private readonly reassembly: Reassembly;
-  private readonly held: Held[] = [];
-  private heldBytes = 0;
+  private readonly pieces: Pieces;
+  private readonly held: readonly Piece[];
   private finUs = 0;
   /** When `next` last moved while there was a hole: a hole that shrinks is not given up. */
   private progressUs = 0;
@@ -51,6 +67,8 @@ export class Half {
     this.direction = direction;
     this.owner = owner;
     this.reassembly = reassembly;
+    this.pieces = new Pieces(reassembly, owner.memory);
+    this.held = this.pieces.list;
   }
 
   /** Says where the stream begins. */
@@ -65,8 +83,23 @@ export class Half {
    * @param start, end the captured payload in `bytes`, borrowed
    * @param sequence of its first byte
    * @param length of the payload, captured or not, at least end - start: what was not captured is a gap
+   * @param pushed its PSH bit
    */
-  segment(bytes: Buffer, start: number, end: number, sequence: number, length: number, timeUs: number): void {
+  segment(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    sequence: number,
+    length: number,
+    timeUs: number,
+    pushed: boolean,
+  ): void {
+    if (length === 1 && !pushed && this.isProbe(sequence)) {
+      count(this.reassembly.counts, 'keep_alive');
+      this.gap(1, timeUs);
+      this.settle();
+      return;
+    }
     if (sequence === this.next && this.held.length === 0 && this.finSequence < 0) {
       this.deliver(bytes, start, end, length, timeUs);
       return;
@@ -98,7 +131,8 @@ export class Half {
       this.progressUs = timeUs;
       this.fill(bytes, start, end, length, timeUs);
     } else {
-      this.hold(bytes, start, end, sequence, length, timeUs);
+      const foreign = this.ackKnown && ((sequence - this.windowEnd) | 0) >= 0;
+      this.hold({ bytes, start, end, sequence, length, timeUs, pushed, foreign });
     }
     this.settle();
   }
@@ -107,23 +141,69 @@ export class Half {
   fin(sequence: number, timeUs: number): void {
     if (this.ended) return;
     const ahead = (sequence - this.next) | 0;
-    if (this.finSequence >= 0 || ahead < 0 || ahead > this.reassembly.limits.reassemblyWindowBytes) {
+    const isRefused = ahead > 0 && this.ackKnown && ((sequence - this.windowEnd) | 0) > 0;
+    if (this.finSequence >= 0 || ahead < 0 || ahead > this.reassembly.limits.reassemblyWindowBytes || isRefused) {
+      if (isRefused) this.refusedFin = sequence;
       count(this.reassembly.counts, this.finSequence === sequence ? 'retransmission' : 'bad_fin');
       return;
     }
-    const last = this.held.at(-1);
+    const last = this.lastOwn();
     if (last !== undefined && ((last.end - sequence) | 0) > 0) {
       count(this.reassembly.counts, 'bad_fin');
       return;
     }
+    while (this.held.length > 0 && this.held.at(-1) !== last) this.pieces.removeAt(this.held.length - 1);
     this.finSequence = sequence;
     this.finUs = timeUs;
     this.settle();
   }
 
+  /** What the other end says in passing: all before `sequence` has arrived, and there is room for `window` more. */
+  noteAck(sequence: number, window: number, timeUs: number, isScaled: boolean): void {
+    const value = sequence | 0;
+    if (this.ackKnown && ((value - this.acked) | 0) < 0) return;
+    if (this.started && sequenceDistance(value, this.next) > this.reassembly.limits.reassemblyWindowBytes) return;
+    this.ackKnown = true;
+    this.acked = value;
+    this.ackWindow = window;
+    this.ackScaled = isScaled;
+    this.ackUs = timeUs;
+  }
+
+  /** The end of the window that the receiver has announced, as a signed integer. Meaningless before `ackKnown`. */
+  get windowEnd(): number {
+    return (this.acked + (this.ackWindow << (this.ackScaled ? this.windowShift : 0))) | 0;
+  }
+
+  /** The sequence number behind all that is known to have been sent, the FIN included. */
+  get highest(): number {
+    let end = this.next;
+    if (this.finSequence >= 0) end = (this.finSequence + 1) >>> 0;
+    else end = this.lastOwn()?.end ?? end;
+    return this.ackKnown && ((this.acked - end) | 0) > 0 ? this.acked >>> 0 : end;
+  }
+
+  /**
+   * Whether an acknowledgement of all before `sequence` speaks of bytes that were not delivered yet.
+   *
+   * @param evenOne also where it is one that may be a FIN
+   */
+  lacks(sequence: number, evenOne = false): boolean {
+    if (this.ended) return false;
+    if (this.finSequence >= 0 && ((sequence - this.finSequence) | 0) > 0) sequence = this.finSequence;
+    const ahead = (sequence - this.next) | 0;
+    if (ahead <= 0 || ahead > this.reassembly.limits.reassemblyWindowBytes) return false;
+    // One more than what was seen may be a FIN that was lost: a gap of one byte would break what a FIN ends in order.
+    return ahead > 1 || evenOne || this.lastOwn() !== undefined || this.finSequence >= 0;
+  }
+
   /** The other end has received all before `sequence`. */
   acknowledged(sequence: number, timeUs: number): void {
     if (this.ended) return;
+    if (this.finSequence < 0 && this.refusedFin >= 0 && ((sequence - this.refusedFin) | 0) === 1) {
+      this.finSequence = this.refusedFin;
+      this.finUs = timeUs;
+    }
     if (this.finSequence >= 0 && ((sequence - this.finSequence) | 0) > 0) sequence = this.finSequence;
     const ahead = (sequence - this.next) | 0;
     if (ahead <= 0) return;
@@ -131,9 +211,9 @@ export class Half {
       count(this.reassembly.counts, 'ack_out_of_window');
       return;
     }
-    // One more than what was seen may be a FIN that was lost: a gap of one byte would break what a FIN ends in order.
-    if (ahead === 1 && this.held.length === 0 && this.finSequence < 0) return;
+    if (!this.lacks(sequence)) return;
     count(this.reassembly.counts, 'acked_unseen');
+    this.dropProbe(sequence);
     for (;;) {
       const left = (sequence - this.next) | 0;
       if (left <= 0 || this.ended) break;
@@ -149,21 +229,29 @@ export class Half {
     return ((sequence + length - this.next) | 0) <= 0;
   }
 
+  /** Whether a segment of this direction is one that its receiver heeds, as far as its number tells: garbage must not acknowledge. */
+  isPlausible(sequence: number, length: number): boolean {
+    if (!this.started) return true;
+    if (this.ackKnown && ((sequence + Math.min(length, 1) - this.windowEnd) | 0) > 0) return false;
+    return this.distance(sequence) <= this.reassembly.limits.reassemblyWindowBytes;
+  }
+
   /** How far a sequence number is from `next`, in either direction. */
   distance(sequence: number): number {
     return sequenceDistance(sequence, this.next);
   }
 
-  /** Gives up holes that have stayed for too long. @returns when the next one is due, Infinity when there is none */
-  expire(timeUs: number): number {
+  /** Gives up holes that have stayed for too long. @returns whether there is one that is not due, like all that are younger */
+  expire(timeUs: number): boolean {
+    const { reassemblyHoleUs, reassemblyRetransmitUs } = this.reassembly.limits;
     while (this.hasHole()) {
-      const dueUs = this.holeSinceUs + this.reassembly.limits.reassemblyHoleUs;
-      if (dueUs > timeUs) return dueUs;
+      const isAwaited = this.receiverLacks();
+      if (this.holeSinceUs + (isAwaited ? reassemblyRetransmitUs : reassemblyHoleUs) > timeUs) return !isAwaited;
       count(this.reassembly.counts, 'hole_timeout');
       this.giveUpHole();
       this.settle();
     }
-    return Infinity;
+    return false;
   }
 
   /** Delivers all that is held, holes as gaps; no more holes afterwards. */
@@ -174,13 +262,14 @@ export class Half {
 
   /** Forgets all that is held. */
   discard(): void {
-    this.charge(-this.heldBytes);
-    this.held.length = 0;
+    this.pieces.clear();
     this.reassembly.holes.delete(this);
   }
 
   /** Gives up the first hole: the gap, and what was held behind it. */
   giveUpHole(): void {
+    this.dropForeign();
+    if (!this.hasHole()) return;
     const first = this.held[0];
     const until = first === undefined ? this.finSequence : first.sequence;
     let seenUs = Math.max(this.progressUs, first?.timeUs ?? this.finUs);
@@ -201,6 +290,10 @@ export class Half {
     while (length > 0) {
       const first = this.held[0];
       const room = first === undefined ? length : (first.sequence - this.next) >>> 0;
+      if (first !== undefined && room < length && isForeign(first, this.acked)) {
+        this.pieces.removeAt(0);
+        continue;
+      }
       const part = Math.min(room, length);
       if (part > 0) this.deliver(bytes, start, Math.min(end, start + part), part, timeUs);
       start += part;
@@ -208,7 +301,7 @@ export class Half {
       if (length <= 0) break;
       if (first === undefined || this.held[0] !== first) return; // the owner lost interest in between
       const common = Math.min(first.length, length);
-      this.compare(first, 0, bytes, start, Math.min(end, start + common));
+      this.pieces.compare(first, 0, bytes, start, Math.min(end, start + common));
       this.drainFirst(timeUs);
       start += common;
       length -= common;
@@ -216,84 +309,58 @@ export class Half {
     this.drain(timeUs);
   }
 
-  /** Copies a segment that is ahead, but for what is held already. */
-  private hold(bytes: Buffer, start: number, end: number, sequence: number, length: number, timeUs: number): void {
+  /** Holds a segment that is ahead. */
+  private hold(segment: Ahead): void {
     count(this.reassembly.counts, 'out_of_order');
-    const held = this.held;
-    let index = this.indexAfter(sequence);
-    while (length > 0) {
-      const other = held[index];
-      const room = other === undefined ? length : (other.sequence - sequence) | 0;
-      if (room > 0) {
-        const part = Math.min(room, length);
-        this.insert(index++, bytes, start, Math.min(end, start + part), sequence, part, timeUs);
-        sequence = (sequence + part) >>> 0;
-        start += part;
-        length -= part;
-        continue;
-      }
-      // Overlaps: the first copy wins (as most receivers do; a receiver may differ, which is why a difference is counted).
-      const skip = -room;
-      const common = Math.min(other!.length - skip, length);
-      this.compare(other!, skip, bytes, start, Math.min(end, start + common));
-      sequence = (sequence + common) >>> 0;
-      start += common;
-      length -= common;
-      index++;
-    }
-  }
-
-  /** Index of the first held piece that ends after `sequence`. */
-  private indexAfter(sequence: number): number {
-    const held = this.held;
-    const last = held.at(-1);
-    if (last === undefined || ((last.end - sequence) | 0) <= 0) return held.length;
-    let low = 0;
-    let high = held.length - 1;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (((held[middle]!.end - sequence) | 0) <= 0) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-
-  private insert(
-    index: number,
-    bytes: Buffer,
-    start: number,
-    end: number,
-    sequence: number,
-    length: number,
-    timeUs: number,
-  ): void {
-    // A Buffer of its own: one from Node's pool would keep the pool's whole slab.
-    const copy = Buffer.allocUnsafeSlow(Math.max(0, end - start));
-    bytes.copy(copy, 0, start, end);
-    const piece: Held = { sequence, end: (sequence + length) >>> 0, length, bytes: copy, timeUs };
-    if (index === this.held.length) this.held.push(piece);
-    else this.held.splice(index, 0, piece);
-    this.charge(copy.length + HELD_OVERHEAD_BYTES);
-  }
-
-  /** Compares a new copy of bytes with the held one, from offset `skip` of it on. */
-  private compare(held: Held, skip: number, bytes: Buffer, start: number, end: number): void {
-    const heldEnd = Math.min(held.bytes.length, skip + (end - start));
-    count(this.reassembly.counts, 'overlap');
-    if (skip >= heldEnd || end <= start) return;
-    if (bytes.compare(held.bytes, skip, heldEnd, start, start + (heldEnd - skip)) !== 0) {
-      count(this.reassembly.counts, 'overlap_differs');
-    }
+    if (segment.foreign) count(this.reassembly.counts, 'beyond_window');
+    this.pieces.hold(segment, this.acked);
   }
 
   /** Delivers the held pieces that follow `next` without a hole. */
   private drain(timeUs: number): void {
-    while (this.held.length > 0 && this.held[0]!.sequence === this.next) this.drainFirst(timeUs);
+    while (this.held.length > 0 && this.held[0]!.sequence === this.next) {
+      if (isForeign(this.held[0]!, this.acked)) this.pieces.removeAt(0);
+      else this.drainFirst(timeUs);
+    }
+  }
+
+  /** The last held piece that the receiver has not refused. */
+  private lastOwn(): Piece | undefined {
+    for (let i = this.held.length - 1; i >= 0; i--) {
+      const piece = this.held[i]!;
+      if (!isForeign(piece, this.acked)) return piece;
+    }
+    return undefined;
+  }
+
+  private dropForeign(): void {
+    while (this.held.length > 0 && isForeign(this.held[0]!, this.acked)) this.pieces.removeAt(0);
+  }
+
+  /** Whether a byte alone, which was acknowledged before it was seen, asks whether the other end is there: see dropProbe(). */
+  private isProbe(sequence: number): boolean {
+    return sequence === this.next && this.ackKnown && ((this.acked - sequence) | 0) > 0;
+  }
+
+  /**
+   * What an idle end sends to see whether the other one is there, the byte before the next one (RFC 9293 3.8.4), holds garbage in some systems:
+   * it must not fill a hole in what was acknowledged long ago.
+   */
+  private dropProbe(acked: number): void {
+    const [first] = this.held;
+    if (first === undefined || first.length !== 1 || first.pushed || first.end !== acked) return;
+    count(this.reassembly.counts, 'keep_alive');
+    this.pieces.removeAt(0);
+  }
+
+  /** The receiver has seen what is behind the hole, and still waits for what is in it: it is sent again. */
+  private receiverLacks(): boolean {
+    const sinceUs = this.held[0]?.timeUs ?? this.finUs;
+    return this.ackKnown && ((this.acked - this.next) | 0) <= 0 && this.ackUs >= sinceUs;
   }
 
   private drainFirst(timeUs: number): void {
-    const piece = this.held.shift()!;
-    this.charge(-(piece.bytes.length + HELD_OVERHEAD_BYTES));
+    const piece = this.pieces.removeAt(0);
     this.deliver(piece.bytes, 0, piece.bytes.length, piece.length, timeUs);
   }
 
@@ -330,9 +397,15 @@ export class Half {
     }
     this.strayEnd = -1;
     count(this.reassembly.counts, 'resynchronized');
-    this.flush();
     const ahead = (sequence - this.next) | 0;
-    if (ahead > 0 || ahead < -this.reassembly.limits.reassemblyWindowBytes) this.gap(ahead >>> 0, timeUs);
+    if (ahead < 0) {
+      // No loss makes a stream go back: these are the numbers of another connection.
+      this.owner.replaced();
+      return false;
+    }
+    this.flush();
+    const left = (sequence - this.next) | 0;
+    if (left > 0) this.gap(left, timeUs);
     return true;
   }
 
@@ -341,12 +414,6 @@ export class Half {
     if (this.finSequence < 0) return 0;
     const past = (sequence + length - this.finSequence) | 0;
     return past > 0 ? Math.min(past, length) : 0;
-  }
-
-  private charge(bytes: number): void {
-    this.owner.memory.charge(bytes);
-    this.heldBytes += bytes;
-    this.reassembly.heldBytes += bytes;
   }
 
   /** After every change: keeps the caps, the hole's time and the end. */
@@ -365,7 +432,7 @@ export class Half {
   private settleOwn(): void {
     const { limits, counts, holes } = this.reassembly;
     while (
-      this.heldBytes > limits.reassemblyBytesPerDirection ||
+      this.pieces.bytes > limits.reassemblyBytesPerDirection ||
       this.held.length > limits.reassemblyPiecesPerDirection
     ) {
       count(counts, 'held_bytes_limit');
@@ -394,6 +461,8 @@ export interface HalfOwner {
   deliverGap(direction: Direction, length: number, timeUs: number): void;
   /** All up to the FIN was delivered. */
   halfEnded(direction: Direction, timeUs: number): void;
+  /** The segment in hand, which was not taken, is that of a later connection. */
+  replaced(): void;
 }
 
 /** What all directions of all connections share. */
@@ -406,14 +475,5 @@ export interface Reassembly {
   readonly holes: Set<Half>;
 }
 
-/** What a held piece costs beside its bytes: counted, so that many tiny ones cannot pass the caps. */
-const HELD_OVERHEAD_BYTES = 256;
-
-interface Held {
-  readonly sequence: number;
-  readonly end: number;
-  readonly length: number;
-  /** The captured bytes: shorter than `length` when the capture cut the packet. */
-  readonly bytes: Buffer;
-  readonly timeUs: number;
-}
+/** RFC 7323 2.3. */
+export const MAX_WINDOW_SHIFT = 14;

@@ -23,6 +23,8 @@ interface ClosedHalf {
 export class ClosedFlow implements Linked<ClosedFlow>, Tupled<ClosedFlow> {
   readonly tuple: Tuple;
   readonly closedUs: number;
+  /** The end whose reset has ended it. */
+  readonly resetBy: Direction | undefined;
   readonly #client: ClosedHalf;
   readonly #server: ClosedHalf;
   previous: ClosedFlow | undefined = undefined;
@@ -30,9 +32,10 @@ export class ClosedFlow implements Linked<ClosedFlow>, Tupled<ClosedFlow> {
   list: LinkedList<ClosedFlow> | undefined = undefined;
   nextInBucket: ClosedFlow | undefined = undefined;
 
-  constructor(flow: Flow, closedUs: number) {
+  constructor(flow: Flow, closedUs: number, resetBy: Direction | undefined) {
     this.tuple = flow.tuple;
     this.closedUs = closedUs;
+    this.resetBy = flow.muted ? undefined : resetBy;
     this.#client = closedHalf(flow, FROM_CLIENT);
     this.#server = closedHalf(flow, FROM_SERVER);
   }
@@ -79,8 +82,8 @@ export class Lingering {
     return this.#tuples.direction;
   }
 
-  add(flow: Flow, timeUs: number): void {
-    const closed = new ClosedFlow(flow, timeUs);
+  add(flow: Flow, timeUs: number, resetBy?: Direction): void {
+    const closed = new ClosedFlow(flow, timeUs, resetBy);
     this.#tuples.add(closed);
     this.#list.push(closed);
     if (this.size > this.#limits.lingeringConnections) this.forgetOldest();
@@ -96,6 +99,8 @@ export class Lingering {
     if (record.cookie !== 0 && record.direction === DIRECTION_EGRESS && half.socket !== 0) {
       return half.socket !== record.cookie;
     }
+    // An end that has reset its connection sends nothing more: the reset was not its own, and nobody has heeded it.
+    if (closed.resetBy === this.direction && half.started && ((segment.seq - half.next) | 0) >= 0) return true;
     return half.started && sequenceDistance(segment.seq, half.next) > this.#limits.reassemblyWindowBytes;
   }
 

@@ -1,3 +1,4 @@
+import type { PacketRecord } from '../capture/records.ts';
 import type { Segment } from '../packet/decode.ts';
 import { type Direction, FROM_CLIENT, FROM_SERVER } from './connection.ts';
 
@@ -161,4 +162,16 @@ function mix(hash: number): number {
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
   hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
   return hash ^ (hash >>> 16);
+}
+
+/** Interface index of `lo` in every network namespace. */
+const LOOPBACK_IFINDEX = 1;
+
+/**
+ * 0, or the network namespace where it tells apart what has the same addresses. Packets of a file have none; those that the kernel
+ * sends by itself, a SYN-ACK or RST, have one but no socket.
+ */
+export function scopeOf(record: PacketRecord, segment: Segment): number {
+  if (record.ifindex === LOOPBACK_IFINDEX) return record.netns | 0;
+  return segment.family === 4 && record.bytes[segment.srcAddressStart] === 127 ? record.netns | 0 : 0;
 }

@@ -1,16 +1,34 @@
-import { DIRECTION_EGRESS, DIRECTION_INGRESS, type PacketRecord, type SocketRecord } from '../capture/records.ts';
+import {
+  DIRECTION_EGRESS,
+  DIRECTION_INGRESS,
+  DIRECTION_UNKNOWN,
+  type PacketRecord,
+  type SocketRecord,
+} from '../capture/records.ts';
 import { unlimitedMemory } from '../memory/budget.ts';
 import { formatAddress } from '../packet/address.ts';
-import { ACK, decodePacket, FIN, newSegment, RST, type Segment, SYN } from '../packet/decode.ts';
+import { ACK, decodePacket, FIN, newSegment, PSH, RST, type Segment, SYN } from '../packet/decode.ts';
 import { count } from '../telemetry/counters.ts';
 import { type Connection, type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, opposite } from './connection.ts';
+import { type DeferralHost, Deferrals } from './deferral.ts';
 import { Flow, type FlowShared, type FlowTableOptions } from './flow.ts';
-import type { Half } from './half.ts';
+import type { Half, Reassembly } from './half.ts';
+import {
+  handshakeOf,
+  isProbe,
+  isProvenBy,
+  learnStart,
+  type Rival,
+  rivalOf,
+  SCALE_UNKNOWN,
+  scaleOf,
+} from './handshake.ts';
 import { type ClosedFlow, Lingering } from './lingering.ts';
-import { LinkedList } from './list.ts';
-import { TupleTable } from './lookup.ts';
-import { NumberMap } from './number-map.ts';
+import { scopeOf, TupleTable } from './lookup.ts';
+import { OpenFlows } from './open.ts';
+import { type Doubt, Doubts, judgeReset } from './reset.ts';
 import { RoleGuess } from './role.ts';
+import { Sockets } from './sockets.ts';
 
 export type { FlowControl, FlowTableOptions } from './flow.ts';
 
@@ -38,54 +56,54 @@ export interface PacketVerdict {
  * Both ends here. Every packet can be seen twice: leaving the one socket, arriving at the other. The sender's view comes first
  * and is in order; once a direction was seen at its sender, an arriving packet that says nothing new is a duplicate view.
  *
- * Memory. Every open connection is in one list, ordered by last packet: `embryonic` (no payload yet), `active`, `halfClosed` (by the direction
- * of the FIN). Of one that was closed by FIN or RST a little is remembered in `lingering`. When there are too many, lingering ones make
+ * Memory. Open connections are ordered by last packet (open.ts). Of one that was closed by FIN or RST a little is remembered in `lingering`. When there are too many, lingering ones make
  * room, then those that the server has closed, then embryonic ones (so that a flood of SYNs cannot push out what carries data), then the
  * active one idle for longest. What is half closed and silent ends soon: since Linux 6.13 the reset that a socket in TIME_WAIT sends
  * passes no program at its sender, so the end of every fourth connection that its server closes first is not seen.
  */
-export class FlowTable {
+export class FlowTable implements DeferralHost {
   private readonly options: FlowTableOptions;
   private readonly shared: FlowShared;
   private readonly tuples = new TupleTable<Flow>();
-  /** Sockets that were seen sending. */
-  private readonly sockets = new NumberMap<Flow>();
-  /** Announced sockets by their peer's cookie, while the peer was not seen sending. */
-  private readonly awaitingPeer = new Map<number, number>();
-  private readonly embryonic = new LinkedList<Flow>();
-  private readonly active = new LinkedList<Flow>();
-  /** By the direction that has ended. */
-  private readonly halfClosed: readonly [LinkedList<Flow>, LinkedList<Flow>] = [new LinkedList(), new LinkedList()];
+  private readonly sockets: Sockets;
+  private readonly open = new OpenFlows();
   private readonly lingering: Lingering;
+  private readonly deferrals: Deferrals;
+  private readonly doubts: Doubts;
   private readonly roles = new RoleGuess();
-  private readonly segment: Segment = newSegment();
+  /** The packet in hand. */
+  readonly segment: Segment = newSegment();
   private readonly verdict: PacketVerdict = { connection: undefined, duplicateView: false };
   /** The direction of the packet in hand. */
   private direction: Direction = FROM_CLIENT;
   /** The closed connection that the packet in hand is a late one of. */
   private late: ClosedFlow | undefined = undefined;
+  /** The packet in hand is no part of the connection that it was found by: its receiver refuses it, or it begins another one. */
+  private aside = false;
   private nextId = 1;
 
   constructor(options: FlowTableOptions) {
     this.options = options;
-    this.lingering = new Lingering(options.limits, this.tuples.seed);
+    const { limits, counters } = options;
+    const reassembly: Reassembly = { limits, counts: counters.reassembly, heldBytes: 0, holes: new Set<Half>() };
+    this.lingering = new Lingering(limits, this.tuples.seed);
+    this.sockets = new Sockets(limits.connections);
+    this.deferrals = new Deferrals(reassembly, this);
+    this.doubts = new Doubts(limits.reassemblyReorderUs);
     this.shared = {
       options,
-      reassembly: { limits: options.limits, counts: options.counters.reassembly, heldBytes: 0, holes: new Set<Half>() },
+      reassembly,
       memory: options.memory ?? unlimitedMemory(),
       ticking: [],
       finished: (flow, timeUs) => this.end(flow, 'fin', timeUs),
-      forget: (flow, timeUs) => {
-        flow.close('memory', timeUs);
-        this.release(flow);
-      },
+      forget: (flow, timeUs) => this.finish(flow, 'memory', timeUs),
+      dropDeferred: (flow) => this.deferrals.forget(flow),
     };
   }
 
   /** Connections that are open. */
   get size(): number {
-    const [byClient, byServer] = this.halfClosed;
-    return this.embryonic.size + this.active.size + byClient.size + byServer.size;
+    return this.open.size;
   }
 
   /** Bytes held out of order, in all. */
@@ -93,19 +111,9 @@ export class FlowTable {
     return this.shared.reassembly.heldBytes;
   }
 
-  /** The owner of a socket was announced: here, only which two sockets are the ends of one connection is of interest. */
+  /** The owner of a socket was announced. */
   socket(record: SocketRecord): void {
-    if (record.peerCookie === 0) return;
-    const flow = this.sockets.get(record.peerCookie);
-    if (flow !== undefined) {
-      this.joinPeer(flow, record.peerCookie, record.cookie);
-      return;
-    }
-    if (this.awaitingPeer.size >= this.options.limits.connections) {
-      const [oldest] = this.awaitingPeer.keys();
-      if (oldest !== undefined) this.awaitingPeer.delete(oldest);
-    }
-    this.awaitingPeer.set(record.peerCookie, record.cookie);
+    this.sockets.announced(record);
   }
 
   packet(record: PacketRecord): PacketVerdict {
@@ -122,33 +130,67 @@ export class FlowTable {
       count(counters.packets.ignored, result);
       return verdict;
     }
-    const flow = this.flowBySocket(record, segment) ?? this.flowByTuple(record, segment);
+    return this.take(record);
+  }
+
+  /** Finds the connection of the decoded packet, and hands it on. */
+  private take(record: PacketRecord): PacketVerdict {
+    const { counters } = this.options;
+    const { segment, verdict } = this;
+    this.aside = false;
+    let flow = this.flowBySocket(record, segment) ?? this.flowByTuple(record, segment);
+    if (flow?.rival !== undefined && !this.aside) flow = this.settleRival(flow, flow.rival, record, segment);
     if (flow === undefined) {
       if (this.late !== undefined) verdict.duplicateView = this.takeLate(this.late, record, segment);
       else count(counters.packets.ignored, 'no_connection');
       return verdict;
     }
     verdict.connection = flow.connection;
-    this.touch(flow, record.timeUs);
+    if (this.aside) return verdict;
+    this.open.touch(flow, record.timeUs);
     const half = flow.halves[this.direction];
     if (record.direction === DIRECTION_EGRESS) {
       half.seenAtSender = true;
     } else if (record.direction === DIRECTION_INGRESS && half.seenAtSender && this.saysNothingNew(flow, half)) {
       verdict.duplicateView = true;
       return verdict;
+    } else if (record.direction === DIRECTION_UNKNOWN) {
+      if (flow.deferred !== undefined && record.timeUs >= flow.deferred.dueUs) return this.retake(flow, record);
+      if (this.deferrals.mustWait(flow, half, segment, record.timeUs, flow.deferred !== undefined)) {
+        return this.deferrals.add(flow, record) ? verdict : this.retake(flow, record);
+      }
     }
     this.process(flow, half, record);
+    if (flow.superseded) {
+      this.replace(flow, record.timeUs);
+      return this.take(record);
+    }
+    if (flow.deferred !== undefined) this.deferrals.resume(flow, flow.deferred);
     return verdict;
+  }
+
+  /** Takes the packet after those that wait: they have waited for long enough. */
+  private retake(flow: Flow, record: PacketRecord): PacketVerdict {
+    this.deferrals.release(flow);
+    decodePacket(record, this.segment);
+    return this.take(record);
+  }
+
+  /** DeferralHost: makes a packet that was put by the one in hand. @returns undefined when it is not one of this connection any more */
+  aim(flow: Flow, record: PacketRecord): Half | undefined {
+    if (decodePacket(record, this.segment) !== 'ok') return undefined;
+    if (this.tuples.find(record.bytes, this.segment, scopeOf(record, this.segment)) !== flow) return undefined;
+    this.direction = this.tuples.direction;
+    return flow.halves[this.direction];
   }
 
   /** Time passes: holes, idle connections, and the layers that asked for ticks. Cheap when nothing is due. */
   tick(timeUs: number): void {
     const { limits } = this.options;
-    for (const half of this.shared.reassembly.holes) if (half.expire(timeUs) > timeUs) break;
-    this.endSilent(this.embryonic, limits.unusedUs, 'idle', timeUs);
-    this.endSilent(this.active, limits.idleUs, 'idle', timeUs);
-    this.endSilent(this.halfClosed[FROM_CLIENT], limits.clientClosedUs, 'fin', timeUs);
-    this.endSilent(this.halfClosed[FROM_SERVER], limits.serverClosedUs, 'fin', timeUs);
+    for (const flow of this.deferrals.due(timeUs)) this.deferrals.release(flow);
+    for (const flow of this.doubts.due(timeUs - limits.resetDoubtUs)) this.endDoubtful(flow, flow.doubt!);
+    for (const half of this.shared.reassembly.holes) if (half.expire(timeUs)) break;
+    this.open.endSilent(limits, timeUs, (flow, reason) => this.finish(flow, reason, timeUs));
     this.lingering.tick(timeUs);
     // Backwards: one that leaves is replaced by one that had its turn.
     const { ticking } = this.shared;
@@ -157,14 +199,11 @@ export class FlowTable {
 
   /** Ends every connection, delivering what is held. */
   closeAll(reason: EndReason, timeUs: number): void {
-    for (const list of [this.embryonic, this.active, ...this.halfClosed]) {
-      for (let flow = list.first; flow !== undefined; flow = list.first) {
-        flow.close(reason, timeUs);
-        this.release(flow);
-      }
-    }
+    for (const flow of this.deferrals.due(Infinity)) this.deferrals.release(flow);
+    for (const flow of this.doubts.due(Infinity)) this.endDoubtful(flow, flow.doubt!);
+    this.open.endAll((flow) => this.finish(flow, reason, timeUs));
     this.lingering.clear();
-    this.awaitingPeer.clear();
+    this.sockets.clear();
   }
 
   /** The fast path: a socket that was seen sending. Sets this.direction. */
@@ -174,7 +213,7 @@ export class FlowTable {
     // A SYN-ACK or reset that arrives at a socket that has sent is its own; a SYN begins something new.
     if (control !== 0 && (record.direction === DIRECTION_EGRESS || (segment.flags & (SYN | ACK)) === SYN))
       return undefined;
-    const flow = this.sockets.get(record.cookie);
+    const flow = this.sockets.find(record.cookie);
     if (flow === undefined) return undefined;
     const { client, server } = flow.connection;
     const ofClient = client.socket === record.cookie;
@@ -183,8 +222,10 @@ export class FlowTable {
     const receiver = direction === FROM_CLIENT ? server : client;
     if (segment.srcPort !== sender.port && segment.dstPort !== receiver.port) return undefined;
     this.direction = direction;
-    if ((control & SYN) !== 0 && !this.isOfHandshake(flow, segment, true)) return undefined;
-    return flow;
+    if ((control & SYN) === 0) return flow;
+    const what = handshakeOf(flow, record.bytes, segment, direction, this.options.counters.reassembly);
+    this.aside = what === 'stray';
+    return what === 'other' ? undefined : flow;
   }
 
   /** The slow path: by addresses and ports, making a connection where the packet calls for one. Sets this.direction, or this.late. */
@@ -201,9 +242,11 @@ export class FlowTable {
         this.replace(flow, record.timeUs);
         flow = undefined;
       }
-      flow ??= this.create(record, segment, scope, this.roles.sender(record.bytes, segment), false);
+      if (flow === undefined && isProbe(segment)) count(this.options.counters.reassembly, 'keep_alive');
+      else flow ??= this.create(record, segment, scope, this.roles.sender(record.bytes, segment), false, record.timeUs);
     }
-    if (flow !== undefined && record.cookie !== 0) this.associate(flow, record, segment);
+    if (flow !== undefined && !this.aside && record.cookie !== 0)
+      this.sockets.associate(flow, this.direction, record, segment);
     return flow;
   }
 
@@ -232,44 +275,46 @@ export class FlowTable {
     return false;
   }
 
-  /** A SYN or SYN-ACK (RFC 9293 3.5): of the connection found, or of a new one. */
+  /** A SYN or SYN-ACK (RFC 9293 3.5): of the connection found, of a new one, or of what may become one. */
   private synchronize(record: PacketRecord, segment: Segment, found: Flow | undefined, scope: number): Flow {
     const isAnswer = (segment.flags & ACK) !== 0;
+    const { reassembly } = this.options.counters;
     if (found !== undefined) {
-      if (this.isOfHandshake(found, segment, isAnswer)) return found;
-      this.replace(found, record.timeUs);
+      const what = handshakeOf(found, record.bytes, segment, this.direction, reassembly);
+      if (what === 'own' || (isAnswer && isProvenBy(found, segment, this.direction))) return found;
+      this.aside = true;
+      if (what === 'other') {
+        found.setRival(rivalOf(found, record, segment, this.direction));
+        count(reassembly, 'syn_in_connection');
+      }
+      return found;
     }
     const sender = isAnswer ? FROM_SERVER : FROM_CLIENT;
     this.roles.sawListener(isAnswer ? segment.srcPort : segment.dstPort);
-    const flow = this.create(record, segment, scope, sender, true);
-    learnInitialSequence(flow, sender, segment.seq);
-    if (isAnswer) learnInitialSequence(flow, FROM_CLIENT, (segment.ack - 1) >>> 0);
+    const flow = this.create(record, segment, scope, sender, true, record.timeUs);
+    learnStart(flow, sender, segment.seq, scaleOf(record.bytes, segment));
+    if (isAnswer) learnStart(flow, FROM_CLIENT, (segment.ack - 1) >>> 0, SCALE_UNKNOWN);
     return flow;
   }
 
-  /** Whether a SYN or SYN-ACK belongs to this connection, which then learns its initial sequence number. */
-  private isOfHandshake(flow: Flow, segment: Segment, isAnswer: boolean): boolean {
-    const direction = this.direction;
-    const known = flow.connection.initialSequence[direction];
-    const other = flow.connection.initialSequence[opposite(direction)];
-    if (known === segment.seq) {
-      if (!flow.halves[direction].seenAtSender) count(this.options.counters.reassembly, 'retransmission');
-      return true;
+  /** @returns the rival's connection, which takes the place of `flow`, when the packet in hand proves that it is one; else `flow` */
+  private settleRival(flow: Flow, rival: Rival, record: PacketRecord, segment: Segment): Flow {
+    if (!isProvenBy(flow, segment, this.direction)) return flow;
+    const sender = this.direction === rival.direction ? FROM_CLIENT : FROM_SERVER;
+    this.replace(flow, record.timeUs);
+    const isAnswer = (segment.flags & SYN) !== 0;
+    this.roles.sawListener(sender === FROM_CLIENT ? segment.dstPort : segment.srcPort);
+    const next = this.create(record, segment, scopeOf(record, segment), sender, true, rival.timeUs);
+    learnStart(next, FROM_CLIENT, rival.initial, rival.scale);
+    if (isAnswer) learnStart(next, FROM_SERVER, segment.seq, scaleOf(record.bytes, segment));
+    else if (rival.answer !== -1) learnStart(next, FROM_SERVER, rival.answer, SCALE_UNKNOWN);
+    if (rival.cookie !== 0) this.sockets.confirm(next, FROM_CLIENT, rival.cookie);
+    const { payload, initial, timeUs } = rival;
+    if (payload.length > 0) {
+      this.open.carriesData(next);
+      next.halves[FROM_CLIENT].segment(payload, 0, payload.length, (initial + 1) >>> 0, payload.length, timeUs, true);
     }
-    const half = flow.halves[direction];
-    if (isAnswer) {
-      if (other === -1) return false;
-      if (segment.ack !== (other + 1) >>> 0 && !flow.carriedData) {
-        // An answer to an older SYN of the same ports; its receiver will refuse it.
-        count(this.options.counters.reassembly, 'bad_syn_ack');
-        return true;
-      }
-      if (flow.carriedData && known !== -1) return false;
-    } else if (known !== -1 || direction === FROM_CLIENT || half.started) {
-      return false; // else a simultaneous open: the other end's own SYN
-    }
-    learnInitialSequence(flow, direction, segment.seq);
-    return true;
+    return next;
   }
 
   /** Whether data comes from a later connection with the same addresses and ports, whose SYN was not seen. */
@@ -283,7 +328,14 @@ export class FlowTable {
     );
   }
 
-  private create(record: PacketRecord, segment: Segment, scope: number, sender: Direction, startSeen: boolean): Flow {
+  private create(
+    record: PacketRecord,
+    segment: Segment,
+    scope: number,
+    sender: Direction,
+    startSeen: boolean,
+    startUs: number,
+  ): Flow {
     this.makeRoom(record.timeUs);
     const { bytes } = record;
     const source = {
@@ -299,48 +351,12 @@ export class FlowTable {
     const client = sender === FROM_CLIENT ? source : destination;
     const server = sender === FROM_CLIENT ? destination : source;
     const tuple = this.tuples.tupleOf(bytes, segment, scope, sender);
-    const flow = new Flow(this.shared, tuple, { id: this.nextId++, client, server, startSeen }, record.timeUs);
+    const flow = new Flow(this.shared, tuple, { id: this.nextId++, client, server, startSeen }, startUs);
     this.tuples.add(flow);
-    this.embryonic.push(flow);
+    this.open.add(flow);
     this.direction = sender;
     this.options.counters.connections.tcp++;
     return flow;
-  }
-
-  /** Learns which socket an end has. */
-  private associate(flow: Flow, record: PacketRecord, segment: Segment): void {
-    const { flags } = segment;
-    if ((flags & RST) !== 0) return;
-    if (record.direction === DIRECTION_EGRESS) {
-      if ((flags & (SYN | ACK)) === (SYN | ACK)) return;
-      this.confirm(flow, this.direction, record.cookie);
-    } else if ((flags & SYN) === 0 && segment.payloadLength > 0) {
-      // Perhaps the listener's (the ACK that ends the handshake may carry data), so it serves until the socket sends.
-      const receiver = flow.sender(opposite(this.direction));
-      if (receiver.socket === 0) receiver.socket = record.cookie;
-    }
-  }
-
-  private confirm(flow: Flow, direction: Direction, cookie: number): void {
-    const end = flow.sender(direction);
-    if (flow.socketConfirmed[direction] && end.socket === cookie) return;
-    if (this.sockets.get(end.socket) === flow) this.sockets.delete(end.socket);
-    end.socket = cookie;
-    flow.socketConfirmed[direction] = true;
-    this.sockets.set(cookie, flow);
-    if (flow.muted) flow.muteSocket(cookie);
-    const peer = this.awaitingPeer.get(cookie);
-    if (peer === undefined) return;
-    this.awaitingPeer.delete(cookie);
-    this.joinPeer(flow, cookie, peer);
-  }
-
-  /** `peer` is announced as the socket at the other end of `cookie`, which is an end of `flow`. */
-  private joinPeer(flow: Flow, cookie: number, peer: number): void {
-    const direction = flow.connection.client.socket === cookie ? FROM_SERVER : FROM_CLIENT;
-    if (flow.socketConfirmed[direction]) return;
-    flow.sender(direction).socket = peer;
-    if (flow.muted) flow.muteSocket(peer);
   }
 
   /** Whether a packet that arrives repeats what was seen when it was sent. */
@@ -353,28 +369,27 @@ export class FlowTable {
     return payloadLength === 0 || half.covers(seq, payloadLength);
   }
 
-  /** The packet's acknowledgement, payload, FIN and RST. */
-  private process(flow: Flow, half: Half, record: PacketRecord): void {
+  /** DeferralHost: the packet's acknowledgement, payload, FIN and RST. */
+  process(flow: Flow, half: Half, record: PacketRecord): void {
     const { segment } = this;
     const { flags, payloadLength } = segment;
     const { timeUs } = record;
     if ((flags & RST) !== 0) {
-      this.reset(flow, half, timeUs);
+      this.reset(flow, timeUs);
       return;
     }
-    if (payloadLength > 0 && !flow.carriedData) {
-      flow.carriedData = true;
-      this.active.push(flow);
-    }
+    if (flow.doubt !== undefined) this.doubts.sees(flow, flow.doubt, segment, this.direction, timeUs);
+    if (payloadLength > 0 && !flow.carriedData) this.open.carriesData(flow);
     if (flow.muted) {
       if ((flags & FIN) !== 0) {
         flow.mutedFin(this.direction, timeUs);
-        this.closeHalf(flow, timeUs);
+        this.open.halfClose(flow, this.direction, timeUs);
       }
       return;
     }
-    if ((flags & ACK) !== 0 && this.isPlausible(half)) {
+    if ((flags & ACK) !== 0 && half.isPlausible(segment.seq, payloadLength)) {
       const other = flow.halves[opposite(half.direction)];
+      other.noteAck(segment.ack, segment.window, timeUs, (flags & SYN) === 0);
       if (other.started) {
         if (segment.ack !== other.next) other.acknowledged(segment.ack, timeUs);
       } else if (flow.connection.startSeen && (flags & SYN) === 0) {
@@ -384,107 +399,72 @@ export class FlowTable {
     if (flow.closed) return; // by an acknowledgement that gave up the last hole
     const sequence = (flags & SYN) !== 0 ? (segment.seq + 1) >>> 0 : segment.seq;
     if (payloadLength > 0) {
-      if (!half.started) half.start(sequence);
-      half.segment(record.bytes, segment.payloadStart, segment.payloadEnd, sequence, payloadLength, timeUs);
+      if (!half.started) {
+        if (!flow.connection.startSeen && isProbe(segment)) {
+          count(this.options.counters.reassembly, 'keep_alive');
+          return;
+        }
+        half.start(sequence);
+      }
+      const { payloadStart, payloadEnd } = segment;
+      const pushed = (flags & PSH) !== 0;
+      half.segment(record.bytes, payloadStart, payloadEnd, sequence, payloadLength, timeUs, pushed);
+      if (flow.superseded) return;
     }
     if ((flags & FIN) !== 0 && !flow.closed) {
       if (!half.started) half.start(sequence);
       half.fin((sequence + payloadLength) >>> 0, timeUs);
-      this.closeHalf(flow, timeUs);
+      this.open.halfClose(flow, this.direction, timeUs);
     }
     if (flow.complete) this.end(flow, 'fin', timeUs);
   }
 
-  /** One end has said that it is done. Which one matters: a server that has closed takes nothing any more, a client may wait for long. */
-  private closeHalf(flow: Flow, timeUs: number): void {
-    if (flow.closed) return;
-    flow.queuedUs = timeUs;
-    this.halfClosed[this.direction].push(flow);
+  private reset(flow: Flow, timeUs: number): void {
+    const { limits, counters } = this.options;
+    const { segment, direction } = this;
+    const verdict = judgeReset(flow, segment, direction, limits.reassemblyWindowBytes);
+    if (verdict === 'certain') this.end(flow, 'reset', timeUs, direction);
+    else count(counters.reassembly, verdict === 'refused' ? 'bad_reset' : 'reset_in_doubt');
+    if (verdict === 'doubtful') this.doubts.add(flow, { direction, sequence: segment.seq, timeUs });
   }
 
-  /** Garbage must not acknowledge. */
-  private isPlausible(half: Half): boolean {
-    return !half.started || half.distance(this.segment.seq) <= this.options.limits.reassemblyWindowBytes;
-  }
-
-  /** RFC 9293 3.10.7.4: a reset counts when its sequence number is in the window, or when it acknowledges our SYN. */
-  private reset(flow: Flow, half: Half, timeUs: number): void {
-    const { segment } = this;
-    const window = this.options.limits.reassemblyWindowBytes;
-    const other = flow.halves[opposite(half.direction)];
-    const valid = half.started
-      ? half.distance(segment.seq) <= window
-      : (segment.flags & ACK) === 0 || !other.started || other.distance(segment.ack) <= window;
-    if (valid || flow.muted) this.end(flow, 'reset', timeUs);
-    else count(this.options.counters.reassembly, 'bad_reset');
-  }
-
-  /** Keeps the lists in order of last packet, to the second: not one list operation per packet. */
-  private touch(flow: Flow, timeUs: number): void {
-    flow.lastUs = timeUs;
-    if (timeUs - flow.queuedUs < 1_000_000) return;
-    flow.queuedUs = timeUs;
-    flow.list?.push(flow);
-  }
-
-  private endSilent(list: LinkedList<Flow>, limitUs: number, reason: EndReason, timeUs: number): void {
-    for (;;) {
-      const flow = list.first;
-      if (flow === undefined || flow.queuedUs + limitUs > timeUs) return;
-      flow.close(reason, timeUs);
-      this.release(flow);
-    }
+  /** Nothing has followed a reset in doubt. What follows later, in spite of all, is taken for a connection that was joined late. */
+  private endDoubtful(flow: Flow, doubt: Doubt): void {
+    this.finish(flow, 'reset', doubt.timeUs);
   }
 
   /** A connection that ended in order is remembered for a while. */
-  private end(flow: Flow, reason: EndReason, timeUs: number): void {
+  private end(flow: Flow, reason: EndReason, timeUs: number, resetBy?: Direction): void {
     if (flow.closed) return;
     flow.close(reason, timeUs);
     this.release(flow);
-    this.lingering.add(flow, timeUs);
+    this.lingering.add(flow, timeUs, resetBy);
   }
 
   private replace(flow: Flow, timeUs: number): void {
-    flow.close('reused', timeUs);
+    this.finish(flow, 'reused', timeUs);
+  }
+
+  /** Ends a connection of which nothing is remembered. */
+  private finish(flow: Flow, reason: EndReason, timeUs: number): void {
+    flow.close(reason, timeUs);
     this.release(flow);
   }
 
   private makeRoom(timeUs: number): void {
     while (this.size + this.lingering.size >= this.options.limits.connections) {
       if (this.lingering.forgetOldest()) continue;
-      const victim =
-        this.halfClosed[FROM_SERVER].first ??
-        this.embryonic.first ??
-        this.halfClosed[FROM_CLIENT].first ??
-        this.active.first;
+      const victim = this.open.leastUseful;
       if (victim === undefined) return;
-      victim.close('evicted', timeUs);
-      this.release(victim);
+      this.finish(victim, 'evicted', timeUs);
     }
   }
 
   private release(flow: Flow): void {
     this.tuples.remove(flow);
+    this.doubts.remove(flow);
+    this.deferrals.forget(flow);
     flow.list?.remove(flow);
-    for (const end of [flow.connection.client, flow.connection.server]) {
-      if (this.sockets.get(end.socket) === flow) this.sockets.delete(end.socket);
-    }
+    this.sockets.release(flow);
   }
-}
-
-function learnInitialSequence(flow: Flow, direction: Direction, sequence: number): void {
-  flow.connection.initialSequence[direction] = sequence;
-  if (!flow.carriedData || !flow.halves[direction].started) flow.halves[direction].start((sequence + 1) >>> 0);
-}
-
-/** Interface index of `lo` in every network namespace. */
-const LOOPBACK_IFINDEX = 1;
-
-/**
- * 0, or the network namespace where it tells apart what has the same addresses. Packets of a file have none; those that the kernel
- * sends by itself, a SYN-ACK or RST, have one but no socket.
- */
-function scopeOf(record: PacketRecord, segment: Segment): number {
-  if (record.ifindex === LOOPBACK_IFINDEX) return record.netns | 0;
-  return segment.family === 4 && record.bytes[segment.srcAddressStart] === 127 ? record.netns | 0 : 0;
 }

@@ -8,7 +8,7 @@ export interface PacketOptions {
   dstPort?: number;
   seq?: number;
   ack?: number;
-  /** Any of S, A, F, R, P. ACK is set by `ack` too. */
+  /** Any of S, A, F, R, P. ACK is set by `ack` too, PSH by a payload, unless there is a `-`. */
   flags?: string;
   window?: number;
   payload?: Buffer | string;
@@ -72,7 +72,9 @@ function tcpSegment(options: PacketOptions): Buffer {
   header.writeUInt32BE((options.ack ?? 0) >>> 0, 8);
   header[12] = ((20 + tcpOptions.length) / 4) << 4;
   let flags = options.ack === undefined ? 0 : FLAGS.A!;
-  for (const flag of options.flags ?? '') flags |= FLAGS[flag]!;
+  for (const flag of options.flags ?? '') flags |= FLAGS[flag] ?? 0;
+  // Senders push the end of what an application has written.
+  if (payload.length > 0 && !options.flags?.includes('-')) flags |= FLAGS.P!;
   header[13] = flags;
   header.writeUInt16BE(options.window ?? 65_535, 14);
   return Buffer.concat([header, tcpOptions, payload]);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { DIRECTION_EGRESS } from '../../../src/capture/records.ts';
 import { FlowHarness } from '../../support/flows.ts';
 import { packetRecord } from '../../support/packets.ts';
 
@@ -197,12 +198,13 @@ describe('FlowTable: holes', () => {
 
   it('gives up at once what the other end has acknowledged', () => {
     const flows = new FlowHarness();
+    const live = (cookie: number) => ({ cookie, direction: DIRECTION_EGRESS }) as const;
     flows.handshake();
-    flows.client({ seq: 104, ack: 501, payload: 'def' });
-    flows.server({ seq: 501, ack: 102, payload: 'x' });
-    flows.server({ seq: 502, ack: 107, payload: 'y' });
+    flows.client({ seq: 104, ack: 501, payload: 'def', ...live(1) });
+    flows.server({ seq: 501, ack: 102, payload: 'x', ...live(2) });
+    flows.server({ seq: 502, ack: 107, payload: 'y', ...live(2) });
     assert.deepEqual(flows.layer.log, ['> gap 1', '< x', '> gap 2', '> def', '< y']);
-    flows.server({ seq: 503, ack: 120, payload: 'z' });
+    flows.server({ seq: 503, ack: 120, payload: 'z', ...live(2) });
     assert.deepEqual(flows.layer.log.slice(5), ['> gap 13', '< z']);
     assert.deepEqual(
       [flows.counters.reassembly.gap, flows.counters.reassembly.gap_bytes, flows.counters.reassembly.acked_unseen],
@@ -242,7 +244,7 @@ describe('FlowTable: holes', () => {
       flows.server({ seq: 506, ack: 101, flags: 'F', timeUs: 2_000_040 });
       if (giveUp === 'timeout') flows.table.tick(9_000_000);
       else if (giveUp === 'closed') flows.table.closeAll('shutdown', 9_000_000);
-      else flows.client({ seq: 101, ack: 507, timeUs: 9_000_000 });
+      else flows.client({ seq: 101, ack: 507, timeUs: 9_000_000, cookie: 1, direction: DIRECTION_EGRESS });
       assert.deepEqual(flows.layer.log.slice(0, 6), ['< a', '< gap 1', '< c', '< d', '< e', '< end fin']);
       assert.deepEqual(
         flows.layer.times.slice(0, 6),
