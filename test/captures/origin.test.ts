@@ -6,13 +6,11 @@ import { test } from 'node:test';
 import { RECORDINGS } from './record/recordings.ts';
 
 const folder = join(import.meta.dirname, 'data');
-/** Recorded for this project before there were scripts for it. */
-const BY_HAND = ['postgresql18-drivers.pcap.gz'];
 
 test('every capture is one that the project recorded, and its description says what it holds', () => {
   const files = readdirSync(folder).filter((name) => name !== 'README.md');
   const captures = files.filter((name) => !name.endsWith('.keylog'));
-  assert.deepEqual(captures.sort(), [...RECORDINGS.map(({ name }) => name), ...BY_HAND].sort());
+  assert.deepEqual(captures.sort(), RECORDINGS.map(({ name }) => name).sort());
   const keyLogs = files.filter((name) => name.endsWith('.keylog')).map((name) => name.replace(/\.keylog$/, ''));
   assert.deepEqual(
     keyLogs.filter((name) => !captures.includes(name)),

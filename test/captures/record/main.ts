@@ -1,12 +1,15 @@
 /**
- * Makes the captures below data/ again, from real servers and clients: all of them, or those that are named. Needs root, and what the live
- * tests need. What tshark says of them is written by facts.ts, mysql-facts.ts and postgres-facts.ts.
+ * Makes the captures below data/ again, from real servers and clients: all of them, or those that are named; then writes down what tshark
+ * says of them. Needs root, and what the live tests need.
  *
  *     npm run record -- [NAME...]
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Cleanup } from '../../support/cleanup.ts';
+import { embeddedPostgres } from '../../support/databases/postgres.ts';
+import { driverPackages, pythonProgram } from '../../support/drivers.ts';
+import { goPeers } from '../../support/http2-peers.ts';
 import { ETHERNET_MTU, save, setMtu } from './recorder.ts';
 import { RECORDINGS } from './recordings.ts';
 
@@ -34,7 +37,15 @@ async function makeAll(names: readonly string[]): Promise<void> {
 if (process.env[INSIDE] === '1') {
   await makeAll(process.argv.slice(2));
 } else {
+  // There is no network in there.
+  await Promise.all([goPeers(), driverPackages(), pythonProgram('psycopg3'), embeddedPostgres()]);
   const words = ['--net', process.execPath, fileURLToPath(import.meta.url), ...process.argv.slice(2)];
-  const { status } = spawnSync('unshare', words, { stdio: 'inherit', env: { ...process.env, [INSIDE]: '1' } });
-  process.exitCode = status ?? 1;
+  const made = spawnSync('unshare', words, { stdio: 'inherit', env: { ...process.env, [INSIDE]: '1' } }).status === 0;
+  const written =
+    made &&
+    ['facts.ts', 'mysql-facts.ts', 'postgres-facts.ts'].every((script) => {
+      const path = fileURLToPath(new URL(`../${script}`, import.meta.url));
+      return spawnSync(process.execPath, [path], { stdio: 'inherit' }).status === 0;
+    });
+  process.exitCode = written ? 0 : 1;
 }

@@ -1,10 +1,11 @@
 /** PostgreSQL: psql in plain text, and a session within TLS 1.2. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { LINK_ETHERNET, pcapFile } from '../../support/capture-files.ts';
 import { startPostgres } from '../../support/databases/postgres.ts';
 import { pythonProgram } from '../../support/drivers.ts';
-import { run } from '../../support/process.ts';
+import { run, runAnyway } from '../../support/process.ts';
 import { type Recording, record } from './recorder.ts';
 
 /** A transaction that fails in its middle, and the same statements each on its own. */
@@ -83,4 +84,37 @@ const withinTls: Recording = {
   },
 };
 
-export const POSTGRES_RECORDINGS: readonly Recording[] = [failedTransaction, withinTls];
+/** Statements of one pipeline. */
+const BENCH = `\\set id random(0, 19)
+\\startpipeline
+BEGIN;
+UPDATE item SET name = 'bench' WHERE id = :id;
+SELECT count(*) FROM item;
+END;
+\\endpipeline
+`;
+
+/** PostgreSQL 18, and what several drivers send beyond single queries. */
+const drivers: Recording = {
+  name: 'postgresql18-drivers.pcap.gz',
+  async make(cleanup) {
+    const postgres = await startPostgres(cleanup, { version: '18' });
+    const bench = join(await cleanup.temporaryFolder(), 'bench.sql');
+    await writeFile(bench, BENCH);
+    const { host, port, user, password } = postgres;
+    const { env } = await pythonProgram('psycopg3');
+    const inPlain = { env: postgres.env() };
+    const script = fileURLToPath(new URL('postgres-drivers.py', import.meta.url));
+    const frames = await record(cleanup, port, async () => {
+      await run('python3', [script, host, String(port), user, password], { env });
+      await runAnyway('psql', ['-Xqc', 'select 1; select 2; select 1/0; select 3'], inPlain);
+      await run('psql', ['-Xqc', 'begin; select 1; commit; select 4'], inPlain);
+      await run('pgbench', ['--initialize', '--init-steps=dtpf', '--quiet'], inPlain);
+      const words = ['--no-vacuum', '--protocol=extended', '--client=2', '--transactions=5', `--file=${bench}`];
+      await run('pgbench', words, inPlain);
+    });
+    return { file: pcapFile(frames, LINK_ETHERNET) };
+  },
+};
+
+export const POSTGRES_RECORDINGS: readonly Recording[] = [failedTransaction, withinTls, drivers];

