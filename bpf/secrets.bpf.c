@@ -14,9 +14,14 @@
  *
  * Parameters are found by their key string, never by their index. To spare reads of the traced process's memory, a parameter's
  * strings are only read when its size can be that of a wanted one.
+ *
+ * No function here has a frame above 48 bytes; the build and a test say so. A uprobe program may be preempted by another task that runs it, and
+ * since 6.13 the kernel puts frames of 64 bytes and more, rounded up to 16, on a stack of the processor's, which both would share
+ * (bpf_enable_priv_stack of kernel/bpf/verifier.c). What is spilled there may be a kernel pointer. Maps by processor have the same fault.
  */
 #include <linux/types.h>
 #include <linux/bpf.h>
+#include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 #include "events.h"
 #include "ring.h"
@@ -37,9 +42,11 @@ struct ossl_param {
 };
 _Static_assert(sizeof(struct ossl_param) == 40, "OSSL_PARAM");
 
+#define PARAM_DATA __builtin_offsetof(struct ossl_param, data)
+#define PARAM_SIZE __builtin_offsetof(struct ossl_param, data_size)
+
 #define PARAMS_MAX 16
-/* Read at once: all parameters of libssl's TLS 1.3 calls with their end, and all that is wanted of TLS 1.2's 8. More does not fit the stack. */
-#define PARAMS_BLOCK 7
+#define PARAMS_BLOCK 8 /* read at once: all of libssl's calls, their end included */
 
 /* Little-endian words of the key strings, their NUL included. */
 #define WORD_KEY 0x0079656bULL	       /* "key" */
@@ -52,6 +59,8 @@ _Static_assert(sizeof(struct ossl_param) == 40, "OSSL_PARAM");
 #define LABEL_S_HS_TRAFFIC 12 /* lengths; no two wanted labels share one */
 #define LABEL_C_E_TRAFFIC 11
 #define SEED_KEY_EXPANSION 13
+#define LABEL_MIN 11
+#define LABEL_MAX 13
 
 #define RANDOM_LENGTH 32
 #define HASH_MIN 32 /* SHA-256 */
@@ -80,22 +89,115 @@ const volatile __u8 may_fault = 0;
 
 #define COUNT(field) __sync_fetch_and_add(&secret_losses.field, 1)
 
-/* What a block of parameters holds of the wanted ones; user addresses. */
-struct found {
-	__u64 secret; /* `key` of HKDF, `secret` of the TLS 1 PRF */
-	__u64 context; /* `data` of HKDF, server_random of the PRF */
-	__u64 client_random;
-	__u32 secret_size;
-	__u32 context_size;
-	__u8 kind;
-	__u8 seeds; /* 1: "key expansion" was seen; 2: server_random; 3: client_random */
-	__u8 end;
+/*
+ * Where parameters are read to, at once: a read for each costs more than all else here together [measured: 0.4 us a call]. The stack has
+ * no room for them.
+ *
+ * Whoever raises `users` from 0 to 1 has the block until it lowers it. Who finds another number lowers it at once, and does without: reads
+ * parameters one by one. So it needs no atomic operation that returns a value (5.12). Whoever has a block does not sleep.
+ */
+struct block {
+	__u64 users;
+	struct ossl_param params[PARAMS_BLOCK];
+	__u64 padding[7]; /* cache lines are not shared */
 };
+_Static_assert(sizeof(struct block) % 64 == 0, "a block is whole cache lines");
+
+#define BLOCKS 256 /* processors beyond that share them */
+#define NO_BLOCK BLOCKS
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, BLOCKS);
+	__type(key, __u32);
+	__type(value, struct block);
+} param_blocks SEC(".maps");
+
+/* Takes a block and fills it with the parameters. @returns its number, or NO_BLOCK */
+__noinline __u32 take_block(__u64 params)
+{
+	__u32 number = bpf_get_smp_processor_id() & (BLOCKS - 1);
+	struct block *block = bpf_map_lookup_elem(&param_blocks, &number);
+
+	if (!block)
+		return NO_BLOCK;
+	__sync_fetch_and_add(&block->users, 1);
+	if (*(volatile __u64 *)&block->users == 1 && bpf_probe_read_user(block->params, sizeof(block->params), (void *)params) == 0)
+		return number;
+	__sync_fetch_and_add(&block->users, -1);
+	return NO_BLOCK;
+}
+
+__noinline int give_block_back(__u32 number)
+{
+	struct block *block = bpf_map_lookup_elem(&param_blocks, &number);
+
+	if (block)
+		__sync_fetch_and_add(&block->users, -1);
+	return 0;
+}
 
 /*
- * Global functions, this one and the next: the verifier checks them by themselves, instead of once for each parameter and each way that
- * leads there. That halves the time to load the program. They do not sleep: a program that may not sleep could not have them then.
+ * What is known of a call's parameters is kept in numbers, by their places in the array, never in a struct on the stack.
+ *
+ * The functions that look at parameters are global: the verifier checks them by themselves, instead of once for each way that leads
+ * there, and knows nothing of what they return. They do not sleep: a program that may not sleep could not have them then. What they cannot
+ * read they report by its place; it is brought into memory, and they are asked again.
  */
+#define UNREADABLE (1ULL << 32) /* with the place of the parameter in the lowest bits */
+#define PLACE(result) ((result) & (PARAMS_MAX - 1))
+
+static __always_inline __u64 address_of(__u64 params, __u32 place)
+{
+	return params + (place & (PARAMS_MAX - 1)) * sizeof(struct ossl_param);
+}
+
+/* What is read of a parameter. */
+struct head {
+	__u64 key;
+	__u64 data_type; /* and padding */
+	__u64 data;
+	__u64 data_size;
+};
+
+/* @returns not 0 when it could not be read */
+static __always_inline int read_head(struct head *head, __u64 params, __u32 place, __u32 block_number)
+{
+	struct block *block;
+
+	if (block_number >= BLOCKS || place >= PARAMS_BLOCK)
+		return bpf_probe_read_user(head, sizeof(*head), (void *)address_of(params, place));
+	block = bpf_map_lookup_elem(&param_blocks, &block_number);
+	if (!block)
+		return 1;
+	head->key = block->params[place].key;
+	head->data = block->params[place].data;
+	head->data_size = block->params[place].data_size;
+	return 0;
+}
+
+/*
+ * Goes over all parameters.
+ * @returns bits 0..15: the places of what may be a wanted label, by its size; bits 16..31: of what may be a secret, a hash or a random
+ */
+__noinline __u64 survey(__u64 params, __u32 block_number)
+{
+	struct head param;
+	__u64 places = 0;
+	__u32 place;
+
+	for (place = 0; place < PARAMS_MAX; place++) {
+		if (read_head(&param, params, place, block_number) != 0)
+			return UNREADABLE | place;
+		if (param.key == 0)
+			break;
+		if (param.data_size == HASH_MIN || param.data_size == HASH_MAX)
+			places |= 1ULL << (16 + place);
+		else if (param.data_size >= LABEL_MIN && param.data_size <= LABEL_MAX)
+			places |= 1ULL << place;
+	}
+	return places;
+}
 
 /* 0: the string is empty or cannot be read. */
 __noinline __u64 key_word(__u64 address)
@@ -107,15 +209,13 @@ __noinline __u64 key_word(__u64 address)
 	return word;
 }
 
-#define UNREADABLE (-1)
-
 /* "s hs tra" "ffic"; "c e traf" "fic"; "key expa" "nsion": the first eight bytes of a label of this size, then four from a fixed place. */
 static __always_inline __u64 tail_of_label(__u64 size)
 {
 	return size == LABEL_S_HS_TRAFFIC ? 8 : size == LABEL_C_E_TRAFFIC ? 7 : 9;
 }
 
-static __always_inline int classify_label(__u64 size, __u64 head, __u32 tail)
+static __always_inline __u64 classify_label(__u64 size, __u64 head, __u32 tail)
 {
 	if (size == LABEL_S_HS_TRAFFIC)
 		return head == 0x6172742073682073ULL && tail == 0x63696666 ? SECRET_TLS13_HANDSHAKE : 0;
@@ -124,8 +224,10 @@ static __always_inline int classify_label(__u64 size, __u64 head, __u32 tail)
 	return head == 0x617078652079656bULL && tail == 0x6e6f6973 ? SECRET_TLS12_MASTER : 0;
 }
 
-/* 0: not a wanted one. */
-__noinline int kind_of_label(__u64 address, __u64 size)
+#define NO_LABEL 16 /* another parameter of that size */
+
+/* @returns the kind of secret, 0 when the label is not a wanted one, or UNREADABLE */
+__noinline __u64 kind_of_label(__u64 address, __u64 size)
 {
 	__u64 head = 0;
 	__u32 tail = 0;
@@ -136,111 +238,126 @@ __noinline int kind_of_label(__u64 address, __u64 size)
 	return classify_label(size, head, tail);
 }
 
-/* Brings the pages of a value into memory, where the program may wait for that. */
-static __always_inline void fault_in(__u64 address, __u32 size)
+/*
+ * Looks at a parameter that may be a wanted label.
+ * @returns NO_LABEL, the kind of secret, 0 when it is a label or first seed that is not wanted, or UNREADABLE
+ */
+__noinline __u64 kind_of_param(__u64 params, __u32 place, __u32 block_number)
 {
-	__u8 byte;
+	struct head param;
+	__u64 word, kind;
 
-	if (!may_fault || address == 0)
-		return;
-	bpf_copy_from_user(&byte, 1, (void *)address);
-	bpf_copy_from_user(&byte, 1, (void *)(address + size - 1));
-}
-
-static __always_inline __u64 read_key_word(__u64 address)
-{
-	__u64 word = key_word(address);
-
-	if (word != 0 || address == 0)
-		return word;
-	/* When that fails, at the end of what is mapped, the string's own page is there nevertheless. */
-	if (!may_fault || bpf_copy_from_user(&word, sizeof(word), (void *)address) != 0)
-		word = key_word(address);
+	if (read_head(&param, params, place, block_number) != 0)
+		return UNREADABLE | place;
+	word = key_word(param.key);
 	if (word == 0)
-		COUNT(params_unreadable);
-	return word;
+		return UNREADABLE | place;
+	if (param.data_size == SEED_KEY_EXPANSION ? (word & MASK(5)) != WORD_SEED : (word & MASK(6)) != WORD_LABEL)
+		return NO_LABEL;
+	kind = kind_of_label(param.data, param.data_size);
+	return kind & UNREADABLE ? UNREADABLE | place : kind;
 }
 
-static __always_inline int read_kind_of_label(__u64 address, __u64 size)
-{
-	int kind = kind_of_label(address, size);
-	__u64 head = 0;
-	__u32 tail = 0;
+/* The values of a wanted call: the kind of secret, their places, and which of them are there. */
+#define KIND(values) (((values) >> 20) & 3)
+#define HAS_SECRET (1ULL << 12)
+#define HAS_CONTEXT (1ULL << 13)
+#define HAS_CLIENT_RANDOM (1ULL << 14)
+#define LONG_SECRET (1ULL << 15) /* of HASH_MAX bytes, else of HASH_MIN */
+#define LONG_CONTEXT (1ULL << 16)
+#define SECRET_PLACE(values) ((values) & 15)
+#define CONTEXT_PLACE(values) (((values) >> 4) & 15) /* of server_random in TLS 1.2 */
+#define CLIENT_RANDOM_PLACE(values) (((values) >> 8) & 15)
 
-	if (kind != UNREADABLE)
-		return kind;
-	if (may_fault && bpf_copy_from_user(&head, sizeof(head), (void *)address) == 0 &&
-	    bpf_copy_from_user(&tail, sizeof(tail), (void *)(address + tail_of_label(size))) == 0)
-		return classify_label(size, head, tail);
-	COUNT(params_unreadable);
-	return 0;
+static __always_inline __u64 with_secret(__u64 values, __u32 place, bool is_long)
+{
+	return (values & ~(15ULL | LONG_SECRET)) | HAS_SECRET | place | (is_long ? LONG_SECRET : 0);
 }
 
-static __always_inline void look_at(const struct ossl_param *param, struct found *found)
+static __always_inline __u64 with_context(__u64 values, __u32 place, bool is_long)
 {
-	__u64 word, size = param->data_size;
-
-	if (size == LABEL_S_HS_TRAFFIC || size == LABEL_C_E_TRAFFIC || size == SEED_KEY_EXPANSION) {
-		__u8 kind;
-		if (found->kind != 0)
-			return;
-		word = read_key_word(param->key);
-		if (size == SEED_KEY_EXPANSION) {
-			if ((word & MASK(5)) != WORD_SEED || found->seeds != 0)
-				return;
-		} else if ((word & MASK(6)) != WORD_LABEL) {
-			return;
-		}
-		kind = read_kind_of_label(param->data, size);
-		if (kind == 0) {
-			found->end = 1; /* another label, or another derivation by seeds */
-			return;
-		}
-		found->kind = kind;
-		if (kind == SECRET_TLS12_MASTER)
-			found->seeds = 1;
-	}
+	return (values & ~(15ULL << 4 | LONG_CONTEXT)) | HAS_CONTEXT | place << 4 | (is_long ? LONG_CONTEXT : 0);
 }
 
-static __always_inline void take_value(const struct ossl_param *param, struct found *found)
+/*
+ * Adds a parameter that may be one of the values.
+ * @returns the values with it, or UNREADABLE
+ */
+__noinline __u64 with_param(__u64 params, __u32 place, __u64 values, __u32 block_number)
 {
-	__u64 word, size = param->data_size;
+	struct head param;
+	bool is_long;
+	__u64 word;
 
-	if (size != HASH_MIN && size != HASH_MAX)
-		return;
-	word = read_key_word(param->key);
-	if (found->kind == SECRET_TLS12_MASTER) {
-		if ((word & MASK(7)) == WORD_SECRET) {
-			found->secret = param->data;
-			found->secret_size = size;
-		} else if ((word & MASK(5)) == WORD_SEED && size == RANDOM_LENGTH) {
-			if (found->seeds == 1)
-				found->context = param->data;
-			else if (found->seeds == 2)
-				found->client_random = param->data;
-			found->context_size = RANDOM_LENGTH;
-			found->seeds++;
-		}
+	place &= PARAMS_MAX - 1;
+	if (read_head(&param, params, place, block_number) != 0)
+		return UNREADABLE | place;
+	word = key_word(param.key);
+	if (word == 0)
+		return UNREADABLE | place;
+	is_long = param.data_size == HASH_MAX;
+	if (KIND(values) == SECRET_TLS12_MASTER) {
+		if ((word & MASK(7)) == WORD_SECRET)
+			return with_secret(values, place, is_long);
+		/* The seeds: "key expansion", server_random, client_random. */
+		if ((word & MASK(5)) != WORD_SEED || is_long)
+			return values;
+		if (!(values & HAS_CONTEXT))
+			return with_context(values, place, false);
+		if (!(values & HAS_CLIENT_RANDOM))
+			return values | HAS_CLIENT_RANDOM | place << 8;
 	} else if ((word & MASK(4)) == WORD_KEY) {
-		found->secret = param->data;
-		found->secret_size = size;
+		return with_secret(values, place, is_long);
 	} else if ((word & MASK(5)) == WORD_DATA) {
-		found->context = param->data;
-		found->context_size = size;
+		return with_context(values, place, is_long);
 	}
+	return values;
 }
 
-/* One value of 32 or 48 bytes. */
-static __always_inline int read_value(void *to, __u64 from, __u32 size)
+/* Whether the sizes are those of a TLS cipher suite. */
+static __always_inline bool is_whole(__u64 values)
 {
-	return size == HASH_MAX ? bpf_probe_read_user(to, HASH_MAX, (void *)from) : bpf_probe_read_user(to, HASH_MIN, (void *)from);
+	const __u64 tls12 = HAS_SECRET | HAS_CONTEXT | HAS_CLIENT_RANDOM | LONG_SECRET;
+	const __u64 tls13 = HAS_SECRET | HAS_CONTEXT;
+
+	if (KIND(values) == SECRET_TLS12_MASTER)
+		return (values & tls12) == tls12;
+	return (values & tls13) == tls13 && !(values & LONG_SECRET) == !(values & LONG_CONTEXT);
+}
+
+/* Reads the value of a parameter, of 32 or 48 bytes. @returns not 0 when it could not be read */
+static __always_inline int read_value(void *to, __u64 params, __u32 place, bool is_long, __u32 block_number)
+{
+	struct head param;
+
+	if (read_head(&param, params, place, block_number) != 0)
+		return 1;
+	return is_long ? bpf_probe_read_user(to, HASH_MAX, (void *)param.data) : bpf_probe_read_user(to, HASH_MIN, (void *)param.data);
+}
+
+/* Functions of their own, for the sake of the frame. */
+static __noinline int read_secret(struct secret_record *record, __u64 params, __u64 values, __u32 block_number)
+{
+	record->secret_length = values & LONG_SECRET ? HASH_MAX : HASH_MIN;
+	return read_value(record->secret, params, SECRET_PLACE(values), values & LONG_SECRET, block_number);
+}
+
+static __noinline int read_context(struct secret_record *record, __u64 params, __u64 values, __u32 block_number)
+{
+	if (KIND(values) == SECRET_TLS12_MASTER) {
+		record->context_length = 2 * RANDOM_LENGTH;
+		if (read_value(record->context + RANDOM_LENGTH, params, CLIENT_RANDOM_PLACE(values), false, block_number) != 0)
+			return 1;
+	} else {
+		record->context_length = values & LONG_CONTEXT ? HASH_MAX : HASH_MIN;
+	}
+	return read_value(record->context, params, CONTEXT_PLACE(values), values & LONG_CONTEXT, block_number);
 }
 
 /* @returns not 0 when a value could not be read; nothing was emitted then */
-static __noinline int emit_record(struct pt_regs *ctx, const struct found *found)
+static __noinline int emit_record(struct pt_regs *ctx, __u64 params, __u64 values, __u32 block_number)
 {
 	struct secret_record *record;
-	int failed;
 
 	record = bpf_ringbuf_reserve(&control_ring, sizeof(*record), 0);
 	if (!record) {
@@ -252,121 +369,148 @@ static __noinline int emit_record(struct pt_regs *ctx, const struct found *found
 	record->header.type = RECORD_SECRET;
 	record->header.time_ns = bpf_ktime_get_boot_ns();
 	record->tgid = bpf_get_current_pid_tgid() >> 32;
-	record->kind = found->kind;
-	record->secret_length = found->secret_size;
+	record->kind = KIND(values);
 	if (has_attach_cookie)
 		record->library = bpf_get_attach_cookie(ctx);
 	/* No waiting for pages here: what comes after a reserved record in the ring waits for it. */
-	failed = read_value(record->secret, found->secret, found->secret_size);
-	if (found->kind == SECRET_TLS12_MASTER) {
-		record->context_length = 2 * RANDOM_LENGTH;
-		failed |= bpf_probe_read_user(record->context, RANDOM_LENGTH, (void *)found->context);
-		failed |= bpf_probe_read_user(record->context + RANDOM_LENGTH, RANDOM_LENGTH, (void *)found->client_random);
-	} else {
-		record->context_length = found->context_size;
-		failed |= read_value(record->context, found->context, found->context_size);
-	}
-	if (failed) {
+	if (read_secret(record, params, values, block_number) != 0 || read_context(record, params, values, block_number) != 0) {
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
-		return failed;
+		return 1;
 	}
 	COUNT(emitted);
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP); /* the handshake's packets wake the reader */
 	return 0;
 }
 
-static __always_inline void emit(struct pt_regs *ctx, struct found *found)
+/* Brings what a pointer of the traced process points to into its memory: the pages of its first and last byte. */
+static __always_inline void fault_in(__u64 pointer, __u64 size)
 {
-	if (found->kind == SECRET_TLS12_MASTER) {
-		if (found->secret_size != MASTER_SECRET_LENGTH || found->seeds != 3) {
-			COUNT(unexpected_values);
-			return;
-		}
-	} else if (found->secret_size == 0 || found->secret_size != found->context_size) {
-		COUNT(unexpected_values);
+	__u64 address = 0;
+	__u8 byte;
+
+	if (bpf_copy_from_user(&address, sizeof(address), (void *)pointer) != 0 || address == 0)
 		return;
-	}
-	if (emit_record(ctx, found) == 0)
-		return;
-	fault_in(found->secret, found->secret_size);
-	fault_in(found->context, found->context_size);
-	fault_in(found->client_random, RANDOM_LENGTH);
-	if (emit_record(ctx, found) != 0)
-		COUNT(values_unreadable);
+	bpf_copy_from_user(&byte, 1, (void *)address);
+	bpf_copy_from_user(&byte, 1, (void *)(address + size - 1));
 }
 
-/* The parameters one by one: an array whose end lies close to an unreadable page, or with more in it than the first block. */
-static __noinline int collect_one_by_one(__u64 params, struct found *found)
+/*
+ * Brings a parameter, its key and its data into memory, where the program may wait for that. They may well not be there: the strings are
+ * in the library's constants.
+ */
+static __noinline int fault_in_param(__u64 address)
 {
-	struct ossl_param param;
-	int i, pass;
+	__u64 size = 0;
 
-	found->kind = found->seeds = 0;
-	for (pass = 0; pass < 2; pass++) {
-		for (i = 0; i < PARAMS_MAX; i++) {
-			__u64 address = params + i * sizeof(param);
-			if (bpf_probe_read_user(&param, sizeof(param), (void *)address) != 0) {
-				fault_in(address, sizeof(param));
-				if (bpf_probe_read_user(&param, sizeof(param), (void *)address) != 0) {
-					COUNT(params_unreadable);
-					return 0;
-				}
-			}
-			if (param.key == 0)
-				break;
-			if (pass == 0)
-				look_at(&param, found);
-			else
-				take_value(&param, found);
-			if (found->end)
-				return 0;
-		}
-		if (found->kind == 0)
-			return 0;
+	if (!may_fault)
+		return 0;
+	fault_in(address, sizeof(__u64)); /* the key's word; where its end is not mapped, the string is shorter */
+	if (bpf_copy_from_user(&size, sizeof(size), (void *)(address + PARAM_SIZE)) != 0 || size < LABEL_MIN || size > HASH_MAX)
+		return 0;
+	fault_in(address + PARAM_DATA, size);
+	return 0;
+}
+
+/* Asks; and asks again after what could not be read was brought into memory, which whoever has a block must not wait for. */
+#define ASK(result, question)                                                                   \
+	do {                                                                                    \
+		(result) = (question);                                                          \
+		for (int again = 0; again < 2 && may_fault && block_number == NO_BLOCK; again++) { \
+			if (!((result) & UNREADABLE))                                           \
+				break;                                                          \
+			fault_in_param(address_of(params, PLACE(result)));                      \
+			(result) = (question);                                                  \
+		}                                                                               \
+	} while (0)
+
+#define DONE 0
+#define UNREAD 1 /* what it is could not be read; nothing was counted */
+
+/* @returns the kind of secret that a call derives, by the labels at these places; 0: none that is wanted; or UNREADABLE */
+static __noinline __u64 find_kind(__u64 params, __u64 places, __u32 block_number)
+{
+	__u64 kind;
+	__u32 place;
+
+	for (place = 0; place < PARAMS_MAX; place++) {
+		if (!((places >> place) & 1))
+			continue;
+		ASK(kind, kind_of_param(params, place, block_number));
+		if (kind != NO_LABEL)
+			return kind;
 	}
-	return 1;
+	return 0;
+}
+
+static __noinline __u64 find_values(__u64 params, __u64 places, __u64 values, __u32 block_number)
+{
+	__u32 place;
+	__u64 more;
+
+	for (place = 0; place < PARAMS_MAX; place++) {
+		if (!((places >> (16 + place)) & 1))
+			continue;
+		ASK(more, with_param(params, place, values, block_number));
+		if (more & UNREADABLE)
+			return more;
+		values = more;
+	}
+	return values;
+}
+
+/* @returns DONE or UNREAD */
+static __noinline int derive(struct pt_regs *ctx, __u64 params, __u32 block_number)
+{
+	__u64 places, kind, values;
+
+	ASK(places, survey(params, block_number));
+	if (places & UNREADABLE)
+		return UNREAD;
+	if ((places & 0xffff) == 0)
+		return DONE;
+	kind = find_kind(params, places, block_number);
+	if (kind & UNREADABLE)
+		return UNREAD;
+	if (kind == 0)
+		return DONE;
+	values = find_values(params, places, kind << 20, block_number);
+	if (values & UNREADABLE)
+		return UNREAD;
+	if (!is_whole(values)) {
+		COUNT(unexpected_values);
+		return DONE;
+	}
+	if (emit_record(ctx, params, values, block_number) == 0)
+		return DONE;
+	if (block_number != NO_BLOCK)
+		return UNREAD;
+	fault_in_param(address_of(params, SECRET_PLACE(values)));
+	fault_in_param(address_of(params, CONTEXT_PLACE(values)));
+	fault_in_param(address_of(params, CLIENT_RANDOM_PLACE(values)));
+	if (emit_record(ctx, params, values, block_number) != 0)
+		COUNT(values_unreadable);
+	return DONE;
 }
 
 SEC("uprobe")
 int wirespan_kdf(struct pt_regs *ctx)
 {
-	struct ossl_param params[PARAMS_BLOCK];
-	struct found found = {};
-	__u64 address = ctx->cx;
-	int i;
+	__u64 params = ctx->cx;
+	__u32 block_number;
+	int result;
 
 	/* Keys and nonces: a TLS 1.3 secret has the length of its hash, a TLS 1.2 key block is at least 40 bytes long. */
-	if (ctx->dx < HASH_MIN || address == 0)
+	if (ctx->dx < HASH_MIN || params == 0)
 		return 0;
-	if (bpf_probe_read_user(params, sizeof(params), (void *)address) != 0) {
-		if (collect_one_by_one(address, &found))
-			emit(ctx, &found);
-		return 0;
-	}
-
-#pragma unroll
-	for (i = 0; i < PARAMS_BLOCK; i++) {
-		if (params[i].key == 0)
-			break;
-		look_at(&params[i], &found);
-		if (found.end)
+	block_number = take_block(params);
+	if (block_number < BLOCKS) {
+		result = derive(ctx, params, block_number);
+		give_block_back(block_number);
+		if (result == DONE)
 			return 0;
 	}
-	if (found.kind == 0 && i < PARAMS_BLOCK)
-		return 0;
-	if (found.kind != 0) {
-#pragma unroll
-		for (i = 0; i < PARAMS_BLOCK; i++) {
-			if (params[i].key == 0)
-				break;
-			take_value(&params[i], &found);
-		}
-	}
-	if (found.secret_size == 0 || found.context_size == 0 || (found.kind == SECRET_TLS12_MASTER && found.seeds < 3)) {
-		if (!collect_one_by_one(address, &found))
-			return 0;
-	}
-	emit(ctx, &found);
+	if (derive(ctx, params, NO_BLOCK) == UNREAD)
+		COUNT(params_unreadable);
 	return 0;
 }
 

@@ -14,6 +14,13 @@ const execute = promisify(execFile);
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 
 const BPF_FLAGS = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-D__TARGET_ARCH_x86', '-idirafter', '/usr/include/x86_64-linux-gnu', '-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter', '-Wno-missing-field-initializers']; // biome-ignore format: one list
+/**
+ * Linux 6.13 and later give a frame of 64 bytes or more, rounded up to 16, in a program of the kprobe family a stack that all who run on one
+ * processor share, also those who preempt each other there. No uprobe program may have one (ARCHITECTURE.md, invariant 15).
+ */
+const FRAME_MAX = 48;
+/** Sources whose programs are of other kinds, or not preempted by themselves. */
+const ANY_FRAME = new Set(['capture.bpf.c', 'scan.bpf.c']);
 const CXX_FLAGS = ['-std=c++20', '-O2', '-g1', '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra', '-Wno-cast-function-type', '-Wno-missing-field-initializers', '-DNAPI_VERSION=9', '-DNAPI_CPP_EXCEPTIONS', '-DNODE_ADDON_API_CPP_EXCEPTIONS_ALL', '-DNODE_GYP_MODULE_NAME=wirespan', '-DBUILDING_NODE_EXTENSION', '-D_GNU_SOURCE']; // biome-ignore format: one list
 
 /** The headers of the Node that runs this script, never those of another version that a user's npm configuration names. */
@@ -96,9 +103,11 @@ function bpfTasks() {
   const headers = filesIn('bpf', /\.h$/);
   return filesIn('bpf', /\.bpf\.c$/).map((source) => async () => {
     const output = join(root, 'dist/bpf', basename(source).replace(/\.c$/, '.o'));
-    const stamp = hashOf([source, ...headers], clang, BPF_FLAGS.join(' '));
+    const frames = ANY_FRAME.has(basename(source)) ? [] : [`-Wframe-larger-than=${FRAME_MAX}`];
+    const flags = [...BPF_FLAGS, ...frames];
+    const stamp = hashOf([source, ...headers], clang, flags.join(' '));
     const make = async (temporary) => {
-      await run('clang', [...BPF_FLAGS, '-I', join(root, 'bpf'), '-c', source, '-o', temporary]);
+      await run('clang', [...flags, '-I', join(root, 'bpf'), '-c', source, '-o', temporary]);
       await run('llvm-strip', ['-g', temporary]); // DWARF; BTF stays
     };
     return (await produce(output, stamp, make)) ? [output] : [];

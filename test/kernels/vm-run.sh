@@ -1,6 +1,6 @@
 #!/bin/bash
 # vm-run.sh KERNEL COMMAND...   run COMMAND on another Debian kernel (qemu, TCG), with this machine's own files.
-#   KERNEL: 5.10, 6.1 or 6.12 (newest Debian package of that series), or a whole release such as 6.1.0-56-amd64.
+#   KERNEL: 5.10, 6.1, 6.12 or 7.3 (newest Debian package of that series), or a whole release such as 6.1.0-56-amd64.
 #   The command sees the host's root file system (9p, read-only, under a tmpfs overlay: writes are dropped),
 #   the same current directory, root, cgroup2 at /sys/fs/cgroup, and $VM_OUT, a folder that is kept on the host.
 #   Exit status: the command's; 124 timed out; 125 no kernel or the guest died (its console is then shown).
@@ -22,21 +22,24 @@ MIRROR=${VM_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | 
 
 fetch() {  # fetch PACKAGE SUITE: download and unpack under $C/x/PACKAGE; the host's own apt sources stay as they are
   local d=$C/apt/$2 p a; mkdir -p "$d"/{lists,archives}/partial "$C/deb" "$C/x"
-  for p in "$2" "$2-security"; do a=debian; [ "$p" = "$2" ] || a=debian-security
+  for p in "$2" "$2-security"; do case $p in *-backports-security) continue;; esac; a=debian; [ "$p" = "$2" ] || a=debian-security
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $MIRROR/$a $p main"; done > "$d/sources.list"
   a=(-qq -o Dir::Etc::sourcelist="$d/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists="$d/lists" \
      -o Dir::Cache="$d" -o APT::Sandbox::User=root -o Acquire::Languages=none)
   [ -n "$(find "$d/lists" -name '*Packages*' -mtime -1)" ] || apt-get "${a[@]}" update >&2
   p=$1; case $p in *'*') p=$(apt-cache "${a[@]:1}" pkgnames "${p%%[*]*}" | grep -Ex 'linux-image-[0-9.]+(-[0-9]+|\+deb[0-9]+)-amd64' | sort -V | tail -1 || true);; esac
   [ -n "$p" ] || { echo "vm-run: no package for $1 in $2" >&2; exit 125; }
-  [ -d "$C/x/$p" ] || { (cd "$C/deb" && apt-get "${a[@]}" download "$p" >&2); dpkg-deb -x "$C"/deb/"$p"_*.deb "$C/x/$p.tmp"; mv "$C/x/$p.tmp" "$C/x/$p"; rm "$C"/deb/"$p"_*.deb; }
+  [ -d "$C/x/$p" ] || {  # since 7.x a kernel comes in several packages
+    for q in "$p" $(apt-cache "${a[@]:1}" show "$p" | grep -oE 'linux-(binary|modules|base)-[^ ,]+' | sort -u); do
+      (cd "$C/deb" && apt-get "${a[@]}" download "$q" >&2); dpkg-deb -x "$C"/deb/"$q"_*.deb "$C/x/$p.tmp"; rm "$C"/deb/"$q"_*.deb; done
+    [ -d "$C/x/$p.tmp/lib" ] || ln -s usr/lib "$C/x/$p.tmp/lib"; mv "$C/x/$p.tmp" "$C/x/$p"; }
   P=$p
 }
-case $K in 5.10|5.10.*) S=bullseye;; *) S=bookworm;; esac
+case $K in 5.10|5.10.*) S=bullseye;; 7.*) S=trixie-backports;; *) S=bookworm;; esac
 V=$(ls "$C/x" 2>/dev/null | sed -n 's/^linux-image-//p' | grep -E "^${K//./\\.}([.+-]|$)" | sort -V | tail -1 || true)
 if [ -z "$V" ]; then case $K in *-amd64) fetch "linux-image-$K" $S;; *) fetch "linux-image-$K.*" $S;; esac; V=${P#linux-image-}; fi
 [ -x "$C/x/busybox-static/bin/busybox" ] || fetch busybox-static bookworm
-R=$C/x/linux-image-$V; I=$C/initrd-$V; M="virtio_pci 9pnet_virtio 9p overlay ${VM_MODULES:-}"
+R=$C/x/linux-image-$V; Z=$R/boot/vmlinuz-$V; [ -e "$Z" ] || Z=$R/lib/modules/$V/vmlinuz; I=$C/initrd-$V; M="virtio_pci 9pnet_virtio 9p overlay ${VM_MODULES:-}"
 [ -f "$R/lib/modules/$V/modules.dep.bin" ] || /sbin/depmod -b "$R" "$V"
 
 if [ "$(cat "$I.mods" 2>/dev/null)" != "$M" ] || [ "$0" -nt "$I.mods" ]; then  # initramfs: busybox, the modules in loading order, init
@@ -73,7 +76,7 @@ s=local,security_model=none,multidevs=remap
 # no_timer_check: on a busy machine the emulated timer is late for the check that the kernel makes of it, which then panics.
 timeout -k 5 $((T+120)) ${VM_QEMU:-qemu-system-x86_64} -accel tcg,thread=${VM_TCG:-single} -cpu max,la57=off -smp "${VM_CPUS:-2}" -m "${VM_MEM:-1024}" \
   -nodefaults -no-user-config -no-reboot -display none -serial file:"$O/.console" \
-  -kernel "$R/boot/vmlinuz-$V" -initrd "$I" -append "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off ${VM_APPEND:-}" \
+  -kernel "$Z" -initrd "$I" -append "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off ${VM_APPEND:-}" \
   -virtfs "$s,path=/,mount_tag=root,readonly=on" -virtfs "$s,path=$R/lib/modules,mount_tag=mods,readonly=on" -virtfs "$s,path=$O,mount_tag=out" \
   </dev/null >"$O/.qemu" 2>&1 & Q=$!
 tail -qf -s 0.2 --pid=$Q "$O/.out" & A=$!; tail -qf -s 0.2 --pid=$Q "$O/.err" >&2 & B=$!
