@@ -29,6 +29,7 @@
 #include "owners.h"
 #include "packet.h"
 #include "ring.h"
+#include "secret_ring.h"
 #include "socket_state.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -113,6 +114,32 @@ int socket_create(struct bpf_sock *socket)
 	if (!(state.flags & STATE_OWN))
 		report_first_socket(&state);
 	return 1;
+}
+
+/* --- Secrets ---------------------------------------------------------------------------------------------------------------------- */
+
+/* A piece of the ring, so that little of it is taken from secrets at a time. */
+struct zero_record {
+	__u8 bytes[SECRET_RING_BYTES / 8 - BPF_RINGBUF_HDR_SZ];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct zero_record);
+} zero_records SEC(".maps");
+
+/* Run by the reader, through BPF_PROG_TEST_RUN: writes a record of zeros, where there is room for it. */
+SEC("raw_tp/sched_process_exec")
+int wipe_secrets(struct bpf_raw_tracepoint_args *context)
+{
+	__u32 zero = 0;
+	struct zero_record *zeros = bpf_map_lookup_elem(&zero_records, &zero);
+
+	if (zeros)
+		bpf_ringbuf_output(&secret_ring, zeros, sizeof(*zeros), BPF_RB_NO_WAKEUP);
+	return 0;
 }
 
 /* --- Sockets ---------------------------------------------------------------------------------------------------------------------- */

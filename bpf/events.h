@@ -8,6 +8,7 @@
 #ifndef WIRESPAN_EVENTS_H
 #define WIRESPAN_EVENTS_H
 
+#define RECORD_ZEROS 0 /* all of it zeros, which write over what older records left in their ring: nothing to be read */
 #define RECORD_PACKET 1
 #define RECORD_SOCKET 2
 #define RECORD_PROCESS 3

@@ -49,7 +49,7 @@ static __always_inline struct process_record *reserve_process(__u32 reason)
 		count_loss(LOSS_CONTROL_RING_FULL);
 		return 0;
 	}
-	/* The ring hands out what older records, secrets too, have left in it; a file name seldom covers it. */
+	/* The ring hands out what older records have left in it; a file name seldom covers it. */
 	__builtin_memset(record, 0, sizeof(*record));
 	record->header.length = sizeof(*record);
 	record->header.type = RECORD_PROCESS;

@@ -128,7 +128,7 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
                            InstanceMethod<&CaptureSession::Programs>("programs"),
                            InstanceMethod<&CaptureSession::EnableStats>("enableStats"),
                            InstanceMethod<&CaptureSession::Scan>("scan"),
-                           InstanceAccessor<&CaptureSession::ControlRingFd>("controlRingFd"),
+                           InstanceAccessor<&CaptureSession::SecretRingFd>("secretRingFd"),
                            InstanceAccessor<&CaptureSession::AgentPid>("agentPid"),
                        });
   }
@@ -238,8 +238,9 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     Ref();  // the thread refers to it
     try {
       Guarded(env, [&] {
-        reader_ = std::make_unique<wirespan::RingReader>(object_.control_ring_fd(), object_.packet_ring_fd(), std::move(pool),
-                                                         info[1].As<Napi::Number>().Int32Value(), [this] { notifier_.NonBlockingCall(); });
+        reader_ = std::make_unique<wirespan::RingReader>(
+            wirespan::RingDescriptors{object_.control_ring_fd(), object_.secret_ring_fd(), object_.packet_ring_fd(), object_.wipe_program_fd()},
+            std::move(pool), info[1].As<Napi::Number>().Int32Value(), [this] { notifier_.NonBlockingCall(); });
       });
     } catch (...) {
       LetGo();
@@ -278,13 +279,13 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     return counts;
   }
 
-  // rings(): of the packet ring, then of the control ring, each bytes read, waiting, held at most; undefined without a reader.
+  // rings(): of the packet ring, then of the control ring and the ring of secrets, each bytes read, waiting, held at most; undefined without a reader.
   Napi::Value Rings(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     if (!reader_) return env.Undefined();
     Napi::Array numbers = Napi::Array::New(env);
     uint32_t index = 0;
-    for (const wirespan::RingUsage& usage : {reader_->PacketRingUsage(), reader_->ControlRingUsage()}) {
+    for (const wirespan::RingUsage& usage : {reader_->PacketRingUsage(), reader_->ControlRingUsage(), reader_->SecretRingUsage()}) {
       for (uint64_t number : {usage.read, usage.waiting, usage.size}) {
         numbers.Set(index++, Napi::Number::New(env, static_cast<double>(number)));
       }
@@ -319,7 +320,7 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     return Napi::Buffer<uint8_t>::Copy(info.Env(), reinterpret_cast<uint8_t*>(found.data()), found.size() * sizeof(socket_record));
   }
 
-  Napi::Value ControlRingFd(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), object_.control_ring_fd()); }
+  Napi::Value SecretRingFd(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), object_.secret_ring_fd()); }
   Napi::Value AgentPid(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), object_.agent_tgid()); }
 
   wirespan::CaptureObject object_;
@@ -371,7 +372,7 @@ Napi::Error ToJs(Napi::Env env, const wirespan::ProbeError& failure) {
   return error;
 }
 
-// class Probes: constructor({objectPath, controlRingFd, allowMulti, allowSleepable}); its methods are described in src/secrets/native-probes.ts.
+// class Probes: constructor({objectPath, secretRingFd, allowMulti, allowSleepable}); its methods are described in src/secrets/native-probes.ts.
 class NativeProbes : public Napi::ObjectWrap<NativeProbes> {
  public:
   static void Export(Napi::Env env, Napi::Object exports) {
@@ -388,7 +389,7 @@ class NativeProbes : public Napi::ObjectWrap<NativeProbes> {
     Napi::Object given = info[0].As<Napi::Object>();
     wirespan::ProbeOptions options;
     options.object_path = given.Get("objectPath").As<Napi::String>().Utf8Value();
-    options.control_ring_fd = given.Get("controlRingFd").As<Napi::Number>().Int32Value();
+    options.secret_ring_fd = given.Get("secretRingFd").As<Napi::Number>().Int32Value();
     options.allow_multi = given.Get("allowMulti").As<Napi::Boolean>().Value();
     options.allow_sleepable = given.Get("allowSleepable").As<Napi::Boolean>().Value();
     try {
@@ -423,7 +424,7 @@ class NativeProbes : public Napi::ObjectWrap<NativeProbes> {
     wirespan::ProbeProgram program = probes.Program();
     auto number = [&](uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); };
     Napi::Object lost = Napi::Object::New(env);
-    lost.Set("control_ring_full", number(counts.ring_full));
+    lost.Set("secret_ring_full", number(counts.ring_full));
     lost.Set("params_unreadable", number(counts.params_unreadable));
     lost.Set("values_unreadable", number(counts.values_unreadable));
     lost.Set("unexpected_values", number(counts.unexpected_values));

@@ -34,6 +34,12 @@ int CaptureObject::MapFd(const char* name) const {
   return fd;
 }
 
+int CaptureObject::ProgramFd(const char* name) const {
+  bpf_program* program = bpf_object__find_program_by_name(object_, name);
+  if (program == nullptr) throw BpfError(std::string("the BPF object has no program ") + name, ENOENT);
+  return bpf_program__fd(program);
+}
+
 void CaptureObject::Load(const CaptureOptions& options) {
   CaptureBpfLog();
   RaiseMemoryLimit();
@@ -72,6 +78,8 @@ void CaptureObject::Load(const CaptureOptions& options) {
   globals_ = static_cast<capture_globals*>(mapped);
   packet_ring_fd_ = MapFd("packet_ring");
   control_ring_fd_ = MapFd("control_ring");
+  secret_ring_fd_ = MapFd("secret_ring");
+  wipe_program_fd_ = ProgramFd("wipe_secrets");
   socket_states_fd_ = MapFd("socket_states");
   muted_fd_ = MapFd("muted");
   own_listeners_fd_ = MapFd("own_listeners");
@@ -90,9 +98,8 @@ void CaptureObject::Load(const CaptureOptions& options) {
 
 // Asks the kernel which process this is: inside a pid namespace getpid() is another number than the programs see.
 void CaptureObject::IdentifyAgent() {
-  bpf_program* program = bpf_object__find_program_by_name(object_, "identify_agent");
   LIBBPF_OPTS(bpf_test_run_opts, run);
-  int error = program == nullptr ? -ENOENT : bpf_prog_test_run_opts(bpf_program__fd(program), &run);
+  int error = bpf_prog_test_run_opts(ProgramFd("identify_agent"), &run);
   if (error != 0 || globals_->agent_tgid == 0) throw BpfError("cannot tell the agent's own process to the kernel", error);
 }
 
@@ -130,7 +137,7 @@ void CaptureObject::Close() {
   object_ = nullptr;
   if (globals_ != nullptr) munmap(globals_, sizeof *globals_);
   globals_ = nullptr;
-  packet_ring_fd_ = control_ring_fd_ = socket_states_fd_ = muted_fd_ = own_listeners_fd_ = ignored_cgroups_fd_ = losses_fd_ = -1;
+  packet_ring_fd_ = control_ring_fd_ = secret_ring_fd_ = wipe_program_fd_ = socket_states_fd_ = muted_fd_ = own_listeners_fd_ = ignored_cgroups_fd_ = losses_fd_ = -1;
 }
 
 int CaptureObject::Mute(uint64_t cookie) {

@@ -56,11 +56,15 @@ class CaptureObject {
 
   int packet_ring_fd() const { return packet_ring_fd_; }
   int control_ring_fd() const { return control_ring_fd_; }
+  int secret_ring_fd() const { return secret_ring_fd_; }
+  // The program that writes zeros into the ring of secrets.
+  int wipe_program_fd() const { return wipe_program_fd_; }
   int socket_states_fd() const { return socket_states_fd_; }
   uint32_t agent_tgid() const;
 
  private:
   int MapFd(const char* name) const;
+  int ProgramFd(const char* name) const;
   void IdentifyAgent();
 
   bpf_object* object_ = nullptr;
@@ -68,6 +72,8 @@ class CaptureObject {
   std::string cgroup_path_;
   int packet_ring_fd_ = -1;
   int control_ring_fd_ = -1;
+  int secret_ring_fd_ = -1;
+  int wipe_program_fd_ = -1;
   int socket_states_fd_ = -1;
   int muted_fd_ = -1;
   int own_listeners_fd_ = -1;

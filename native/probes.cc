@@ -96,7 +96,7 @@ int Probes::Load(const ProbeOptions& options, const Features& features, std::str
     return errno;
   }
   bpf_program* program = bpf_object__find_program_by_name(object, "wirespan_kdf");
-  bpf_map* ring = bpf_object__find_map_by_name(object, "control_ring");
+  bpf_map* ring = bpf_object__find_map_by_name(object, "secret_ring");
   bpf_map* rodata = nullptr;
   bpf_map* bss = nullptr;
   bpf_map* map;
@@ -119,7 +119,7 @@ int Probes::Load(const ProbeOptions& options, const Features& features, std::str
   bpf_map__set_initial_value(rodata, constants.data(), constants.size());
   if (features.sleepable) bpf_program__set_flags(program, BPF_F_SLEEPABLE);
   if (features.multi) bpf_program__set_expected_attach_type(program, static_cast<enum bpf_attach_type>(kTraceUprobeMulti));
-  int error = options.control_ring_fd >= 0 ? bpf_map__reuse_fd(ring, options.control_ring_fd) : 0;
+  int error = options.secret_ring_fd >= 0 ? bpf_map__reuse_fd(ring, options.secret_ring_fd) : 0;
   if (error == 0) error = LoadObject(object);
   if (error != 0) {
     bpf_object__close(object);
@@ -130,7 +130,7 @@ int Probes::Load(const ProbeOptions& options, const Features& features, std::str
   program_fd_ = bpf_program__fd(program);
   counts_fd_ = bpf_map__fd(bss);
   features_ = features;
-  if (options.control_ring_fd < 0) {
+  if (options.secret_ring_fd < 0) {
     auto take = [](void* context, void* data, size_t size) {
       auto* drained = static_cast<std::vector<uint8_t>*>(context);
       auto* bytes = static_cast<uint8_t*>(data);

@@ -21,7 +21,7 @@ struct ProbeError {
 
 struct ProbeOptions {
   std::string object_path;    // of secrets.bpf.o
-  int control_ring_fd = -1;   // the map that secrets are written to; -1: a ring of their own, read by Drain()
+  int secret_ring_fd = -1;    // the map that secrets are written to; -1: a ring of their own, read by Drain()
   bool allow_multi = true;    // false: only perf_event_open, for tests of the older way
   bool allow_sleepable = true;  // false: for tests of the older way
 };

@@ -22,12 +22,19 @@ namespace {
 // After this time without a record the reader sleeps until it is woken.
 constexpr int kBusyMs = 50;
 // Then it looks nevertheless now and then: the record of a socket wakes nobody, its packets do.
-constexpr int kIdleTimeoutMs = 1000;
+constexpr int kIdleTimeoutMs = 500;
+// So long may secrets that were read stay in their ring. With the above they are gone within a second.
+constexpr std::chrono::milliseconds kWipeAfter(200);
 
 // Room that any record fits into (PIECE_HEADERS + PIECE_PAYLOAD of bpf/emit.h and its header).
 constexpr size_t kReuseBytes = 128 * 1024;
 
 uint64_t LoadAcquire(const void* address) { return __atomic_load_n(static_cast<const uint64_t*>(address), __ATOMIC_ACQUIRE); }
+
+// RECORD_* of bpf/events.h.
+uint16_t TypeOf(const uint8_t* record, uint32_t length) {
+  return length < sizeof(record_header) ? uint16_t{RECORD_ZEROS} : reinterpret_cast<const record_header*>(record)->type;
+}
 
 void Watch(int epoll, int fd, uint32_t events) {
   epoll_event event{};
@@ -84,20 +91,28 @@ Ring::Result Ring::Drain(uint64_t limit, Take&& take) {
       break;
     }
     uint32_t length = word & ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT);
+    uint64_t next = position + ((BPF_RINGBUF_HDR_SZ + uint64_t{length} + 7) & ~uint64_t{7});
+    if (next > limit) {
+      malformed_++;
+      position = limit;
+      break;
+    }
     if (!(word & BPF_RINGBUF_DISCARD_BIT) && !take(header + BPF_RINGBUF_HDR_SZ, length)) {
       result = Result::kFull;
       break;
     }
-    position += (BPF_RINGBUF_HDR_SZ + length + 7) & ~uint64_t{7};
+    position = next;
   }
   // Before the next look at the producers: a record that comes after it finds the ring read up to itself, and wakes the reader.
   __atomic_store_n(consumer_, position, __ATOMIC_SEQ_CST);
   return result;
 }
 
-RingReader::RingReader(int control_fd, int packet_fd, std::vector<Chunk> pool, int poll_ms, std::function<void()> notify)
-    : control_(control_fd),
-      packets_(packet_fd),
+RingReader::RingReader(const RingDescriptors& descriptors, std::vector<Chunk> pool, int poll_ms, std::function<void()> notify)
+    : control_(descriptors.control),
+      secrets_(descriptors.secrets),
+      packets_(descriptors.packets),
+      wipe_program_(descriptors.wipe_program),
       poll_ms_(poll_ms),
       notify_(std::move(notify)),
       pool_(std::move(pool)),
@@ -109,11 +124,14 @@ RingReader::RingReader(int control_fd, int packet_fd, std::vector<Chunk> pool, i
     if (chunk.capacity < kReuseBytes) throw BpfError("a chunk has no room for the largest record", EINVAL);
   }
   for (size_t i = pool_.size(); i > 0; i--) free_.push_back(static_cast<int>(i - 1));
+  LIBBPF_OPTS(bpf_test_run_opts, run);
+  int error = bpf_prog_test_run_opts(wipe_program_, &run);
+  if (error != 0) throw BpfError("cannot have read secrets written over", error);
   // Edge-triggered: what stays in a ring while the pool is empty must not wake the reader again and again.
-  Watch(busy_epoll_.get(), control_fd, EPOLLIN | EPOLLET);
+  Watch(busy_epoll_.get(), descriptors.control, EPOLLIN | EPOLLET);
   Watch(busy_epoll_.get(), stop_event_.get(), EPOLLIN);
-  Watch(idle_epoll_.get(), control_fd, EPOLLIN | EPOLLET);
-  Watch(idle_epoll_.get(), packet_fd, EPOLLIN | EPOLLET);
+  Watch(idle_epoll_.get(), descriptors.control, EPOLLIN | EPOLLET);
+  Watch(idle_epoll_.get(), descriptors.packets, EPOLLIN | EPOLLET);
   Watch(idle_epoll_.get(), stop_event_.get(), EPOLLIN);
   StartThread();
 }
@@ -151,7 +169,6 @@ void RingReader::Stop() {
 }
 
 void RingReader::Run() {
-  using Clock = std::chrono::steady_clock;
   Clock::time_point last_record = Clock::now();
   for (;;) {
     bool stopping = stopping_;  // before the drain, so that a last one follows the stop
@@ -161,7 +178,7 @@ void RingReader::Run() {
       std::lock_guard lock(mutex_);
       if (abandoned_) break;
     }
-    if (stopping && !any && control_.IsEmpty() && packets_.IsEmpty()) break;
+    if (stopping && !any && control_.IsEmpty() && secrets_.IsEmpty() && packets_.IsEmpty()) break;
     if (stopping) {
       // The programs are detached: what is left is bounded. A record that stays busy belongs to a program that still runs.
       if (Clock::now() - last_record > std::chrono::seconds(1)) break;
@@ -179,32 +196,86 @@ void RingReader::Run() {
 
 void RingReader::Wait(bool idle) {
   epoll_event events[3];
-  epoll_wait((idle ? idle_epoll_ : busy_epoll_).get(), events, 3, idle ? kIdleTimeoutMs : poll_ms_);
+  int timeout_ms = idle ? kIdleTimeoutMs : poll_ms_;
+  if (wipe_due_ && timeout_ms > kWipeAfter.count()) timeout_ms = static_cast<int>(kWipeAfter.count());
+  epoll_wait((idle ? idle_epoll_ : busy_epoll_).get(), events, 3, timeout_ms);
 }
 
-// One round: what was reserved when it began. Control records before the packets that they precede. Returns whether there was anything.
+// Hands over the secrets, not the zeros between them.
+Ring::Result RingReader::DrainSecrets(uint64_t limit, bool* any) {
+  uint64_t before = secrets_.ConsumerPosition();
+  uint64_t zeros = 0;
+  Ring::Result result = secrets_.Drain(limit, [&](const uint8_t* record, uint32_t length) {
+    if (TypeOf(record, length) == RECORD_ZEROS) {
+      zeros += (BPF_RINGBUF_HDR_SZ + uint64_t{length} + 7) & ~uint64_t{7};
+      return true;
+    }
+    *any = true;
+    return Append(record, length);
+  });
+  // What was discarded held secrets, too.
+  if (secrets_.ConsumerPosition() - before > zeros) {
+    wipe_until_ = secrets_.ConsumerPosition() + secrets_.size();
+    if (!wipe_due_) wipe_since_ = Clock::now();
+    wipe_due_ = true;
+  }
+  return result;
+}
+
+// Once around the ring, a piece at a time, each read again at once: there is always room for new secrets.
+void RingReader::WipeSecrets() {
+  if (!wipe_due_ || Clock::now() - wipe_since_ < kWipeAfter) return;
+  const uint64_t until = wipe_until_;
+  bool any = false;
+  for (uint64_t written = secrets_.ProducerPosition(); written < until;) {
+    LIBBPF_OPTS(bpf_test_run_opts, run);
+    uint64_t before = written;
+    // Where there is no room, or a secret is still being written, the next round goes on.
+    if (bpf_prog_test_run_opts(wipe_program_, &run) != 0) return;
+    written = secrets_.ProducerPosition();
+    if (written == before || DrainSecrets(written, &any) != Ring::Result::kDone) return;
+  }
+  // Those that came meanwhile have their own turn.
+  wipe_due_ = wipe_until_ != until;
+  wipe_since_ = Clock::now();
+}
+
+// One round: what was reserved when it began. Control records and secrets before the packets that they precede. Returns whether there was
+// anything.
 bool RingReader::DrainOnce() {
   // In this order: a record that explains a packet was in the control ring before the packet was in its ring.
   uint64_t packet_limit = packets_.ProducerPosition();
   uint64_t control_limit = control_.ProducerPosition();
+  uint64_t secret_limit = secrets_.ProducerPosition();
   bool any = false;
   auto take_control = [&](const uint8_t* record, uint32_t length) {
     any = true;
     return Append(record, length);
   };
-  auto take_packet = [&](const uint8_t* record, uint32_t) {
+  // The ring holds size classes; the packet's own length says how much of it is filled.
+  auto take_packet = [&](const uint8_t* record, uint32_t length) {
     any = true;
     const auto* packet = reinterpret_cast<const packet_record*>(record);
+    if (length < sizeof *packet || packet->header.length < sizeof *packet || packet->header.length > length) {
+      malformed_++;
+      return true;
+    }
     return Append(packet, packet->header.length);
   };
-  Ring::Result result = control_.Drain(control_limit, take_control);
-  // A control record that is still being written may explain packets of this round: they wait for the next one.
-  if (result == Ring::Result::kDone) packets_.Drain(packet_limit, take_packet);
+  Ring::Result control = control_.Drain(control_limit, take_control);
+  Ring::Result secrets = DrainSecrets(secret_limit, &any);
+  // A record that is still being written may explain packets of this round: they wait for the next one.
+  if (control == Ring::Result::kDone && secrets == Ring::Result::kDone) packets_.Drain(packet_limit, take_packet);
+  WipeSecrets();
   HandOver();
-  return any || result == Ring::Result::kBusy;
+  return any || control == Ring::Result::kBusy || secrets == Ring::Result::kBusy;
 }
 
 bool RingReader::Append(const void* record, size_t length) {
+  if (length > kReuseBytes) {
+    malformed_++;
+    return true;
+  }
   if (current_ >= 0 && pool_[static_cast<size_t>(current_)].capacity - pool_[static_cast<size_t>(current_)].length < length) HandOver();
   if (current_ < 0 && !NextChunk()) return false;
   Chunk& chunk = pool_[static_cast<size_t>(current_)];

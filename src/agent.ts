@@ -107,7 +107,7 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
     excludedPorts: config.capture.excludePorts,
     pollMs: config.capture.pollMs,
   });
-  const reader = await Reader.open({ controlRingFd: capture.controlRingFd, limits, log });
+  const reader = await Reader.open({ secretRingFd: capture.secretRingFd, limits, log });
   const workloads = new Workloads({
     host: { ...host, name: cluster?.nodeName ?? host.name },
     agentVersion: version,

@@ -110,7 +110,7 @@ function serve(probes: NativeProbes): void {
 }
 
 try {
-  serve(openProbes({ controlRingFd: settings.controlRingFd }));
+  serve(openProbes({ secretRingFd: settings.secretRingFd }));
   say({ kind: 'open' });
 } catch (error) {
   say({ kind: 'failed', message: error instanceof Error ? error.message : String(error) });

@@ -20,7 +20,7 @@ import type { ProcessFacts } from './workload/proc.ts';
 import type { FactsReader } from './workload/workloads.ts';
 
 export interface ReaderOptions {
-  readonly controlRingFd: number;
+  readonly secretRingFd: number;
   readonly limits: Limits;
   readonly log: Log;
   readonly procRoot?: string;
@@ -255,7 +255,7 @@ export class Reader implements FactsReader {
     const settings: ReaderSettings = {
       procRoot: this.#options.procRoot ?? '/proc',
       limits: this.#options.limits,
-      controlRingFd: this.#options.controlRingFd,
+      secretRingFd: this.#options.secretRingFd,
       guard: guard.memory,
       signal,
       answers: port2,

@@ -32,7 +32,7 @@ export interface ProgramStats {
 
 /** Of a ring between kernel and agent, in bytes. */
 export interface RingUsage {
-  /** Since the beginning. */
+  /** Since the beginning; of secrets with the zeros that wrote over them. */
   readonly read: number;
   /** To be read. */
   readonly waiting: number;
@@ -41,7 +41,7 @@ export interface RingUsage {
 }
 
 interface CaptureSession {
-  readonly controlRingFd: number;
+  readonly secretRingFd: number;
   readonly agentPid: number;
   attach(): void;
   start(
@@ -133,8 +133,8 @@ export class LiveCapture {
   }
 
   /** For the object with the probes, which writes its secrets into the same ring (bpf_map__reuse_fd). */
-  get controlRingFd(): number {
-    return this.session.controlRingFd;
+  get secretRingFd(): number {
+    return this.session.secretRingFd;
   }
 
   /** The agent's process id as the records give it: in the initial pid namespace. Other than process.pid in a container's own. */
@@ -227,7 +227,7 @@ export class LiveCapture {
   }
 
   /** How full the rings are. @returns undefined before start() and once the reader has ended */
-  rings(): { readonly packets: RingUsage; readonly control: RingUsage } | undefined {
+  rings(): { readonly packets: RingUsage; readonly control: RingUsage; readonly secrets: RingUsage } | undefined {
     const numbers = this.session.rings();
     if (numbers === undefined) return undefined;
     const usage = (at: number): RingUsage => ({
@@ -235,7 +235,7 @@ export class LiveCapture {
       waiting: numbers[at + 1]!,
       size: numbers[at + 2]!,
     });
-    return { packets: usage(0), control: usage(3) };
+    return { packets: usage(0), control: usage(3), secrets: usage(6) };
   }
 
   /** The programs in the kernel, with what they cost. */

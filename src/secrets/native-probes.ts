@@ -42,7 +42,7 @@ export interface NativeProbes {
 interface Addon {
   Probes: new (options: {
     objectPath: string;
-    controlRingFd: number;
+    secretRingFd: number;
     allowMulti: boolean;
     allowSleepable: boolean;
   }) => NativeProbes;
@@ -51,18 +51,18 @@ interface Addon {
 
 /**
  * Loads bpf/secrets.bpf.c.
- * @param controlRingFd the capture's control ring, which secrets go to; not given: a ring of its own for `drain`
+ * @param secretRingFd the capture's ring of secrets, which they go to; not given: a ring of its own for `drain`
  * @param allowMulti false takes perf events even where the kernel has uprobe_multi links
  * @param allowSleepable false takes a program that waits for no page, as kernels before 6.0 do
  * @throws Error that says what failed and which capabilities are needed
  */
 export function openProbes(
-  options: { controlRingFd?: number; allowMulti?: boolean; allowSleepable?: boolean } = {},
+  options: { secretRingFd?: number; allowMulti?: boolean; allowSleepable?: boolean } = {},
 ): NativeProbes {
   const objectPath = fileURLToPath(new URL('../../dist/bpf/secrets.bpf.o', import.meta.url));
   return new (native<Addon>().Probes)({
     objectPath,
-    controlRingFd: options.controlRingFd ?? -1,
+    secretRingFd: options.secretRingFd ?? -1,
     allowMulti: options.allowMulti ?? true,
     allowSleepable: options.allowSleepable ?? true,
   });

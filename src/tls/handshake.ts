@@ -9,7 +9,7 @@
 import type { Limits } from '../config/limits.ts';
 import { type Connection, type Direction, FROM_CLIENT, FROM_SERVER } from '../flow/connection.ts';
 import { formatKeyLogLine, type KeyLogLabel } from '../secrets/keylog.ts';
-import type { SecretName, SecretStore } from '../secrets/store.ts';
+import { randomName, type SecretName, type SecretStore } from '../secrets/store.ts';
 import { HandshakeReader, type HandshakeSink } from './handshake-reader.ts';
 import * as hello from './hello.ts';
 import { randomOfHello2 } from './hello2.ts';
@@ -104,6 +104,8 @@ export class Handshake implements HandshakeSink {
   #refused = false;
   #tls13: Tls13Secrets | undefined;
   #tls12: Tls12Secrets | undefined;
+  /** What the store may still have for it, but for its client random. */
+  #left: readonly SecretName[] = NOTHING_WATCHED;
 
   constructor(host: HandshakeHost, sink: RecordSink) {
     this.#host = host;
@@ -210,6 +212,13 @@ export class Handshake implements HandshakeSink {
     return streams + (this.#hellos?.length ?? 0) + (this.#tls13?.heldBytes ?? 0);
   }
 
+  /** The connection has ended: the store keeps nothing for it, used or not. */
+  forget(): void {
+    const { secrets } = this.#host;
+    for (const name of this.#left) secrets.forget(name);
+    if (this.#clientRandom !== undefined) secrets.forget(randomName(this.#clientRandom));
+  }
+
   /** Zeroes keys and drops bytes. Watching for a late secret goes on until `unwatch`. */
   release(): void {
     for (const side of this.sides) {
@@ -217,7 +226,8 @@ export class Handshake implements HandshakeSink {
       side.messages.reset();
       side.need = 'nothing';
     }
-    this.#tls13?.release();
+    if (this.#tls13?.isUnused) this.#left = this.#tls13.names;
+    this.#tls13?.release(this.#offersEarlyData);
     this.#tls12?.release();
     this.#tls13 = undefined;
     this.#tls12 = undefined;

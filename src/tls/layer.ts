@@ -133,6 +133,7 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
     const next = this.#next;
     this.#release();
     this.#handshake.unwatch();
+    this.#handshake.forget();
     next?.close(reason, timeUs);
     this.#settle();
   }

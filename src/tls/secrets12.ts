@@ -65,7 +65,9 @@ export class Tls12Secrets {
     return mode === 'chacha20_poly1305' ? 16 : mode === 'ccm_8' ? 16 : 24;
   }
 
+  /** Cleanses all, the secret in the store included. The openers stay with those who took them. */
   release(): void {
+    if (this.#derived) for (const name of this.names) this.#store.forget(name);
     for (const side of [0, 1] as const) {
       this.#openers[side]?.release();
       this.#openers[side] = undefined;

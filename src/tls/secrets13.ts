@@ -88,6 +88,11 @@ export class Tls13Secrets {
     return this.#names;
   }
 
+  /** The store's handshake secret, if there is one, was not asked for. */
+  get isUnused(): boolean {
+    return !this.#derives;
+  }
+
   /** Bytes of the server's handshake messages after the ServerHello. */
   addToTranscript(bytes: Buffer, start: number, end: number): void {
     if (!this.#transcriptDone) tls().tls13Transcript(this.#schedule, bytes, start, end);
@@ -118,9 +123,13 @@ export class Tls13Secrets {
     return tls().tls13Update(this.#schedule, which) === 0 ? 'wait' : this.take(which);
   }
 
-  /** Cleanses all secrets, those in the store included. The openers stay with those who took them. */
-  release(): void {
+  /**
+   * Cleanses all secrets, those in the store included. The openers stay with those who took them.
+   * @param offersEarlyData the client has derived an early secret, whether or not its server took it
+   */
+  release(offersEarlyData = false): void {
     if (this.#derives) this.#store.forget(this.#handshakeName);
+    if (offersEarlyData) this.#store.forget(earlyName(this.#clientHelloHash()));
     if (this.#schedule !== 0) tls().tls13Release(this.#schedule);
     this.#schedule = 0;
   }
