@@ -65,6 +65,8 @@ export type EndReason =
   | 'reset'
   /** Nothing was seen for the idle time. */
   | 'idle'
+  /** What follows cannot be read: records that do not open, or an error of our own. */
+  | 'unreadable'
   /** Its place was needed, a limit was reached. */
   | 'evicted'
   /** It held more than any other when memory was full (memory/budget.ts). */

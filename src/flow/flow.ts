@@ -311,7 +311,7 @@ export class Flow implements HalfOwner, FlowControl, Holder, Linked<Flow>, Tuple
     onLayerError(error, this.connection);
     count(this.shared.options.counters.connections.givenUp, 'internal_error');
     // Its state cannot be trusted, but it may hold keys and memory that all share.
-    this.closeLayer('evicted', timeUs);
+    this.closeLayer('unreadable', timeUs);
     this.mute();
   }
 

@@ -11,6 +11,8 @@ export function incompleteReason(reason: EndReason): IncompleteReason {
       return 'connection_reset';
     case 'idle':
       return 'timeout';
+    case 'unreadable':
+      return 'gap';
     case 'evicted':
       return 'limit';
     case 'memory':

@@ -429,7 +429,7 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
     const next = this.#next;
     this.#next = undefined;
     this.#nextWantsTicks = false;
-    next?.close('evicted', this.#nowUs);
+    next?.close(reason === 'pending_limit' ? 'evicted' : 'unreadable', this.#nowUs);
     if (!this.#busy) this.#release();
   }
 

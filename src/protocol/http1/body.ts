@@ -48,6 +48,8 @@ export interface BodyOwner {
 export class BodyReader {
   /** Content bytes so far, without framing. */
   bytes = 0;
+  /** It is invalid because a line of its framing is longer than the limit. */
+  overLimit = false;
   private state: State = NONE;
   private remaining = 0;
   private framingBytes = 0;
@@ -65,6 +67,7 @@ export class BodyReader {
     this.owner = owner;
     this.direction = direction;
     this.bytes = 0;
+    this.overLimit = false;
     this.remaining = Math.max(framing, 0);
     this.framingBytes = 0;
     if (framing === CHUNKED) this.state = CHUNK_SIZE_START;
@@ -77,7 +80,7 @@ export class BodyReader {
     return this.state === DONE;
   }
 
-  /** The framing is not that of RFC 9112: where this message ends cannot be known. */
+  /** The framing is not that of RFC 9112, or too long: where this message ends cannot be known. */
   get invalid(): boolean {
     return this.state === INVALID;
   }
@@ -170,6 +173,7 @@ export class BodyReader {
   /** One byte of chunk framing or of the trailer section. */
   private framingByte(c: number): void {
     if (++this.framingBytes > this.maxFramingBytes) {
+      this.overLimit = true;
       this.state = INVALID;
       return;
     }

@@ -89,7 +89,7 @@ export class Http1Layer implements Layer {
   lossAhead(direction: Direction): void {
     const { dialogue } = this;
     if (dialogue.over) dialogue.successor?.lossAhead?.(direction);
-    else if (direction === FROM_CLIENT) dialogue.ledger.noteLossBehind();
+    else if (direction === FROM_CLIENT) dialogue.ledger.noteLossBehind('gap');
   }
 
   end(direction: Direction, reason: EndReason, timeUs: number): void {

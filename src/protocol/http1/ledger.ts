@@ -20,6 +20,7 @@ export class Ledger {
   private requests = 0;
   /** Requests below this number may have lost their response. */
   private doubtBelow = 0;
+  private doubtReason: IncompleteReason = 'gap';
   /** The server sent something since the last request. */
   private serverMoved = true;
   private ticking = false;
@@ -71,13 +72,14 @@ export class Ledger {
   }
 
   /** Bytes of the client were lost or went by unread: there may have been requests behind the last one. */
-  noteLossBehind(): void {
-    if (this.last !== undefined) this.last.lossBehind = true;
+  noteLossBehind(reason: IncompleteReason): void {
+    if (this.last !== undefined) this.last.lossBehind ??= reason;
   }
 
   /** Bytes of the server went by unread: they may have been the response to any request so far. */
-  doubtResponses(): void {
+  doubtResponses(reason: IncompleteReason): void {
     this.doubtBelow = this.requests;
+    this.doubtReason = reason;
   }
 
   /** Emits the exchange when its request is done and its response whole, or when what it lost will not come. */
@@ -118,7 +120,7 @@ export class Ledger {
   /** Emits the first exchange as it is: whole when its response is, else incomplete. */
   giveUp(exchange: PendingExchange, reason: IncompleteReason, timeUs: number): void {
     if (exchange.answered) this.finish(exchange, exchange.damage, exchange.endUs);
-    else this.finish(exchange, exchange.ordinal < this.doubtBelow ? 'gap' : reason, timeUs);
+    else this.finish(exchange, exchange.ordinal < this.doubtBelow ? this.doubtReason : reason, timeUs);
   }
 
   giveUpAll(reason: IncompleteReason, timeUs: number): void {

@@ -39,7 +39,7 @@ export class PendingExchange implements HttpExchange {
   /** The first request after requests were lost: a response that is older than it belongs to one of those. */
   afterLoss = false;
   /** The client's direction was lost behind it: requests may be missing between this one and the next. */
-  lossBehind = false;
+  lossBehind: IncompleteReason | undefined = undefined;
   /** What it costs to hold it (memory/cost.ts). */
   cost = 0;
   /** What looks into its bodies. */

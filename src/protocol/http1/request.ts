@@ -97,8 +97,8 @@ export class RequestReader {
     if (this.body.done) this.ended(timeUs);
     else if (this.body.invalid) {
       this.ended(timeUs);
-      this.lose();
-      this.dialogue.parseError(timeUs);
+      this.lose(this.body.overLimit ? 'limit' : 'protocol_error');
+      if (!this.body.overLimit) this.dialogue.parseError(timeUs);
     }
     return position;
   }
@@ -108,7 +108,7 @@ export class RequestReader {
     if (head.outcome === HEAD_MORE) return;
     this.dialogue.countBadLines(head);
     if (head.outcome === HEAD_INVALID) {
-      this.lose();
+      this.lose('protocol_error');
       this.dialogue.parseError(timeUs);
     } else if (head.outcome === HEAD_LIMIT) this.cutHead('limit', timeUs);
     else this.headDone(timeUs);
@@ -123,7 +123,7 @@ export class RequestReader {
     const framing = requestFraming(head);
     if (framing === INVALID_FRAMING) {
       this.ended(timeUs);
-      this.lose();
+      this.lose('protocol_error');
       this.dialogue.parseError(timeUs);
       return;
     }
@@ -253,7 +253,7 @@ export class RequestReader {
     this.streamBytes += length;
     switch (this.state) {
       case IDLE:
-        this.lose();
+        this.lose('gap');
         break;
       case HEAD:
         this.cutHead('gap', timeUs);
@@ -263,7 +263,7 @@ export class RequestReader {
         if (behind < 0 && this.exchange?.requestDone === false) this.exchange.damage = 'gap';
         this.noteBody();
         if (behind !== 0 || this.body.done) this.ended(timeUs);
-        if (behind !== 0) this.lose();
+        if (behind !== 0) this.lose('gap');
         break;
       }
       default:
@@ -284,15 +284,15 @@ export class RequestReader {
       this.enqueue(exchange, timeUs);
       this.dialogue.ledger.finishIfWhole(exchange);
     }
-    this.lose();
+    this.lose(reason);
   }
 
-  lose(): void {
+  lose(reason: IncompleteReason): void {
     this.state = LOST;
     this.head.release();
     this.exchange = undefined;
     this.undecided = undefined;
-    this.dialogue.ledger.noteLossBehind();
+    this.dialogue.ledger.noteLossBehind(reason);
   }
 
   private resync(bytes: Buffer, start: number, end: number, timeUs: number): void {
@@ -301,7 +301,7 @@ export class RequestReader {
     if (this.dialogue.responses.lost) {
       // Nothing tells whether what waits was answered; without pipelining a new request says that it was.
       if (!this.dialogue.pipelines && this.dialogue.ledger.last?.requestDone)
-        this.dialogue.ledger.giveUpAll('gap', timeUs);
+        this.dialogue.ledger.giveUpAll(this.dialogue.responses.lossReason, timeUs);
     }
     if (this.dialogue.ledger.length > 0 || !(this.dialogue.responses.idle || this.dialogue.responses.lost)) return;
     this.state = IDLE;

@@ -25,6 +25,8 @@ export class ResponseReader {
   /** Bytes of the stream so far, lost ones included. */
   private streamBytes = 0;
   private resynced = false;
+  /** Why its place was lost last. */
+  lossReason: IncompleteReason = 'gap';
 
   constructor(dialogue: Dialogue, table: FieldTable) {
     const { limits, connection } = dialogue.context;
@@ -86,8 +88,8 @@ export class ResponseReader {
           position = this.body.consume(bytes, position, end, timeUs, firstUs);
           if (this.body.done) this.ended(timeUs);
           else if (this.body.invalid) {
-            this.lose('protocol_error', timeUs);
-            this.dialogue.parseError(timeUs);
+            this.lose(this.body.overLimit ? 'limit' : 'protocol_error', timeUs);
+            if (!this.body.overLimit) this.dialogue.parseError(timeUs);
           }
           break;
         default:
@@ -149,7 +151,7 @@ export class ResponseReader {
     const { ledger } = this.dialogue;
     // Both directions have lost something since: this may as well answer a request that was not seen, while the response to the first is lost.
     const head = ledger.at(0);
-    if (resynced && head?.lossBehind && !head.answered) ledger.giveUp(head, 'gap', timeUs);
+    if (resynced && head?.lossBehind !== undefined && !head.answered) ledger.giveUp(head, head.lossBehind, timeUs);
     const first = ledger.at(0);
     if (first === undefined || first.answered) return undefined;
     if ((resynced || first.afterLoss) && first.startUs > this.startUs) return undefined;
@@ -208,10 +210,11 @@ export class ResponseReader {
     this.cut(reason, timeUs);
     this.state = LOST;
     this.head.release();
-    this.dialogue.ledger.doubtResponses();
+    this.lossReason = reason;
+    this.dialogue.ledger.doubtResponses(reason);
     if (this.dialogue.pipelines && this.dialogue.ledger.length > 0) {
-      this.dialogue.ledger.giveUpAll('gap', timeUs);
-      this.dialogue.requests.lose();
+      this.dialogue.ledger.giveUpAll(reason, timeUs);
+      this.dialogue.requests.lose(reason);
     }
   }
 
@@ -237,7 +240,7 @@ export class ResponseReader {
 
   private resync(bytes: Buffer, start: number, end: number, timeUs: number): void {
     if (probeResponse(bytes, start, end) !== 'yes') {
-      this.dialogue.ledger.doubtResponses();
+      this.dialogue.ledger.doubtResponses(this.lossReason);
       return;
     }
     this.state = IDLE;
@@ -247,12 +250,12 @@ export class ResponseReader {
       this.dialogue.pipelines ||
       (this.dialogue.ledger.whole === 0 && this.dialogue.ledger.last?.sequential !== true)
     ) {
-      this.dialogue.ledger.giveUpAll('gap', timeUs);
-      this.dialogue.requests.lose();
+      this.dialogue.ledger.giveUpAll(this.lossReason, timeUs);
+      this.dialogue.requests.lose(this.lossReason);
       return;
     }
     while (this.dialogue.ledger.length > 1 && this.dialogue.ledger.at(1)!.startUs <= timeUs)
-      this.dialogue.ledger.finish(this.dialogue.ledger.at(0)!, 'gap', timeUs);
+      this.dialogue.ledger.finish(this.dialogue.ledger.at(0)!, this.lossReason, timeUs);
   }
 
   end(reason: EndReason, timeUs: number): void {

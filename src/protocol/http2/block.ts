@@ -149,7 +149,7 @@ export class BlockAssembler {
   }
 
   /** The rest of a block will not be seen: what came before still counts. */
-  cut(reason: 'gap' | 'limit', timeUs: number): void {
+  cut(reason: 'gap' | 'limit' | 'protocol_error', timeUs: number): void {
     if (!this.open) return;
     this.open = false;
     this.list.begin();

@@ -6,6 +6,7 @@ import { incompleteReason } from '../endings.ts';
 import type { LayerContext } from '../layer.ts';
 import { errorName, NO_ERROR, REFUSED_STREAM } from './frames.ts';
 import { type HeaderList, namesRequest, saysNothing } from './headers.ts';
+import { Losses } from './losses.ts';
 import type { StreamObserver, StreamProtocol } from './observer.ts';
 import { Stream } from './stream.ts';
 import { StreamTable } from './streams.ts';
@@ -36,9 +37,7 @@ export class Conversation {
   private readonly streams = new StreamTable();
   /** Responses among them that wait for their request. */
   private orphans = 0;
-  /** How often each direction's place was lost, and when the last time. */
-  private readonly losses: [number, number];
-  private lossUs = 0;
+  private readonly losses: Losses;
   private lastClientId = 0;
   /** Requests with an id from here up to before lastClientId were lost. */
   private lostFrom = 0;
@@ -65,7 +64,7 @@ export class Conversation {
     this.protocols = protocols;
     // What was opened before cannot be told from what was lost.
     this.clientLost = joined;
-    this.losses = joined ? [1, 1] : [0, 0];
+    this.losses = new Losses(joined);
   }
 
   /** What its streams cost (memory/cost.ts). */
@@ -116,7 +115,7 @@ export class Conversation {
     const stream = known ?? new Stream(this.context.connection, id);
     if (known !== undefined) this.orphans--;
     this.fillRequest(stream, list, place);
-    stream.clientMark = this.losses[FROM_CLIENT];
+    stream.clientMark = this.losses.counts[FROM_CLIENT];
     if (known === undefined && !this.begin(stream, place.timeUs)) return;
     if (endStream) this.requestEnded(stream, place.timeUs);
     if (!stream.over && id > this.lastProcessed) this.refuse(stream, place.timeUs);
@@ -161,7 +160,7 @@ export class Conversation {
     stream.responseStartUs = place.firstUs;
     stream.endUs = place.timeUs;
     stream.responseSeen = true;
-    stream.serverMark = this.losses[FROM_SERVER];
+    stream.serverMark = this.losses.counts[FROM_SERVER];
     stream.lastUs = place.timeUs;
     this.noteDamage(stream, list, list.status === 0);
     noteFields(stream, list);
@@ -170,7 +169,7 @@ export class Conversation {
   }
 
   private trailers(stream: Stream, list: HeaderList, place: BlockPlace): void {
-    const missed = stream.serverMark < 0 || this.losses[FROM_SERVER] > 0;
+    const missed = this.missedResponse(stream);
     this.touch(stream, FROM_SERVER, place.timeUs);
     stream.responseTrailers = list.headers();
     this.streams.addCost(stream, list.headersCost);
@@ -178,7 +177,7 @@ export class Conversation {
     if (stream.responseSeen) return;
     // The response that they end was not seen, or there was none.
     if (stream.responseStartUs === 0) stream.responseStartUs = place.firstUs;
-    stream.damage ??= missed ? 'gap' : 'protocol_error';
+    stream.damage ??= missed;
   }
 
   /** Content of a DATA frame; what a hole took of it counts, too. */
@@ -193,10 +192,16 @@ export class Conversation {
     }
   }
 
+  /** Why what belongs to a response comes without its beginning. */
+  private missedResponse(stream: Stream): IncompleteReason {
+    if (stream.serverMark < 0) return 'gap';
+    return this.losses.counts[FROM_SERVER] > 0 ? this.losses.reasons[FROM_SERVER] : 'protocol_error';
+  }
+
   /** A frame of the stream: what was lost of its direction since the last one may have been part of it. */
   private touch(stream: Stream, direction: Direction, timeUs: number): void {
     stream.lastUs = timeUs;
-    const losses = this.losses[direction];
+    const losses = this.losses.counts[direction];
     if (direction === FROM_CLIENT) {
       if (stream.clientMark !== losses) this.missed(stream, direction, timeUs);
       stream.clientMark = losses;
@@ -208,7 +213,7 @@ export class Conversation {
   }
 
   private missed(stream: Stream, direction: Direction, timeUs: number): void {
-    stream.damage ??= 'gap';
+    stream.damage ??= this.losses.reasons[direction];
     stream.observer?.gap(direction, -1, timeUs);
   }
 
@@ -227,7 +232,7 @@ export class Conversation {
     stream.observer?.end(FROM_SERVER, timeUs);
     if (!stream.requestSeen) return;
     // The end of a request may have been lost, and is of no importance any more.
-    if (stream.requestDone || stream.clientMark !== this.losses[FROM_CLIENT]) this.finishAnswered(stream);
+    if (stream.requestDone || stream.clientMark !== this.losses.counts[FROM_CLIENT]) this.finishAnswered(stream);
   }
 
   /** RST_STREAM (section 6.4). */
@@ -255,11 +260,14 @@ export class Conversation {
   }
 
   /** The place in this direction was lost; streams that are open may have lost anything. */
-  lost(direction: Direction, timeUs: number): void {
-    this.losses[direction]++;
-    this.lossUs = timeUs;
+  lost(direction: Direction, timeUs: number, reason: IncompleteReason): void {
+    this.losses.add(direction, reason, timeUs);
     if (direction === FROM_CLIENT) this.clientLost = true;
     if (this.streams.size > 0) this.setDoubts(true);
+  }
+
+  hasLost(direction: Direction): boolean {
+    return this.losses.counts[direction] > 0;
   }
 
   parseError(timeUs: number): void {
@@ -304,24 +312,13 @@ export class Conversation {
     if (!this.doubts) return;
     let doubts = false;
     for (const stream of this.streams.values()) {
-      if (!this.inDoubt(stream)) continue;
+      if (!this.losses.inDoubt(stream)) continue;
       if (stream.answered || !stream.requestSeen) this.finishAnswered(stream);
-      else if (timeUs - this.lossOf(stream) > this.context.limits.http2LostStreamUs) {
-        this.finish(stream, 'gap', this.lossOf(stream));
+      else if (timeUs - this.losses.since(stream) > this.context.limits.http2LostStreamUs) {
+        this.finish(stream, this.losses.reasonOf(stream), this.losses.since(stream));
       } else doubts = true;
     }
     if (!doubts) this.setDoubts(false);
-  }
-
-  /** The end of one of its directions may have been lost. */
-  private inDoubt(stream: Stream): boolean {
-    if (!stream.requestDone && stream.clientMark !== this.losses[FROM_CLIENT]) return true;
-    return !stream.answered && stream.serverMark !== this.losses[FROM_SERVER];
-  }
-
-  /** When it lost its end, as far as that is known. */
-  private lossOf(stream: Stream): number {
-    return Math.max(stream.lastUs, this.lossUs);
   }
 
   private setDoubts(doubts: boolean): void {
@@ -350,8 +347,8 @@ export class Conversation {
     stream.streamOffset = place.offset;
     // The response may be among what is not read, or was not taken for one.
     const inStep = this.inStep(FROM_SERVER) && stream.id > this.unmatchedTo;
-    if (!stream.responseSeen) stream.serverMark = inStep ? this.losses[FROM_SERVER] : -1;
-    stream.clientMark = this.losses[FROM_CLIENT];
+    if (!stream.responseSeen) stream.serverMark = inStep ? this.losses.counts[FROM_SERVER] : -1;
+    stream.clientMark = this.losses.counts[FROM_CLIENT];
     this.noteDamage(stream, list, stream.method === '' || stream.target === '');
     if (stream.observer === undefined) this.observe(stream, stream.requestHeaders);
   }
@@ -392,9 +389,9 @@ export class Conversation {
   private makeRoom(): boolean {
     if (!this.doubts) return false;
     for (const stream of this.streams.values()) {
-      if (!this.inDoubt(stream) || !stream.requestSeen) continue;
+      if (!this.losses.inDoubt(stream) || !stream.requestSeen) continue;
       if (stream.answered) this.finishAnswered(stream);
-      else this.finish(stream, 'gap', this.lossOf(stream));
+      else this.finish(stream, this.losses.reasonOf(stream), this.losses.since(stream));
       return true;
     }
     return false;
@@ -411,7 +408,7 @@ export class Conversation {
       return undefined;
     }
     const stream = new Stream(this.context.connection, id);
-    stream.clientMark = this.losses[FROM_CLIENT];
+    stream.clientMark = this.losses.counts[FROM_CLIENT];
     this.streams.add(stream);
     this.orphans++;
     return stream;
@@ -461,7 +458,7 @@ export class Conversation {
   /** Ends the stream as it is: whole when its response is, else incomplete. */
   private giveUp(stream: Stream, reason: IncompleteReason, timeUs: number): void {
     if (stream.answered) this.finishAnswered(stream);
-    else if (this.inDoubt(stream)) this.finish(stream, 'gap', this.lossOf(stream));
+    else if (this.losses.inDoubt(stream)) this.finish(stream, this.losses.reasonOf(stream), this.losses.since(stream));
     else {
       stream.errorCode = this.closingError;
       this.finish(stream, reason, timeUs);
@@ -470,7 +467,7 @@ export class Conversation {
 
   /** The response is whole; of the request, something may be lost. */
   private finishAnswered(stream: Stream): void {
-    if (!stream.requestDone && stream.clientMark !== this.losses[FROM_CLIENT]) stream.damage ??= 'gap';
+    if (this.losses.requestInDoubt(stream)) stream.damage ??= this.losses.reasons[FROM_CLIENT];
     this.finish(stream, stream.damage, stream.endUs);
   }
 

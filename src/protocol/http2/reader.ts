@@ -390,20 +390,21 @@ export class FrameReader {
 
   /** What stands here is no HTTP/2, or an error that ends the connection for its peers. */
   private fail(timeUs: number): void {
-    this.lose(timeUs);
+    // Behind a hole it may have been read from the wrong place.
+    this.lose(timeUs, this.conversation.hasLost(this.direction) ? 'gap' : 'protocol_error');
     this.conversation.parseError(timeUs);
   }
 
-  private lose(timeUs: number): void {
+  private lose(timeUs: number, reason: 'gap' | 'protocol_error' = 'gap'): void {
     if (this.state === GATHER) this.gatheredPart(timeUs);
     this.state = LOST;
     this.headBytes = 0;
     this.doubtful = false;
     this.stream = undefined;
-    this.block.cut('gap', timeUs);
+    this.block.cut(reason, timeUs);
     this.block.lose();
     this.resync.begin();
-    this.conversation.lost(this.direction, timeUs);
+    this.conversation.lost(this.direction, timeUs, reason);
   }
 
   /** The first part of a frame whose rest is lost: the fields in it are known. */

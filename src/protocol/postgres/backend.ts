@@ -42,7 +42,7 @@ export class Backend implements FrameSink {
   /** What the server says belongs to requests that are not known, up to the next ReadyForQuery; with `adrift`, up to a time of silence. */
   private skipping: boolean;
   adrift = false;
-  private skipReason: IncompleteReason = 'gap';
+  skipReason: IncompleteReason = 'gap';
   /** A direction has come back into step: requests before the first one of the series may have been lost. */
   foundAgain = false;
   private readonly dialogue: Dialogue;

@@ -284,7 +284,7 @@ export class PostgresLayer implements Layer {
     const { ring, backend, frontend } = dialogue;
     const { frames } = frontend;
     if (backend.adrift && backend.frames.synced && backend.idle && this.isQuiet(timeUs)) {
-      dialogue.giveUpAll('gap', timeUs);
+      dialogue.giveUpAll(backend.skipReason, timeUs);
       backend.regainTrack();
     }
     if (!frames.synced) {

@@ -33,12 +33,14 @@ export class FrameHeader {
   /** The first two octets of the masking key, 0 without one: enough for the code of a Close frame. */
   key0 = 0;
   key1 = 0;
+  /** A masking key stands before the payload. */
+  masked = false;
 }
 
 /**
  * Reads the frame header at bytes[start..end).
  *
- * @param masked frames of the client are masked, and those of the server are not (section 5.1)
+ * @param masked frames of the client are masked, and those of the server are not (section 5.1). Without strict the frame itself says so.
  * @param strict also refuse what readers forgive, since a boundary is to be proven: a length that is longer than it needs to be, RSV1 on
  *   a continuation
  * @returns its length; 0 when more bytes are needed; -1 when it is none
@@ -60,11 +62,12 @@ export function readHeader(
   if (strict && opcode === CONTINUATION && (first & RSV1) !== 0) return -1;
   if (start + 1 === end) return 0;
   const second = bytes[start + 1]!;
-  if ((second & MASK) !== (masked ? MASK : 0)) return -1;
+  const hasKey = (second & MASK) !== 0;
+  if (strict && hasKey !== masked) return -1;
   let length = second & 0x7f;
   if (opcode >= CLOSE && length > CONTROL_BYTES) return -1;
   const extended = length === LENGTH_16 ? 2 : length === LENGTH_64 ? 8 : 0;
-  const size = 2 + extended + (masked ? 4 : 0);
+  const size = 2 + extended + (hasKey ? 4 : 0);
   if (start + size > end) return 0;
   if (extended > 0) {
     length = 0;
@@ -77,8 +80,9 @@ export function readHeader(
   header.compressed = (first & RSV1) !== 0;
   header.opcode = opcode;
   header.length = length;
-  header.key0 = masked ? bytes[start + size - 4]! : 0;
-  header.key1 = masked ? bytes[start + size - 3]! : 0;
+  header.masked = hasKey;
+  header.key0 = hasKey ? bytes[start + size - 4]! : 0;
+  header.key1 = hasKey ? bytes[start + size - 3]! : 0;
   return size;
 }
 

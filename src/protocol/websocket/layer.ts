@@ -55,7 +55,9 @@ export class WebSocketLayer implements Layer {
     if (this.session.over && this.emit()) this.context.mute();
   }
 
-  end(direction: Direction, _reason: EndReason, timeUs: number): void {
+  end(direction: Direction, reason: EndReason, timeUs: number): void {
+    // Only a FIN is an end of this direction's own; of all others `close` tells.
+    if (reason !== 'fin') return;
     this.session.end(direction, timeUs);
     if (this.session.over) this.emit();
   }

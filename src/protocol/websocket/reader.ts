@@ -30,7 +30,9 @@ export class FrameReader {
   closed = false;
   private readonly direction: Direction;
   private readonly session: Session;
-  private readonly masked: boolean;
+  /** Whether its frames are masked: as they should be, until one is not. */
+  private masked: boolean;
+  private maskWasWrong = false;
   private readonly header = new FrameHeader();
   private state: State = HEADER;
   private open: Open = 'no';
@@ -47,6 +49,11 @@ export class FrameReader {
     this.direction = direction;
     this.session = session;
     this.masked = direction === FROM_CLIENT;
+  }
+
+  /** Its place in the stream is not known: a Close frame may have gone by. */
+  get lostPlace(): boolean {
+    return this.state === LOST;
   }
 
   /** Bytes held between calls. */
@@ -87,8 +94,18 @@ export class FrameReader {
       this.session.parseError(timeUs);
       return end;
     }
+    if (header.masked !== masked) this.wrongMask(timeUs);
+    if (this.session.over) return end;
     this.begin(timeUs);
     return start + size - carried;
+  }
+
+  /** Section 5.1 has its peer close the connection; some do not, and nothing is lost by it. */
+  private wrongMask(timeUs: number): void {
+    this.masked = this.header.masked;
+    if (this.maskWasWrong) return;
+    this.maskWasWrong = true;
+    this.session.parseError(timeUs);
   }
 
   private keep(bytes: Uint8Array, start: number, end: number): void {
@@ -178,7 +195,7 @@ export class FrameReader {
   end(timeUs: number): void {
     // Its reason is cut; that it is a Close frame is known.
     if (this.state === PAYLOAD && this.header.opcode === CLOSE) this.close(timeUs);
-    this.state = ENDED;
+    if (this.state !== LOST) this.state = ENDED;
     this.carry = undefined;
     this.carried = 0;
   }

@@ -86,7 +86,7 @@ export class Session implements WebSocketExchange {
     this.damage ??= reason;
   }
 
-  /** What stands where a frame should begin is none. */
+  /** What stands where a frame should begin is none, or one that may not stand there. */
   parseError(timeUs: number): void {
     count(this.context.counters.parseErrors, 'websocket');
     if (++this.parseErrors > this.context.limits.httpParseErrors) this.finish('protocol_error', timeUs);
@@ -96,6 +96,9 @@ export class Session implements WebSocketExchange {
     if (this.over) return;
     this.over = true;
     this.endUs = timeUs;
+    // Where the other direction was lost, its Close frame may have been the first.
+    const other = this.closedBy === 'client' ? this.server : this.client;
+    if (other.lostPlace && !other.closed) this.closedBy = '';
     this.client.end(timeUs);
     this.server.end(timeUs);
     // A Close frame ends it in order, whatever becomes of the answer to it.

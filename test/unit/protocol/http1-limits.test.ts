@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
+import type { Limits } from '../../../src/config/limits.ts';
+import { type EndReason, FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import type { Http1Layer } from '../../../src/protocol/http1/layer.ts';
 import { Bench } from './cases.ts';
 
@@ -54,8 +55,8 @@ test('trailers and chunk extensions without end', () => {
     bench.feed(FROM_CLIENT, Buffer.from('GET / HTTP/1.1\r\n\r\n'), 1);
     bench.feed(FROM_SERVER, Buffer.from(`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n${endless}`), 2);
     bench.feed(FROM_SERVER, Buffer.alloc(2000, 0x61), 3);
-    assert.equal(bench.exchanges[0]?.incomplete, 'protocol_error');
-    assert.equal(bench.counters.parseErrors.http, 1);
+    assert.equal(bench.exchanges[0]?.incomplete, 'limit');
+    assert.deepEqual([bench.counters.incomplete, bench.counters.parseErrors], [{ limit: 1 }, {}]);
   }
 });
 
@@ -139,4 +140,32 @@ test('a field folded into very many lines takes time in proportion to its length
   assert.equal(bench.exchanges[0]?.requestHeaders.get('host')?.[0]?.length, folds * 3 - 1);
   // Some milliseconds; quadratic would be most of a minute.
   assert.ok(performance.now() - startMs < 5000);
+});
+
+/** Requests that are sent at once, and what becomes of each. */
+function fates(limits: Partial<Limits>, server: readonly Buffer[], reason: EndReason): (string | undefined)[] {
+  const bench = new Bench(undefined, { limits });
+  bench.feed(FROM_CLIENT, Buffer.from('GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\nGET /c HTTP/1.1\r\n\r\n'), 1);
+  for (const [i, bytes] of server.entries()) bench.feed(FROM_SERVER, bytes, i + 2);
+  for (const direction of [FROM_CLIENT, FROM_SERVER] as const) bench.layer.end(direction, reason, 100);
+  bench.close(reason, 100);
+  return bench.exchanges.map((e) => e.incomplete);
+}
+
+test('what a limit, an error or a hole took is told by that, also of the requests behind it', () => {
+  const head = Buffer.from(`HTTP/1.1 200 OK\r\n${'A: b\r\n'.repeat(100)}`);
+  const noise = Buffer.from('no status line at all\r\n');
+  assert.deepEqual(fates({ httpHeaderBytes: 200 }, [head], 'fin'), ['limit', 'limit', 'limit']);
+  assert.deepEqual(fates({ httpHeaderBytes: 200 }, [OK, head], 'fin'), [undefined, 'limit', 'limit']);
+  assert.deepEqual(fates({}, [OK, noise], 'fin'), [undefined, 'protocol_error', 'protocol_error']);
+  for (const [reason, expected] of [
+    ['shutdown', 'shutdown'],
+    ['evicted', 'limit'],
+    ['memory', 'memory'],
+    ['unreadable', 'gap'],
+    ['idle', 'timeout'],
+    ['reset', 'connection_reset'],
+    ['fin', 'connection_closed'],
+  ] as const)
+    assert.deepEqual(fates({}, [OK, OK.subarray(0, 20)], reason), [undefined, expected, expected]);
 });

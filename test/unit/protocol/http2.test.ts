@@ -419,6 +419,22 @@ describe('http2 that is none', () => {
     });
   }
 
+  test('what it took of streams that are open is told by it, and not as a hole', () => {
+    const s = new Script();
+    s.c(s.ask(1, request('/a')));
+    s.s(frame(0, 0, 0, 'DATA on stream 0')).s(ping);
+    const bench = s.run();
+    bench.close('fin', 100);
+    assert.deepEqual(bench.counters.incomplete, { protocol_error: 1 });
+    const t = new Script();
+    t.c(t.ask(1, request('/a')))
+      .gap(FROM_SERVER, 30)
+      .s(ping);
+    const other = t.run();
+    other.close('fin', 100);
+    assert.deepEqual(other.counters.incomplete, { gap: 1 });
+  });
+
   test('too often: the connection is given up', () => {
     const s = new Script();
     s.c(s.ask(1, request('/x')));

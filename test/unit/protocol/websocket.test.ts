@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe as suite, test } from 'node:test';
-import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
+import { type EndReason, FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import {
   BINARY,
   beginsFrame,
@@ -197,6 +197,43 @@ suite('websocket', () => {
     assert.deepEqual([half?.endUs, half?.closedBy, half?.incomplete], [40, 'server', 'connection_closed']);
   });
 
+  test('all but a FIN says nothing of who closed it, in whatever order the directions are ended', () => {
+    const ends: readonly (readonly [EndReason, string])[] = [
+      ['reset', '1006  connection_reset'],
+      ['shutdown', '0  shutdown'],
+      ['idle', '0  timeout'],
+      ['evicted', '0  limit'],
+      ['unreadable', '0  gap'],
+      ['reused', '1006  connection_closed'],
+    ];
+    for (const [reason, expected] of ends) {
+      for (const first of [FROM_CLIENT, FROM_SERVER] as const) {
+        const second = first === FROM_CLIENT ? FROM_SERVER : FROM_CLIENT;
+        const closing: Step[] = [
+          { kind: 'end', direction: first, reason, timeUs: 8 },
+          { kind: 'end', direction: second, reason, timeUs: 8 },
+          { kind: 'close', reason, timeUs: 8 },
+        ];
+        assert.deepEqual(run([c(hello), s(world), ...closing]).seen, [`${last} ${expected}`]);
+        // A Close frame says it.
+        assert.deepEqual(run([c(hello), s(world), s(farewell), ...closing]).seen, [`${last} 1000 server`]);
+      }
+    }
+  });
+
+  test('a direction that was lost may have closed it first', () => {
+    const noise = Buffer.alloc(50, 0x7f);
+    for (const [steps, expected] of [
+      [[gap(FROM_CLIENT, 9), c(noise), s(farewell), close('fin')], 'client 0/0 server 0/0 1000  gap'],
+      [[s(farewell), gap(FROM_CLIENT, 9), close('fin')], 'client 0/0 server 0/0 1000  gap'],
+      [[gap(FROM_SERVER, 9), c(goodbye), close('fin')], 'client 0/0 server 0/0 1000  gap'],
+      [[gap(FROM_CLIENT, 9), c(hello), s(farewell), close('fin')], 'client 1/5 server 0/0 1000 server gap'],
+      [[c(fromClient(3)), s(farewell), close('fin')], 'client 0/0 server 0/0 1000  protocol_error'],
+      [[gap(FROM_CLIENT, 9), fin(FROM_SERVER), close('fin')], 'client 0/0 server 0/0 0  gap'],
+    ] as const)
+      assert.deepEqual(run([...steps]).seen, [expected]);
+  });
+
   test('a reset, an end by the observer', () => {
     assert.deepEqual(run([c(hello), close('reset')]).seen, ['client 1/5 server 0/0 1006  connection_reset']);
     assert.deepEqual(run([c(goodbye), close('reset')]).seen, ['client 0/0 server 0/0 1000 client']);
@@ -284,7 +321,6 @@ suite('websocket', () => {
       ['an opcode that is reserved', fromClient(3, 'x')],
       ['a control opcode that is reserved', fromClient(11, 'x')],
       ['RSV2', Buffer.from([0xa1, 0x80, 0, 0, 0, 0])],
-      ['a client that does not mask', fromServer(TEXT, 'x')],
       ['a long control frame', fromClient(PING, Buffer.alloc(126))],
       ['a control frame in fragments', fromClient(PING, 'x', { fin: false })],
       ['a compressed control frame', fromClient(PING, 'x', { rsv1: true })],
@@ -299,6 +335,16 @@ suite('websocket', () => {
         assert.deepEqual(bench.counters.incomplete, { protocol_error: 1 });
       });
     }
+
+    test('a client that does not mask, or a server that does: read all the same, counted once for each', () => {
+      const bare = fromServer(TEXT, 'bare');
+      const { seen, bench } = run([c(hello), c(bare), c(bare), s(hello), s(world), c(farewell), s(goodbye)]);
+      assert.deepEqual(seen, ['client 3/13 server 2/11 1000 client']);
+      assert.deepEqual([bench.counters.parseErrors, bench.counters.incomplete], [{ websocket: 2 }, {}]);
+      const pinged = run([c(fromServer(PING, '')), s(fromServer(PONG, '')), c(hello), s(farewell), c(goodbye)]);
+      assert.deepEqual(pinged.seen, ['client 1/5 server 0/0 1000 server']);
+      assert.deepEqual(pinged.bench.counters.parseErrors, { websocket: 1 });
+    });
 
     test('a message within another', () => {
       const steps = [c(fromClient(TEXT, 'a', { fin: false })), c(hello), c(goodbye), s(farewell)];

@@ -147,6 +147,18 @@ describe('hostile input', () => {
     }
   });
 
+  test('what lies inside is told that the rest cannot be read, not that a limit was reached', async () => {
+    const recording = await recordNode();
+    const chunks: Chunk[] = recording.chunks.map((chunk) => ({ ...chunk, bytes: Buffer.from(chunk.bytes) }));
+    const { bytes } = chunks.findLast(({ bytes: own, direction }) => direction === 1 && own.length > 100)!;
+    bytes[bytes.length - 1]! ^= 1;
+    const replay = new Replay();
+    replay.store.addKeyLogText(recording.keyLog);
+    const { counters, events } = replay.all(chunks).finish();
+    assert.deepEqual(counters.connections.undecryptable, { record_authentication_failed: 1 });
+    assert.equal(events.at(-1), 'close unreadable');
+  });
+
   test('a handshake that the end of the capture cuts is told from one that its ends cut', async () => {
     const recording = await recordNode({ server: only13, client: only13 });
     for (const [reason, counted] of [
