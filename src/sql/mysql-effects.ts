@@ -170,8 +170,7 @@ export class MysqlEffects {
       const character = at === this.tokens ? PUNCTUATION.comma : this.characters[at]!;
       if (character === PUNCTUATION.open) {
         depth++;
-        if (this.kinds[at - 1] === Token.NAME || !BUILT_IN.test(this.tokenText(at - 1)))
-          found.routine ||= this.isName(at - 1);
+        found.routine ||= this.mayCallRoutine(at - 1);
       } else if (character === PUNCTUATION.close) depth--;
       else if (character === PUNCTUATION.comma && (depth === 0 || at === this.tokens)) {
         this.assignment(from, at, found);
@@ -233,6 +232,13 @@ export class MysqlEffects {
     if (kind === Token.NAME) return written.slice(1, -1).replaceAll('``', '`');
     if (kind === Token.LITERAL) return SIMPLE_STRING.exec(written)?.[2] ?? '';
     return kind === Token.WORD ? written : '';
+  }
+
+  /** The token before an opening parenthesis names a function that may be one of a user. */
+  private mayCallRoutine(at: number): boolean {
+    if (!this.isName(at)) return false;
+    const qualified = this.characters[at - 1] === PUNCTUATION.dot;
+    return qualified || this.kinds[at] === Token.NAME || !BUILT_IN.test(this.tokenText(at));
   }
 
   private isName(at: number): boolean {

@@ -1,3 +1,4 @@
+import { UNKNOWN } from '../../sql/scanner.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { type Yield, Yields } from './attribution.ts';
 import { encodingOfName } from './charset.ts';
@@ -14,6 +15,12 @@ const RETURNING = /\breturning\b/i;
 /** They change nothing by themselves of what later statements depend on. Routines and triggers may run, whose settings are restored. */
 const HARMLESS =
   /^(?:select|insert|update|delete|replace|with|values|table|create|alter|truncate|load|show|explain|analyze|commit|rollback)$/i;
+
+/** What changes nothing. */
+export const NO_CHANGE: SqlStatement = {
+  ...UNKNOWN,
+  effect: { kind: 'set', encoding: undefined, mode: 'kept', tracking: false },
+};
 
 export interface Succeeded {
   /** It was a result set, not an OK packet. */

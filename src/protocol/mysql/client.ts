@@ -1,9 +1,9 @@
 import { textCost, waitingCost } from '../../memory/cost.ts';
 import type { TextEncoding } from '../../sql/analyser.ts';
 import { isAscii } from '../../sql/reading.ts';
-import { UNKNOWN } from '../../sql/scanner.ts';
-import type { SessionEffect, SqlStatement } from '../../sql/statement.ts';
+import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
+import { NO_CHANGE } from './changes.ts';
 import { encodingOfCollation } from './charset.ts';
 import type { Command } from './commands.ts';
 import type { MysqlExchange } from './exchange.ts';
@@ -246,9 +246,10 @@ export class ClientReader implements PacketSink {
     const { session } = this;
     const command = this.push(wire.COM_QUERY, sequence);
     const text = this.textStart(bytes, start, end);
-    const statements =
-      text >= 0 && this.isWhole(start, end, length) ? this.statementsOf(command, bytes, text, end) : NONE;
-    command.changesRules = statements.length === 0 || this.changeRules(statements);
+    const known = text >= 0 && this.isWhole(start, end, length);
+    const statements = known ? this.statementsOf(command, bytes, text, end) : NONE;
+    command.isEmpty = known && statements.length === 0;
+    command.changesRules = !command.isEmpty && (statements.length === 0 || this.changeRules(statements));
     session.sent(command);
     const exchange = session.newExchange(command, statements[0], 0);
     exchange.batchCount = Math.max(1, statements.length);
@@ -421,10 +422,8 @@ export class ClientReader implements PacketSink {
 
 const NONE: readonly SqlStatement[] = [];
 
-const NO_CHANGE: SessionEffect = { kind: 'set', encoding: undefined, mode: 'kept', tracking: false };
-
-function withoutText({ operation, effect = NO_CHANGE }: SqlStatement): SqlStatement {
-  return { ...UNKNOWN, operation, effect };
+function withoutText({ operation, effect = NO_CHANGE.effect }: SqlStatement): SqlStatement {
+  return { ...NO_CHANGE, operation, effect };
 }
 
 /** LOAD DATA LOCAL INFILE: in a text, or prepared (MariaDB). */

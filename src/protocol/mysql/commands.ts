@@ -22,6 +22,8 @@ export class Command {
   /** COM_QUERY: its statements, when they are several. */
   statements: readonly SqlStatement[] = NO_STATEMENTS;
   index = 0;
+  /** COM_QUERY: it holds nothing but comments. */
+  isEmpty = false;
   /** COM_STMT_PREPARE: what is prepared; COM_QUERY: the whole text as one statement, when several may be one. */
   statement: SqlStatement | undefined = undefined;
   prepared: Prepared | undefined = undefined;
@@ -53,6 +55,7 @@ export class Command {
   clear(): void {
     this.exchange = undefined;
     this.statements = NO_STATEMENTS;
+    this.isEmpty = false;
     this.index = 0;
     this.statement = undefined;
     this.prepared = undefined;

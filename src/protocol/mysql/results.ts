@@ -1,6 +1,7 @@
 import { EXCHANGE_COST } from '../../memory/cost.ts';
 import { count } from '../../telemetry/counters.ts';
 import { type Attribution, attribute, type Share, Yields } from './attribution.ts';
+import { NO_CHANGE } from './changes.ts';
 import type { Command } from './commands.ts';
 import type { MysqlExchange } from './exchange.ts';
 import type { Session } from './session.ts';
@@ -58,7 +59,7 @@ export class Results {
     if (again && isLast && single) exchange.mixed = true;
     const ends = !more || single || (!isLast && !hasRows);
     const only = !more && command.index === 0 && !exchange.mixed;
-    session.changes.succeeded(exchange.statement, { hasRows, ends, only });
+    session.changes.succeeded(command.isEmpty ? NO_CHANGE : exchange.statement, { hasRows, ends, only });
     if (!more) {
       // One answer to a text of several statements: they were one, such as a procedure's body.
       if (statements.length > 1 && command.index === 0) {
