@@ -25,7 +25,7 @@ suite('npm start', () => {
   after(assertKernelClean);
 
   test('replay of a file: its spans are all that is on standard output', async () => {
-    const capture = join(root, 'test', 'captures', 'data', 'http-protocol-nodup.pcap');
+    const capture = join(root, 'test', 'captures', 'data', 'http-pipelined-retransmissions.pcap.gz');
     const args = ['--', 'replay', capture, '--output', 'otlp-json'];
     const silent = await run('npm', ['start', '--silent', ...args], options);
     assert.equal(parseSpans(silent.stdout).length, 40);
