@@ -260,7 +260,9 @@ bool MakeTls12Openers(const CipherSuite& suite, uint32_t version, bool encrypt_t
   const bool cbc = suite.kind == CipherKind::kCbcMacThenEncrypt;
   const CipherKind kind = cbc && encrypt_then_mac ? CipherKind::kCbcEncryptThenMac : suite.kind;
   // RFC 5288 3, RFC 6655 3: a salt of four bytes; RFC 7905 2: twelve. CBC has IVs in the key block only before TLS 1.1.
-  const size_t iv_length = cbc ? (version == kTls10 ? 16 : 0) : suite.kind == CipherKind::kChaCha20Poly1305 ? 12 : 4;
+  // An IV is a block: of 8 bytes for 3DES, of 16 for all others.
+  const size_t block_length = suite.cipher == "DES-EDE3-CBC" ? 8 : 16;
+  const size_t iv_length = cbc ? (version == kTls10 ? block_length : 0) : suite.kind == CipherKind::kChaCha20Poly1305 ? 12 : 4;
   constexpr char kLabel[] = "key expansion";
   constexpr size_t kLabelLength = sizeof kLabel - 1;
   uint8_t label_and_seed[kLabelLength + 2 * kRandom];

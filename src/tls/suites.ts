@@ -1,6 +1,6 @@
 /**
  * The cipher suites that can be read: numbers and names of the IANA registry "TLS Cipher Suites". What a suite needs follows from its
- * name; suites with NULL, RC4, DES, 3DES, IDEA, SEED or GOST are not there and count as unsupported.
+ * name; suites with NULL, RC2, RC4, DES, IDEA, SEED or GOST are not there and count as unsupported.
  */
 export interface CipherSuite {
   /** IANA name, such as TLS_AES_128_GCM_SHA256. */
@@ -21,6 +21,12 @@ export interface CipherSuite {
 }
 
 const NAMES = `
+000a TLS_RSA_WITH_3DES_EDE_CBC_SHA
+000d TLS_DH_DSS_WITH_3DES_EDE_CBC_SHA
+0010 TLS_DH_RSA_WITH_3DES_EDE_CBC_SHA
+0013 TLS_DHE_DSS_WITH_3DES_EDE_CBC_SHA
+0016 TLS_DHE_RSA_WITH_3DES_EDE_CBC_SHA
+001b TLS_DH_anon_WITH_3DES_EDE_CBC_SHA
 002f TLS_RSA_WITH_AES_128_CBC_SHA
 0030 TLS_DH_DSS_WITH_AES_128_CBC_SHA
 0031 TLS_DH_RSA_WITH_AES_128_CBC_SHA
@@ -53,10 +59,13 @@ const NAMES = `
 0087 TLS_DHE_DSS_WITH_CAMELLIA_256_CBC_SHA
 0088 TLS_DHE_RSA_WITH_CAMELLIA_256_CBC_SHA
 0089 TLS_DH_anon_WITH_CAMELLIA_256_CBC_SHA
+008b TLS_PSK_WITH_3DES_EDE_CBC_SHA
 008c TLS_PSK_WITH_AES_128_CBC_SHA
 008d TLS_PSK_WITH_AES_256_CBC_SHA
+008f TLS_DHE_PSK_WITH_3DES_EDE_CBC_SHA
 0090 TLS_DHE_PSK_WITH_AES_128_CBC_SHA
 0091 TLS_DHE_PSK_WITH_AES_256_CBC_SHA
+0093 TLS_RSA_PSK_WITH_3DES_EDE_CBC_SHA
 0094 TLS_RSA_PSK_WITH_AES_128_CBC_SHA
 0095 TLS_RSA_PSK_WITH_AES_256_CBC_SHA
 009c TLS_RSA_WITH_AES_128_GCM_SHA256
@@ -96,16 +105,24 @@ const NAMES = `
 1303 TLS_CHACHA20_POLY1305_SHA256
 1304 TLS_AES_128_CCM_SHA256
 1305 TLS_AES_128_CCM_8_SHA256
+c003 TLS_ECDH_ECDSA_WITH_3DES_EDE_CBC_SHA
 c004 TLS_ECDH_ECDSA_WITH_AES_128_CBC_SHA
 c005 TLS_ECDH_ECDSA_WITH_AES_256_CBC_SHA
+c008 TLS_ECDHE_ECDSA_WITH_3DES_EDE_CBC_SHA
 c009 TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA
 c00a TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA
+c00d TLS_ECDH_RSA_WITH_3DES_EDE_CBC_SHA
 c00e TLS_ECDH_RSA_WITH_AES_128_CBC_SHA
 c00f TLS_ECDH_RSA_WITH_AES_256_CBC_SHA
+c012 TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA
 c013 TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA
 c014 TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA
+c017 TLS_ECDH_anon_WITH_3DES_EDE_CBC_SHA
 c018 TLS_ECDH_anon_WITH_AES_128_CBC_SHA
 c019 TLS_ECDH_anon_WITH_AES_256_CBC_SHA
+c01a TLS_SRP_SHA_WITH_3DES_EDE_CBC_SHA
+c01b TLS_SRP_SHA_RSA_WITH_3DES_EDE_CBC_SHA
+c01c TLS_SRP_SHA_DSS_WITH_3DES_EDE_CBC_SHA
 c01d TLS_SRP_SHA_WITH_AES_128_CBC_SHA
 c01e TLS_SRP_SHA_RSA_WITH_AES_128_CBC_SHA
 c01f TLS_SRP_SHA_DSS_WITH_AES_128_CBC_SHA
@@ -128,6 +145,7 @@ c02f TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
 c030 TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
 c031 TLS_ECDH_RSA_WITH_AES_128_GCM_SHA256
 c032 TLS_ECDH_RSA_WITH_AES_256_GCM_SHA384
+c034 TLS_ECDHE_PSK_WITH_3DES_EDE_CBC_SHA
 c035 TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA
 c036 TLS_ECDHE_PSK_WITH_AES_256_CBC_SHA
 c037 TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256
@@ -194,11 +212,11 @@ d005 TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256
 `;
 
 const FORM =
-  /^TLS_(?:(?<exchange>\w+)_WITH_)?(?:(?<block>AES|ARIA|CAMELLIA)_(?<bits>128|256)_(?<mode>GCM|CCM_8|CCM|CBC)|(?<chacha>CHACHA20_POLY1305))(?:_(?<hash>SHA|SHA256|SHA384))?$/;
+  /^TLS_(?:(?<exchange>\w+)_WITH_)?(?:(?<block>AES|ARIA|CAMELLIA)_(?<bits>128|256)_(?<mode>GCM|CCM_8|CCM|CBC)|(?<triple>3DES_EDE_CBC)|(?<chacha>CHACHA20_POLY1305))(?:_(?<hash>SHA|SHA256|SHA384))?$/;
 const MAC_KEY_LENGTH = { SHA1: 20, SHA256: 32, SHA384: 48 } as const;
 
 function parse(name: string): CipherSuite {
-  const { exchange, block, bits, mode, chacha, hash } = FORM.exec(name)?.groups ?? {};
+  const { exchange, block, bits, mode, triple, chacha, hash } = FORM.exec(name)?.groups ?? {};
   const common = { name, tls13: exchange === undefined, hash: hash === 'SHA384' ? 'SHA384' : 'SHA256' } as const;
   if (chacha !== undefined) {
     return {
@@ -210,6 +228,8 @@ function parse(name: string): CipherSuite {
       macKeyLength: 0,
     };
   }
+  if (triple !== undefined)
+    return { ...common, mode: 'cbc', cipher: 'DES-EDE3-CBC', keyLength: 24, macHash: 'SHA1', macKeyLength: 20 };
   if (block === undefined || mode === undefined) throw new Error(`cipher suite ${name} is not understood`);
   const keyLength = Number(bits) / 8;
   if (mode === 'CBC') {
