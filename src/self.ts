@@ -98,7 +98,7 @@ export class SelfTelemetry {
       ['/metrics', (accept) => this.#metrics(accept)],
     ]);
     try {
-      this.#endpoint = await Endpoint.open(address, routes, (local) => this.#ignore(local));
+      this.#endpoint = await Endpoint.open(address, routes, (local) => this.#ignore(local), ['/metrics']);
     } catch (error) {
       throw new Error(`telemetry.listen: ${(error as Error).message}`);
     }

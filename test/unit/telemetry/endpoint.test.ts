@@ -76,3 +76,101 @@ test('the address that a client has connected to is told; closing ends connectio
   endpoint.close();
   await once(client, 'close');
 });
+
+const GET = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`;
+
+/** Connections that stay, and say something or nothing. */
+async function crowd(t: TestContext, url: string, number: number, words: string | ((index: number) => string)) {
+  const { hostname, port } = new URL(url);
+  const sockets = [];
+  for (let index = 0; index < number; index++) {
+    const socket = connect({ host: hostname, port: Number(port) });
+    socket.on('error', () => {});
+    t.after(() => socket.destroy());
+    await once(socket, 'connect');
+    socket.write(typeof words === 'string' ? words : words(index));
+    sockets.push(socket);
+  }
+  return sockets;
+}
+
+/** The slowest of so many probes, one after the other. */
+async function slowestProbe(url: string, probes = 10): Promise<number> {
+  let slowest = 0;
+  for (let probe = 0; probe < probes; probe++) {
+    const begunMs = performance.now();
+    const answer = await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(5000) });
+    assert.equal(await answer.text(), 'alive');
+    assert.equal(answer.headers.get('connection'), 'close', 'a probe keeps no place');
+    slowest = Math.max(slowest, performance.now() - begunMs);
+  }
+  return slowest;
+}
+
+const BIG = 'x'.repeat(4 * 1024 * 1024);
+const strangers: Readonly<Record<string, string | ((index: number) => string)>> = {
+  'that asked once and are kept': GET('/metrics'),
+  'that keep silent': '',
+  'that never end their head': 'GET /metrics HTTP/1.1\r\nX: ',
+  'that send no body after they announced one': 'POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n',
+  'that ask a thousand times at once': GET('/metrics').repeat(1000),
+  'that never take what they asked for': GET('/big'),
+};
+
+for (const [name, words] of Object.entries(strangers)) {
+  test(`probes are answered beside 200 connections ${name}`, async (t) => {
+    const port = await freePort();
+    const routes = new Map<string, Route>([
+      ['/healthz', () => ok('alive')],
+      ['/metrics', () => ok('metrics')],
+      ['/big', () => ok(BIG)],
+    ]);
+    const endpoint = await Endpoint.open({ host: '127.0.0.1', port }, routes, undefined, ['/metrics', '/big']);
+    t.after(() => endpoint.close());
+    const url = `http://127.0.0.1:${port}`;
+    for (const socket of await crowd(t, url, 200, words)) socket.pause();
+    assert.ok((await slowestProbe(url)) < 1000);
+  });
+}
+
+test('an answer that costs much is made a few times a second, however often it is asked for', async (t) => {
+  const port = await freePort();
+  let made = 0;
+  const routes = new Map<string, Route>([['/metrics', () => ok(String(++made))]]);
+  const endpoint = await Endpoint.open({ host: '127.0.0.1', port }, routes, undefined, ['/metrics']);
+  t.after(() => endpoint.close());
+  const begunMs = performance.now();
+  for (let asked = 0; asked < 200; asked++) {
+    const answer = await fetch(`http://127.0.0.1:${port}/metrics`);
+    assert.equal(answer.status, 200);
+    await answer.text();
+  }
+  const seconds = (performance.now() - begunMs) / 1000;
+  assert.ok(made <= 4 + 4 * seconds + 1, `${made} in ${seconds} s`);
+});
+
+test('a request at every split, with what follows it, and what is none', async (t) => {
+  const url = await open(t, { '/a': (accept) => ok(`<${accept}>`) });
+  const say = async (...pieces: string[]): Promise<string> => {
+    const [socket] = await crowd(t, url, 1, '');
+    let answer = '';
+    socket!.setEncoding('latin1').on('data', (words: string) => {
+      answer += words;
+    });
+    for (const piece of pieces) {
+      if (!socket!.destroyed) socket!.write(piece, 'latin1');
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    if (!socket!.closed) await once(socket!, 'close');
+    return answer;
+  };
+  const request = 'GET http://x/a?b HTTP/1.0\r\nACCEPT: \tx \r\nB: c\r\naccept:y\r\n\r\n';
+  for (let at = 1; at < request.length; at += 5) {
+    const answer = await say(request.slice(0, at), request.slice(at), 'GET /a HTTP/1.1\r\n\r\n');
+    assert.match(answer, /^HTTP\/1\.1 200 OK\r\n.*\r\n\r\n<x, y>$/s);
+  }
+  for (const other of ['\r\n\r\n', 'GET /a\r\n\r\n', 'GET  /a HTTP/1.1\r\n\r\n', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n']) {
+    assert.match(await say(other), /^HTTP\/1\.1 400 /);
+  }
+  assert.match(await say('GET /a HTTP/1.1\r\nX: ', 'x'.repeat(20_000)), /^HTTP\/1\.1 431 /);
+});
