@@ -43,6 +43,8 @@ interface Thread {
   readonly signal: Int32Array;
   readonly answers: MessagePort;
   posted: number;
+  /** Its code is loaded: from now on it is expected to move. */
+  isOpen: boolean;
   /** Same state, observed so often. */
   still: number;
   lastSteps: number;
@@ -207,7 +209,7 @@ export class Reader implements FactsReader {
     const { answerMs, waitMsPerSecond } = readerLimits;
     this.#waitMs = Math.min(waitMsPerSecond, this.#waitMs + ((nowMs - this.#waitAtMs) * waitMsPerSecond) / 1000);
     this.#waitAtMs = nowMs;
-    return this.#suspect ? 0 : Math.max(0, Math.min(answerMs, this.#waitMs));
+    return this.#suspect || this.#thread?.isOpen !== true ? 0 : Math.max(0, Math.min(answerMs, this.#waitMs));
   }
 
   /** Takes what was answered. @returns the answer with this id */
@@ -276,6 +278,7 @@ export class Reader implements FactsReader {
       signal: new Int32Array(signal),
       answers: port1,
       posted: 0,
+      isOpen: false,
       still: 0,
       lastSteps: -1,
       lastHandled: 0,
@@ -283,8 +286,11 @@ export class Reader implements FactsReader {
     port1.unref();
     this.#thread = thread;
     worker.on('message', (message: FromReader) => {
-      if (message.kind === 'open') onOpen();
-      else if (message.kind === 'failed') onFailed(new Error(message.message));
+      if (message.kind === 'open') {
+        thread.isOpen = true;
+        onOpen();
+      }
+      if (message.kind === 'failed') onFailed(new Error(message.message));
       else if (this.#thread === thread) this.#heard(message);
     });
     // One that runs out of memory ends with an error, too.
@@ -322,7 +328,7 @@ export class Reader implements FactsReader {
   /** In observations, not in time: a machine that stands still stops both threads. */
   #watch(): void {
     const thread = this.#thread;
-    if (thread === undefined) return;
+    if (thread === undefined || !thread.isOpen) return;
     const state = thread.guard.state();
     const handled = Atomics.load(thread.signal, HANDLED);
     const isStill =

@@ -253,6 +253,8 @@ export const readerLimits = {
   /** A process has at most vm.max_map_count mappings, 65,530 unless that was raised; a line holds a path. */
   mapsBytes: 32 * 1024 * 1024,
   mapsLineBytes: 8192,
+  /** The same while the container of the process has used up its share of work. */
+  mapsBytesHurried: 1024 * 1024,
   /** Files mapped as code that are looked into, of one process. */
   mappedFiles: 2048,
   /** Each file of ld.so.conf, how many of them, and the library folders of one file system. */
@@ -281,8 +283,8 @@ export const readerLimits = {
   containerReadsPerSecond: 400,
   containerAttachments: 128,
   /** How long the main thread waits for what is known of a process, and how much of each second it may spend with that. */
-  answerMs: 200,
-  waitMsPerSecond: 400,
+  answerMs: 100,
+  waitMsPerSecond: 200,
   /** A reader that has been at one thing for this long hangs: another takes its place, and the thing is left alone. So many may hang at once. */
   stalledMs: 1500,
   stalledReaders: 4,

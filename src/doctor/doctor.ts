@@ -1,7 +1,8 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { DoctorOptions } from '../cli/options.ts';
-import { checkProcesses } from './processes.ts';
+import { watchedProcesses } from './processes-watched.ts';
+import { readingChecks } from './reading.ts';
 import { type Check, canRun, type Report, toJson, toText } from './report.ts';
 import { checkSystem } from './system.ts';
 
@@ -13,21 +14,26 @@ const BUILD_REMEDY = 'build it (npm start does), or install the package, which c
  * @returns the exit status: 1 when the agent could not run
  */
 export async function runDoctor(options: DoctorOptions): Promise<number> {
-  const report = await examine();
+  const { report, hangs } = await examine();
+  const code = canRun(report) ? 0 : 1;
   process.stdout.on('error', () => {});
-  process.stdout.write(options.json ? toJson(report) : toText(report, wantsColour()));
-  return canRun(report) ? 0 : 1;
+  const text = options.json ? toJson(report) : toText(report, wantsColour());
+  await new Promise<void>((resolve) => process.stdout.write(text, () => resolve()));
+  if (hangs) {
+    const { exitAtOnce } = await import('../capture/native.ts');
+    exitAtOnce(code);
+  }
+  return code;
 }
 
-async function examine(): Promise<Report> {
+async function examine(): Promise<{ report: Report; hangs: boolean }> {
   const system = checkSystem();
   const files = await checkFiles();
   const built = files.every((check) => check.state === 'ok');
-  return {
-    version: packageVersion(),
-    checks: [...system, ...files, ...(built ? await checkFeatures() : [])],
-    processes: checkProcesses(),
-  };
+  const features = built ? await checkFeatures() : [];
+  const { processes, counts, hangs } = await watchedProcesses();
+  const checks = [...system, ...files, ...features, ...readingChecks(counts)];
+  return { report: { version: packageVersion(), checks, processes }, hangs };
 }
 
 /** The addon and the BPF objects of this installation. */

@@ -64,9 +64,14 @@ class CodeMappings {
 }
 
 /** @returns undefined when there is no such process, or it may not be read */
-export function readMaps(procRoot: string, pid: number, tally: Tally = newTally()): CodeMapping[] | undefined {
+export function readMaps(
+  procRoot: string,
+  pid: number,
+  tally: Tally = newTally(),
+  maxBytes: number = readerLimits.mapsBytes,
+): CodeMapping[] | undefined {
   const found = new CodeMappings(tally);
-  const caps = { maxBytes: readerLimits.mapsBytes, maxLineBytes: readerLimits.mapsLineBytes };
+  const caps = { maxBytes, maxLineBytes: readerLimits.mapsLineBytes };
   const isRead = readLines(`${procRoot}/${pid}/maps`, caps, tally, 'maps_bytes_limit', (bytes, start, end) =>
     found.take(bytes, start, end),
   );

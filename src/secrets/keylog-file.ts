@@ -2,10 +2,15 @@
  * Follows an NSS key log on disk as programs append to it (SSLKEYLOGFILE): reads what is new, hands on whole lines.
  * A file that is missing is waited for; one that shrinks or is replaced is read from its start again.
  */
-import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, readSync, statSync } from 'node:fs';
+import { newTally, openRegular } from '../files/read.ts';
 import { KeyLogLines } from './keylog-lines.ts';
 
 const CHUNK_BYTES = 64 * 1024;
+/** Of one poll: programs write the file, and one that is filled with anything else must not hold up the rest. */
+const MAX_POLL_BYTES = 1024 * 1024;
+/** Polls at the end. */
+const LAST_POLLS = 64;
 
 export class KeyLogFile {
   readonly path: string;
@@ -28,12 +33,14 @@ export class KeyLogFile {
   poll(): boolean {
     try {
       if (!this.#open()) return false;
-      for (;;) {
+      const end = this.#position + MAX_POLL_BYTES;
+      while (this.#position < end) {
         const length = readSync(this.#fd, this.#chunk, 0, CHUNK_BYTES, this.#position);
         if (length === 0) return true;
         this.#position += length;
         this.#lines.push(this.#chunk.subarray(0, length));
       }
+      return true;
     } catch {
       this.#close();
       return false;
@@ -44,7 +51,10 @@ export class KeyLogFile {
 
   /** Reads what is left, a last line without a line feed included, and closes the file. */
   close(): void {
-    this.poll();
+    for (let polls = 0, before = -1; polls < LAST_POLLS && before !== this.#position; polls++) {
+      before = this.#position;
+      this.poll();
+    }
     this.#lines.finish();
     this.#close();
   }
@@ -57,7 +67,10 @@ export class KeyLogFile {
       this.#close();
     }
     if (current === undefined) return false;
-    this.#fd = openSync(this.path, 'r');
+    // A pipe would be waited for.
+    const fd = openRegular(this.path, newTally());
+    if (fd === undefined) return false;
+    this.#fd = fd;
     this.#inode = fstatSync(this.#fd).ino;
     this.#position = 0;
     this.#lines.reset();

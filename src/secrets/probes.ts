@@ -340,7 +340,8 @@ export class ProbeManager {
   }
 
   #lookAt(pid: number, container: string, untilMs: number, hurried: boolean): 'gone' | 'done' | 'unfinished' {
-    const maps = readMaps(this.#proc, pid, this.#tally);
+    const maxBytes = hurried ? readerLimits.mapsBytesHurried : readerLimits.mapsBytes;
+    const maps = readMaps(this.#proc, pid, this.#tally, maxBytes);
     if (maps === undefined || maps.length === 0) {
       this.#forget(pid);
       return 'gone';
@@ -440,8 +441,6 @@ export class ProbeManager {
     const detail = `its strings name ${library}; it has no symbols by which to probe it`;
     return { library: executable.path, state: 'unsupported_library', detail };
   }
-
-  // --- Rounds ----------------------------------------------------------------------------------------------------------------------
 
   #planRound(): void {
     if (this.#stopped) return;

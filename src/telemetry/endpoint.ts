@@ -127,7 +127,7 @@ export class Endpoint {
       sinceMs: performance.now(),
       head: Buffer.alloc(0),
       answered: false,
-      timer: setTimeout(() => socket.destroy(), REQUEST_TIMEOUT_MS).unref(),
+      timer: setTimeout(() => this.#tooLate(visitor), REQUEST_TIMEOUT_MS).unref(),
     };
     this.#visitors.add(visitor);
     socket.on('error', () => {});
@@ -139,6 +139,13 @@ export class Endpoint {
     // Who has nothing more to say, and has not asked, will not ask.
     socket.once('end', () => !visitor.answered && socket.destroy());
     if (this.#visitors.size > MAX_CONNECTIONS) this.#makeRoom();
+  }
+
+  /** After a turn that took long, what has come meanwhile is read before those who have not asked are sent away. */
+  #tooLate(visitor: Visitor): void {
+    setImmediate(() => {
+      if (!visitor.answered) visitor.socket.destroy();
+    });
   }
 
   /** Of the address with the most connections the oldest; one that has just come only when there are far too many. */
