@@ -5,7 +5,7 @@ import { type Assembly, assemble, createLog, packageVersion, shutdownOutputs } f
 import { checkCgroup, findCgroupRoot } from './capture/cgroup.ts';
 import { KernelClock } from './capture/kernel-clock.ts';
 import { LiveCapture } from './capture/live.ts';
-import { exitAtOnce, protectMemory } from './capture/native.ts';
+import { exitAtOnce, protectMemory, releaseMemory } from './capture/native.ts';
 import { walkChunk } from './capture/walk.ts';
 import type { AgentOptions } from './cli/options.ts';
 import { nothingSeenYet } from './cli/waiting.ts';
@@ -13,6 +13,7 @@ import { followPods, openCluster } from './cluster.ts';
 import { type CapabilityCheck, capabilityRemedy, checkCapabilities } from './doctor/capabilities.ts';
 import { outputsInUse } from './export/create.ts';
 import type { Connection } from './flow/connection.ts';
+import { ReleasePolicy } from './memory/release.ts';
 import { openPcapng, type PcapngFile } from './pcapng/file.ts';
 import { Reader } from './reader.ts';
 import { KeyLogFile } from './secrets/keylog-file.ts';
@@ -147,14 +148,14 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
     keylogFile === undefined
       ? undefined
       : new KeyLogFile(keylogFile, (line) => assembly.secrets.addKeyLogLine(line, clock.nowUs()));
-  const { outputs, durations } = assembly;
-  self?.observe({ capture, reader, counters, outputs, durations, workloads, cluster, waits });
+  const { outputs, durations, memory } = assembly;
+  self?.observe({ capture, reader, counters, outputs, durations, memory, workloads, cluster, waits });
   return { ...assembly, clock, capture, reader, pcapng, keylog, self, workloads, cluster, waits };
 }
 
 /** Probes first, then packets: a connection whose first packet is seen shall not lack its secret. */
 async function begin(parts: Parts): Promise<NodeJS.Timeout> {
-  const { capture, clock, cluster, counters, keylog, log, pipeline, reader, self, workloads } = parts;
+  const { capture, clock, cluster, counters, keylog, log, memory, pipeline, reader, self, workloads } = parts;
   if (keylog?.poll() === false) log.warn('the key log cannot be read yet; it is waited for', { file: keylog.path });
   await reader.start();
   capture.start((chunk, length) => {
@@ -166,6 +167,7 @@ async function begin(parts: Parts): Promise<NodeJS.Timeout> {
   });
   self?.health.attached();
   for (const socket of capture.scanSockets()) pipeline.socket(socket);
+  const releases = new ReleasePolicy();
   return setInterval(() => {
     self?.tick();
     keylog?.poll();
@@ -173,6 +175,7 @@ async function begin(parts: Parts): Promise<NodeJS.Timeout> {
     reader.tick();
     workloads.tick();
     pipeline.tick(clock.nowUs());
+    if (releases.isDue(memory.bytes, memory.takePeak(), performance.now())) releaseMemory();
   }, TICK_MS);
 }
 

@@ -12,15 +12,25 @@ import type { Output } from './export/output.ts';
 import type { Connection, EndReason, Layer } from './flow/connection.ts';
 import { type FlowControl, FlowTable } from './flow/table.ts';
 import { Charge, type MemoryBudget, unlimitedMemory } from './memory/budget.ts';
+import { EXCHANGE_COST } from './memory/cost.ts';
 import type { PcapngSink } from './pcapng/sink.ts';
 import { createDetectLayer } from './protocol/detect.ts';
 import type { LayerContext, Protocol } from './protocol/layer.ts';
 import { createProxyLayer } from './protocol/proxy/layer.ts';
 import type { SecretStore } from './secrets/store.ts';
 import type { SpanBuilder } from './span/builder.ts';
+import { exchangeCost } from './span/exchange-cost.ts';
 import { WaitingRoom, type WaitingRoomOptions } from './span/waiting.ts';
 import { type Counters, count } from './telemetry/counters.ts';
 import { createTlsLayer, detectTls } from './tls/layer.ts';
+
+/**
+ * Bytes of spans of exchanges that a limit ends between two ticks: a full pipeline, which is less than the queue of an output takes; of what is
+ * given up for memory little, since there may be more of it at once, and its spans take time.
+ */
+const MAX_GIVEN_UP_BYTES = { limit: 24 * 1024 * 1024, memory: 4 * 1024 * 1024 } as const;
+/** What both spans of an exchange have beside its texts. */
+const SPANS_BYTES = 600;
 
 /** Who wants to know of sockets and processes: the owners of sockets, the uprobes. */
 export interface ProcessObserver {
@@ -61,6 +71,8 @@ export class Pipeline implements CaptureSink {
   readonly #flows: FlowTable;
   readonly #tls: Protocol;
   readonly #memory: MemoryBudget;
+  /** Of the exchanges that a limit has ended since the last tick. */
+  #givenUpBytes = 0;
   /** What waits for export and for the packet file: both have caps of their own. */
   readonly #waitsForOutput: Charge;
   readonly #waiting: WaitingRoom | undefined;
@@ -130,6 +142,7 @@ export class Pipeline implements CaptureSink {
   /** Time passes; to be called several times a second (live), or as packets' time advances (replay). */
   tick(timeUs: number): void {
     try {
+      this.#givenUpBytes = 0;
       this.#options.secrets.advance(timeUs);
       this.#flows.tick(timeUs);
       this.#waiting?.tick();
@@ -198,9 +211,24 @@ export class Pipeline implements CaptureSink {
   }
 
   #emit(exchange: Exchange, control: FlowControl): void {
+    if (this.#isTooMuch(exchange)) return;
     if (this.#waiting?.hold(exchange)) return;
     // Of a connection with no end that is watched nothing else will be wanted either.
     if (!this.#deliver(exchange) && this.#options.spans.isUnwatched(exchange.connection)) control.mute();
+  }
+
+  /**
+   * Exchanges that a limit ends all at once make no more spans than so many bytes of them: else they would push spans out of the outputs'
+   * queues that were made before.
+   */
+  #isTooMuch(exchange: Exchange): boolean {
+    const incomplete = exchange.protocol === 'grpc' ? exchange.http.incomplete : exchange.incomplete;
+    if (incomplete !== 'memory' && incomplete !== 'limit') return false;
+    // A span for each end, which repeats the texts.
+    this.#givenUpBytes += SPANS_BYTES + 2 * (exchangeCost(exchange) - EXCHANGE_COST);
+    if (this.#givenUpBytes <= MAX_GIVEN_UP_BYTES[incomplete]) return false;
+    count(this.#options.counters.spans.leftOut, 'given_up');
+    return true;
   }
 
   /** @returns whether there were spans */

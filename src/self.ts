@@ -6,6 +6,7 @@ import { type ListenAddress, parseListenAddress } from './config/listen.ts';
 import type { Config } from './config/schema.ts';
 import type { MetricsPush } from './export/metrics-push.ts';
 import type { Output } from './export/output.ts';
+import type { MemoryBudget } from './memory/budget.ts';
 import type { Attributes, MetricGroup } from './metric/metric.ts';
 import { CONTENT_TYPES, formatFor, toText } from './metric/open-metrics.ts';
 import type { Reader } from './reader.ts';
@@ -28,6 +29,7 @@ export interface Observed {
   readonly counters: Counters;
   readonly outputs: readonly Output[];
   readonly durations: Durations | undefined;
+  readonly memory: MemoryBudget;
   readonly workloads: Workloads;
   /** Where there is one. */
   readonly cluster: Cluster | undefined;
@@ -147,7 +149,7 @@ export class SelfTelemetry {
   #collect(): MetricGroup[] {
     const parts = this.#observed;
     if (parts === undefined) return [];
-    const { capture, cluster, counters, durations, reader, waits, workloads } = parts;
+    const { capture, cluster, counters, durations, memory, reader, waits, workloads } = parts;
     const rings: Record<string, ObservedRing> = { ...capture.rings() };
     const own = ownMetrics(
       counters,
@@ -163,6 +165,7 @@ export class SelfTelemetry {
           workloads: { ...workloads.counts },
           ...(cluster && { kubernetes: cluster.counts, waits }),
         },
+        memory,
         loopDelay: this.#loopDelay,
         startUnixUs: this.#startUnixUs,
         push: this.#push?.state(),

@@ -1,10 +1,15 @@
 import { readFileSync, readlinkSync } from 'node:fs';
 import { arch, release } from 'node:os';
+import { findMemoryLimit, memoryBudgetBytes } from '../config/memory-limit.ts';
 import { capabilityRemedy, checkCapabilities } from './capabilities.ts';
 import type { Check } from './report.ts';
 
 /** proc_ns_inum of the first namespaces (include/linux/proc_ns.h): the same on every kernel. */
 const INITIAL_PID_NAMESPACE = 'pid:[4026531836]';
+
+const MIB = 1024 * 1024;
+/** Its own 130 MiB, the ring, the least budget, and room for garbage. */
+const LEAST_MIB = 256;
 
 const LOCKDOWN_PATH = '/sys/kernel/security/lockdown';
 
@@ -13,10 +18,29 @@ export function checkSystem(): Check[] {
   return [
     { group: 'System', name: 'kernel', state: 'info', detail: `Linux ${release()} ${arch()}` },
     { group: 'System', name: 'Node', state: 'info', detail: `${process.version} ${process.execPath}` },
+    checkMemory(),
     checkPidNamespace(),
     ...checkLockdown(),
     ...checkRights(),
   ];
+}
+
+/** What the agent would hold at the most of what it sees, with the default of limits.memory_mib. */
+function checkMemory(): Check {
+  const limit = findMemoryLimit();
+  const budget = `${Math.floor(memoryBudgetBytes(0, limit) / MIB)} MiB for what is seen (limits.memory_mib)`;
+  const detail =
+    limit === undefined
+      ? `${budget}; no limit of a control group`
+      : `${budget}, of ${Math.floor(limit.bytes / MIB)} MiB by ${limit.source}`;
+  const enough = limit === undefined || limit.bytes >= LEAST_MIB * MIB;
+  return {
+    group: 'System',
+    name: 'memory',
+    state: enough ? 'ok' : 'limited',
+    detail: enough ? detail : `${detail}: the agent needs ${LEAST_MIB} MiB`,
+    ...(!enough && { remedy: `give it a memory limit of ${LEAST_MIB} MiB or more` }),
+  };
 }
 
 function checkPidNamespace(): Check {

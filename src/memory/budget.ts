@@ -88,8 +88,8 @@ export class MemoryBudget {
   readonly limitBytes: number;
   /** Bytes held in all. */
   bytes = 0;
-  /** The most that was ever held. */
-  peakBytes = 0;
+  /** The most that was held since `takePeak`. */
+  private peakBytes = 0;
   private readonly counts: ReasonCounts;
   private readonly lists: (Account | undefined)[] = new Array<Account | undefined>(CLASSES).fill(undefined);
   private highest = 0;
@@ -104,6 +104,13 @@ export class MemoryBudget {
   /** @param holder undefined: what is charged counts, but cannot be given up */
   open(holder?: Holder): Account {
     return new Account(this, holder);
+  }
+
+  /** @returns the most that was held since the last call */
+  takePeak(): number {
+    const peak = Math.max(this.peakBytes, this.bytes);
+    this.peakBytes = this.bytes;
+    return peak;
   }
 
   /** Objects that holders share. */

@@ -72,7 +72,7 @@ export interface Counters {
     /**
      * Spans that were not made on purpose: `unsampled` and `rate_limited` (sampling), `filtered`, `avoided_service` (that make spans of their
      * own), `otlp_export` (the telemetry of other processes), `ignored` and `below_min_duration` (SQL statements, by the configuration),
-     * `not_watched` (pods) and `seen_by_client` (statements of which the agent at the client's end makes the span) in Kubernetes.
+     * `given_up` (exchanges that a limit ended, beyond what the outputs have room for; counted once, whatever their ends), `not_watched` (pods) and `seen_by_client` (statements of which the agent at the client's end makes the span) in Kubernetes.
      */
     leftOut: ReasonCounts;
   };

@@ -12,6 +12,7 @@ import type {
 } from '../metric/metric.ts';
 import { type Counters, count, type ReasonCounts } from './counters.ts';
 import type { LoopDelay } from './loop-delay.ts';
+import { ownMemoryBytes } from './own-memory.ts';
 
 /** What an output holds and has done: see export/output.ts. */
 export interface ObservedOutput {
@@ -63,6 +64,8 @@ export interface Observations {
   readonly probedFiles: number;
   /** What the parts besides the pipeline count, by TABLE_ROWS. */
   readonly tables: Partial<Record<keyof typeof TABLE_ROWS, ReasonCounts>>;
+  /** The budget of all that grows with its input, in bytes. */
+  readonly memory: { readonly bytes: number; readonly limitBytes: number };
   readonly loopDelay: LoopDelay;
   /** When the agent began, in microseconds since the epoch. */
   readonly startUnixUs: number;
@@ -182,6 +185,7 @@ export function ownMetrics(counters: Counters, observed: Observations, resource:
     ...pushMetrics(observed),
     ...outputMetrics(observed.outputs),
     ...captureMetrics(observed),
+    ...memoryMetrics(observed.memory),
     ...processMetrics(observed.loopDelay),
   ];
   return { resource, labels: {}, metrics };
@@ -393,6 +397,21 @@ function captureMetrics({ rings, informers, probedFiles, tables }: Observations)
       '{restart}',
       'How often the informer was begun anew',
       ofInformers(({ restarts }) => restarts),
+    ),
+  ];
+}
+
+function memoryMetrics({ bytes, limitBytes }: Observations['memory']): Metric[] {
+  const own = ownMemoryBytes();
+  return [
+    metric('up_down_counter', 'wirespan.memory.usage', 'By', 'What is held of what is seen', [point(bytes)]),
+    metric('up_down_counter', 'wirespan.memory.limit', 'By', 'What may be held of it', [point(limitBytes)]),
+    metric(
+      'up_down_counter',
+      'wirespan.process.memory.own',
+      'By',
+      'Memory of this process alone: without files, and without the rings that the kernel has too',
+      own === undefined ? [] : [point(own)],
     ),
   ];
 }

@@ -26,7 +26,12 @@ interface Container {
   name: string;
   command?: string[];
   args?: string[];
-  env?: { name: string; value?: string; valueFrom?: { fieldRef?: { fieldPath: string } } }[];
+  env?: {
+    name: string;
+    value?: string;
+    valueFrom?: { fieldRef?: { fieldPath: string }; resourceFieldRef?: { resource: string } };
+  }[];
+  resources?: { limits?: { memory?: string } };
   securityContext: {
     allowPrivilegeEscalation: boolean;
     readOnlyRootFilesystem: boolean;
@@ -106,7 +111,7 @@ export async function startPod(cleanup: Cleanup, spec: PodSpec, environment: Pod
     Env: [
       ...environment.image.env,
       ...Object.entries(environment.env ?? {}).map(([name, value]) => `${name}=${value}`),
-      ...(container.env ?? []).map((each) => `${each.name}=${textOf(each, environment)}`),
+      ...(container.env ?? []).map((each) => `${each.name}=${textOf(each, container, environment)}`),
     ],
     UID: securityContext.runAsUser ?? spec.securityContext.runAsUser ?? 0,
     GID: securityContext.runAsGroup ?? spec.securityContext.runAsGroup ?? 0,
@@ -131,7 +136,14 @@ export async function startPod(cleanup: Cleanup, spec: PodSpec, environment: Pod
   };
 }
 
-function textOf(variable: NonNullable<Container['env']>[number], { nodeName }: PodEnvironment): string {
+function textOf(
+  variable: NonNullable<Container['env']>[number],
+  { resources }: Container,
+  { nodeName }: PodEnvironment,
+): string {
+  if (variable.valueFrom?.resourceFieldRef?.resource === 'limits.memory') {
+    return String(Number.parseInt(resources!.limits!.memory!, 10) * 1024 * 1024);
+  }
   if (variable.valueFrom?.fieldRef?.fieldPath === 'spec.nodeName') return nodeName;
   if (variable.valueFrom !== undefined) throw new Error(`${variable.name}: nobody here knows its source`);
   return variable.value ?? '';

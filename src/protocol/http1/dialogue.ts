@@ -45,6 +45,8 @@ export class Dialogue {
   pipelines = false;
   /** Time of the last bytes of either direction. */
   lastDataUs: number;
+  /** Requests are counted, and no more. */
+  onlyCounts = false;
   /** Nothing more is read. */
   over = false;
   /** Whose the rest of the connection is. */
@@ -85,8 +87,21 @@ export class Dialogue {
     if (++this.parseErrors > this.context.limits.httpParseErrors) this.die('protocol_error', timeUs);
   }
 
+  /**
+   * More requests wait than may: all of them are given up, and which response answers which request is not known any more. The client's direction
+   * is still read, so that its requests are counted.
+   */
+  overflow(timeUs: number): void {
+    count(this.context.counters.connections.givenUp, 'pipeline_limit');
+    this.responses.cut('limit', timeUs);
+    this.responses.release();
+    this.ledger.giveUpAll('limit', timeUs);
+    this.onlyCounts = true;
+  }
+
   /** Gives the connection up. */
   die(reason: IncompleteReason, timeUs: number): void {
+    count(this.context.counters.connections.givenUp, reason);
     this.responses.cut(reason, timeUs);
     this.ledger.giveUpAll(reason, timeUs);
     this.leave();

@@ -75,7 +75,7 @@ export class Http1Layer implements Layer {
   /** Charges what is held between calls. */
   private settle(): void {
     const { requests, responses, ledger } = this.dialogue;
-    this.charge.set(requests.head.cost + responses.head.cost + ledger.cost);
+    this.charge.set(requests.head.cost + requests.heldBytes + responses.head.cost + ledger.cost);
   }
 
   gap(direction: Direction, length: number, timeUs: number): void {

@@ -116,9 +116,13 @@ export class RequestReader {
 
   private headDone(timeUs: number): void {
     const head = this.head;
-    const exchange = this.newRequest(timeUs);
-    exchange.observer = this.dialogue.observe(exchange);
-    if (!this.enqueue(exchange, timeUs)) return;
+    let exchange: PendingExchange | undefined;
+    if (this.dialogue.onlyCounts) count(this.dialogue.context.counters.incomplete, 'limit');
+    else {
+      exchange = this.newRequest(timeUs);
+      exchange.observer = this.dialogue.observe(exchange);
+      this.enqueue(exchange, timeUs);
+    }
     this.exchange = exchange;
     const framing = requestFraming(head);
     if (framing === INVALID_FRAMING) {
@@ -131,7 +135,7 @@ export class RequestReader {
     if (this.body.done) this.ended(timeUs);
     else this.state = BODY;
     // What follows CONNECT is another protocol's when the server agrees (RFC 9110 section 9.3.6), else a new request.
-    if (exchange.method === 'CONNECT' && this.state === IDLE) this.state = LOST;
+    if (head.method === 'CONNECT' && this.state === IDLE) this.state = LOST;
   }
 
   private newRequest(timeUs: number): PendingExchange {
@@ -150,18 +154,16 @@ export class RequestReader {
     return exchange;
   }
 
-  /** @returns false when the connection was given up */
-  private enqueue(exchange: PendingExchange, timeUs: number): boolean {
+  private enqueue(exchange: PendingExchange, timeUs: number): void {
     if (!this.dialogue.ledger.push(exchange)) {
-      this.dialogue.die('limit', timeUs);
-      return false;
+      this.dialogue.overflow(timeUs);
+      return;
     }
     this.dialogue.ledger.addCost(
       exchange,
       this.head.headersCost + (exchange.observer === undefined ? 0 : OBSERVER_COST),
     );
     if (this.dialogue.ledger.orphanCount > 0) this.adoptOrphan(exchange, timeUs);
-    return true;
   }
 
   /** The response to this request may have come before it, when reassembly had to wait for a part of the request. */
@@ -275,7 +277,7 @@ export class RequestReader {
     const head = this.head;
     const started = head.started;
     this.state = LOST;
-    if (!started) count(this.dialogue.context.counters.incomplete, reason);
+    if (!started || this.dialogue.onlyCounts) count(this.dialogue.context.counters.incomplete, reason);
     else {
       const exchange = this.newRequest(timeUs);
       exchange.requestDone = true;
@@ -298,6 +300,10 @@ export class RequestReader {
   private resync(bytes: Buffer, start: number, end: number, timeUs: number): void {
     if (probeRequest(bytes, start, end, true) !== 'yes') return;
     if (this.dialogue.pipelines && timeUs - this.dialogue.lastDataUs < this.dialogue.context.limits.httpQuietUs) return;
+    if (this.dialogue.onlyCounts) {
+      this.state = IDLE;
+      return;
+    }
     if (this.dialogue.responses.lost) {
       // Nothing tells whether what waits was answered; without pipelining a new request says that it was.
       if (!this.dialogue.pipelines && this.dialogue.ledger.last?.requestDone)

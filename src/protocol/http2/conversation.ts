@@ -292,6 +292,7 @@ export class Conversation {
   }
 
   private die(reason: IncompleteReason, timeUs: number): void {
+    count(this.context.counters.connections.givenUp, reason);
     for (const stream of this.streams.values()) this.giveUp(stream, reason, timeUs);
     this.release();
     this.context.mute();

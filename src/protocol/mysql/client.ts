@@ -124,11 +124,9 @@ export class ClientReader implements PacketSink {
   private command(bytes: Buffer, start: number, end: number, length: number, sequence: number): void {
     const kind = bytes[start]!;
     const { session } = this;
-    if (session.queue.length >= session.context.limits.sqlPipelineDepth) {
-      count(session.context.counters.incomplete, 'limit');
-      session.giveUpAll('limit', this.packets.timeUs);
-      session.leave();
-      this.packets.lose();
+    if (session.onlyCounts || session.queue.length >= session.context.limits.sqlPipelineDepth) {
+      if (isStatement(kind)) count(session.context.counters.incomplete, 'limit');
+      if (!session.onlyCounts) session.overflow(this.packets.timeUs);
       return;
     }
     this.commanded = true;
@@ -418,6 +416,10 @@ export class ClientReader implements PacketSink {
     session.leave();
     this.packets.lose();
   }
+}
+
+function isStatement(kind: number): boolean {
+  return kind === wire.COM_QUERY || kind === wire.COM_STMT_EXECUTE || kind === wire.COM_STMT_BULK_EXECUTE;
 }
 
 const NONE: readonly SqlStatement[] = [];

@@ -133,6 +133,7 @@ export class MysqlLayer implements Layer {
     session.tlsAsked = false;
     if (this.context.startTls === undefined) {
       session.parseError(0);
+      count(this.context.counters.connections.givenUp, 'protocol_error');
       session.leave();
       return;
     }
@@ -186,6 +187,7 @@ export class MysqlLayer implements Layer {
 
   private fromServer(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
     const { session, server } = this;
+    if (session.onlyCounts) return;
     const { packets } = server;
     if (packets.lost) {
       // It may answer a command that was not seen.

@@ -52,6 +52,8 @@ export class Session {
   readonly queue = new CommandQueue();
   readonly statements: StatementTable;
   phase: Phase = 'greeting';
+  /** Statements are counted, and no more: the server's answers are passed over. */
+  onlyCounts = false;
   /** Nothing more is read. */
   over = false;
   /** What follows is TLS, compressed packets: the layer has to see to it. */
@@ -423,9 +425,17 @@ export class Session {
   parseError(timeUs: number): boolean {
     count(this.context.counters.parseErrors, 'mysql');
     if (++this.parseErrors <= this.context.limits.sqlParseErrors) return true;
+    count(this.context.counters.connections.givenUp, 'protocol_error');
     this.giveUpAll('protocol_error', timeUs);
     this.leave();
     return false;
+  }
+
+  /** More commands wait than may: which answer is whose is not known any more. Statements are still counted. */
+  overflow(timeUs: number): void {
+    count(this.context.counters.connections.givenUp, 'pipeline_limit');
+    this.giveUpAll('limit', timeUs);
+    this.onlyCounts = true;
   }
 
   /** The rest of the connection is not for this parser. */

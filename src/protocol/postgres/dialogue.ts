@@ -235,6 +235,11 @@ export class Dialogue {
 
   /** Gives the connection up. */
   die(reason: IncompleteReason, timeUs: number): void {
+    count(this.context.counters.connections.givenUp, reason);
+    this.leave(reason, timeUs);
+  }
+
+  private leave(reason: IncompleteReason, timeUs: number): void {
     this.end(reason, timeUs);
     this.context.mute();
   }
@@ -242,7 +247,7 @@ export class Dialogue {
   /** The rest of the connection is passed over. @param what a key of `connections.opaque` */
   becomeOpaque(what: string, timeUs: number): void {
     count(this.context.counters.connections.opaque, what);
-    this.die('limit', timeUs);
+    this.leave('limit', timeUs);
   }
 
   end(reason: IncompleteReason, timeUs: number): void {

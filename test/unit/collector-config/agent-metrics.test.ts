@@ -45,6 +45,7 @@ function everything(): Samples {
       informers: [{ name: 'pods', synced: true, connected: true, restarts: 0, objects: 1 }],
       probedFiles: 1,
       tables: {},
+      memory: { bytes: 1000, limitBytes: 2000 },
       loopDelay,
       startUnixUs: 0,
     },

@@ -60,13 +60,20 @@ test('trailers and chunk extensions without end', () => {
   }
 });
 
-test('more requests than the pipeline limit: all are given up, the connection is muted', () => {
+test('more requests than the pipeline limit: all are given up, and those behind them are counted', () => {
   const bench = new Bench(undefined, { limits: { httpPipelineDepth: 10 } });
-  for (let i = 0; i < 30; i++) bench.feed(FROM_CLIENT, Buffer.from(`GET /${i} HTTP/1.1\r\n\r\n`), i + 1);
+  for (let i = 0; i < 29; i++) {
+    bench.feed(FROM_CLIENT, Buffer.from(`POST /${i} HTTP/1.1\r\nContent-Length: 3\r\n\r\nGET`), i + 1);
+    bench.feed(FROM_SERVER, Buffer.from(i < 20 ? '' : 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n'), i + 1);
+  }
+  bench.feed(FROM_CLIENT, Buffer.from('GET /half HTTP/1.1\r\nHo'), 99);
   bench.close('fin', 100);
   assert.equal(bench.exchanges.length, 11);
   assert.ok(bench.exchanges.every((e) => e.incomplete === 'limit'));
-  assert.equal(bench.muted, 1);
+  assert.equal(bench.muted, 0);
+  // 19 are in no exchange, one of them cut by the end.
+  assert.deepEqual(bench.counters.incomplete, { limit: 29, connection_closed: 1 });
+  assert.deepEqual(bench.counters.connections.givenUp, { pipeline_limit: 1 });
   assert.equal(held(bench).heldExchanges, 0);
 });
 

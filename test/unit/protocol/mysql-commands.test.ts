@@ -223,8 +223,11 @@ describe('limits', () => {
     const bench = new MysqlBench({ limits: { sqlPipelineDepth: 4 } }).talk(session([]));
     for (let i = 0; i < 6; i++) bench.talk([['C', query('SELECT 1')]]);
     assert.equal(bench.exchanges.length, 4);
-    assert.deepEqual(bench.counters.incomplete, { limit: 5 });
-    assert.equal(bench.muted, 1);
+    // Those behind them are counted; what makes no statement is not.
+    bench.talk([['C', packet(0, 14)]]);
+    assert.deepEqual(bench.counters.incomplete, { limit: 6 });
+    assert.deepEqual(bench.counters.connections.givenUp, { pipeline_limit: 1 });
+    assert.equal(bench.muted, 0);
   });
   test('bytes that are no packets', () => {
     const bench = new MysqlBench({ limits: { sqlParseErrors: 3 } }).talk(session([]));

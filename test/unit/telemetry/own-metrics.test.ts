@@ -19,6 +19,7 @@ const nothing: Observations = {
   informers: [],
   probedFiles: 0,
   tables: {},
+  memory: { bytes: 1000, limitBytes: 2000 },
   loopDelay: new LoopDelay(100),
   startUnixUs: 1,
 };
