@@ -41,6 +41,11 @@ describe('documents', () => {
     assert.deepEqual(broken, []);
   });
 
+  it('hold no trace of a merge', () => {
+    const marked = documents.filter((file) => /^(?:<{7}|>{7}) /m.test(readFileSync(join(root, file), 'utf8')));
+    assert.deepEqual(marked, []);
+  });
+
   it('are all reached from the index of docs/', () => {
     const reached = new Set<string>();
     const visit = (file: string): void => {
