@@ -158,6 +158,17 @@ export class Half {
     this.settle();
   }
 
+  /** All that was delivered is acknowledged, in the middle of a connection: what nearly every packet says. */
+  noteAll(window: number, timeUs: number): void {
+    const value = this.next | 0;
+    if (this.ackKnown && ((value - this.acked) | 0) < 0) return;
+    this.ackKnown = true;
+    this.acked = value;
+    this.ackWindow = window;
+    this.ackScaled = true;
+    if (this.held.length > 0 || this.finSequence >= 0) this.ackUs = timeUs;
+  }
+
   /** What the other end says in passing: all before `sequence` has arrived, and there is room for `window` more. */
   noteAck(sequence: number, window: number, timeUs: number, isScaled: boolean): void {
     const value = sequence | 0;

@@ -156,7 +156,9 @@ export class FlowTable implements DeferralHost {
       return verdict;
     } else if (record.direction === DIRECTION_UNKNOWN) {
       if (flow.deferred !== undefined && record.timeUs >= flow.deferred.dueUs) return this.retake(flow, record);
-      if (this.deferrals.mustWait(flow, half, segment, record.timeUs, flow.deferred !== undefined)) {
+      const behind = flow.deferred !== undefined;
+      const mayWait = behind || segment.ack !== flow.halves[opposite(this.direction)].next;
+      if (mayWait && this.deferrals.mustWait(flow, half, segment, record.timeUs, behind)) {
         return this.deferrals.add(flow, record) ? verdict : this.retake(flow, record);
       }
     }
@@ -387,15 +389,7 @@ export class FlowTable implements DeferralHost {
       }
       return;
     }
-    if ((flags & ACK) !== 0 && half.isPlausible(segment.seq, payloadLength)) {
-      const other = flow.halves[opposite(half.direction)];
-      other.noteAck(segment.ack, segment.window, timeUs, (flags & SYN) === 0);
-      if (other.started) {
-        if (segment.ack !== other.next) other.acknowledged(segment.ack, timeUs);
-      } else if (flow.connection.startSeen && (flags & SYN) === 0) {
-        other.start(segment.ack);
-      }
-    }
+    if ((flags & ACK) !== 0) this.acknowledge(flow, half, flow.halves[opposite(half.direction)], timeUs);
     if (flow.closed) return; // by an acknowledgement that gave up the last hole
     const sequence = (flags & SYN) !== 0 ? (segment.seq + 1) >>> 0 : segment.seq;
     if (payloadLength > 0) {
@@ -417,6 +411,23 @@ export class FlowTable implements DeferralHost {
       this.open.halfClose(flow, this.direction, timeUs);
     }
     if (flow.complete) this.end(flow, 'fin', timeUs);
+  }
+
+  /** The packet's acknowledgement, which is of the other direction. */
+  private acknowledge(flow: Flow, half: Half, other: Half, timeUs: number): void {
+    const { seq, ack, window, flags, payloadLength } = this.segment;
+    // Most packets bring what comes next, and acknowledge all that was seen.
+    if (seq === half.next && ack === other.next && half.started && other.started && (flags & SYN) === 0) {
+      other.noteAll(window, timeUs);
+      return;
+    }
+    if (!half.isPlausible(seq, payloadLength)) return;
+    other.noteAck(ack, window, timeUs, (flags & SYN) === 0);
+    if (other.started) {
+      if (ack !== other.next) other.acknowledged(ack, timeUs);
+    } else if (flow.connection.startSeen && (flags & SYN) === 0) {
+      other.start(ack);
+    }
   }
 
   private reset(flow: Flow, timeUs: number): void {

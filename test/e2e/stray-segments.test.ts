@@ -1,0 +1,37 @@
+/** Segments that neither end of a connection has sent, and both ends refuse: the connection goes on for the kernel, and for the agent. */
+import assert from 'node:assert/strict';
+import { after, suite, test } from 'node:test';
+import { startAgent } from '../support/agent.ts';
+import { newCgroup } from '../support/cgroup.ts';
+import { cleanupAfter } from '../support/cleanup.ts';
+import { clientScript } from '../support/clients.ts';
+import { assertPairs, ofPorts, servers, targetOf } from '../support/http.ts';
+import { assertKernelClean } from '../support/kernel.ts';
+import { startNginx } from '../support/nginx.ts';
+import { run } from '../support/process.ts';
+
+suite('stray segments', () => {
+  after(assertKernelClean);
+
+  test('every request that nginx has logged has its spans, whatever comes between', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const cgroup = await newCgroup(cleanup);
+    const agent = await startAgent(cleanup, { args: ['--cgroup', cgroup.path] });
+    const nginx = await startNginx(cleanup, { prefix: cgroup.prefix });
+    const [command, ...args] = [...cgroup.prefix, 'python3', clientScript('stray-segments.py'), `${nginx.plainPort}`];
+    const { stdout } = await run(command!, args);
+    const kinds = stdout.trim().split('\n');
+    assert.equal(kinds.length, 9);
+    // What the kernel refuses: every connection has answered to its end.
+    for (const line of kinds) assert.match(line, / 3$/);
+    const logged = (await nginx.accessLog(27)).map(({ request_uri }) => request_uri).sort();
+    assert.equal(logged.length, 27);
+    await agent.waitForSpans(54, ofPorts(nginx.plainPort));
+    const { spans: all, stats } = await agent.stop();
+    const spans = all.filter(ofPorts(nginx.plainPort));
+    assertPairs(spans);
+    assert.deepEqual(servers(spans).map(targetOf).sort(), logged);
+    assert.deepEqual(stats.incomplete, {});
+    assert.equal(stats.connections.tcp, 9);
+  });
+});
