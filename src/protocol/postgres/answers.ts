@@ -224,6 +224,7 @@ export class Answers {
       const known = names.statementNamed(effect.name)?.prepared?.statement;
       const runs = known === undefined ? UNKNOWN_SETTINGS : known.effect;
       if (runs !== undefined) session.apply(runs);
+      if (runs !== undefined) names.apply(runs);
     } else if (effect.kind === 'unknown') {
       if (this.tag.kind === TAG_PREPARED) names.forgetStatements();
     } else names.apply(effect);
