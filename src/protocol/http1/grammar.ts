@@ -170,13 +170,19 @@ export function findRequestLine(
   if (methodEnd === start || !isBlank(bytes[methodEnd])) return LINE_NONE;
   let targetStart = methodEnd;
   while (isBlank(bytes[targetStart])) targetStart++;
-  let versionStart = end;
-  while (versionStart > targetStart && !isBlank(bytes[versionStart - 1])) versionStart--;
   const line = requestLine;
+  // As nearly all lines have it.
+  let versionStart = end - VERSION_LENGTH;
+  line.minor =
+    versionStart > targetStart && isBlank(bytes[versionStart - 1]) ? minorVersionAt(bytes, versionStart) : -1;
+  if (line.minor < 0) {
+    versionStart = end;
+    while (versionStart > targetStart && !isBlank(bytes[versionStart - 1])) versionStart--;
+    if (!equalsAscii(bytes, versionStart, Math.min(versionStart + 7, end), 'HTTP/1.')) return LINE_NONE;
+    if (versionStart + VERSION_LENGTH <= end) line.minor = minorVersionAt(bytes, versionStart);
+  }
   line.methodEnd = methodEnd;
   line.targetStart = targetStart;
-  if (!equalsAscii(bytes, versionStart, Math.min(versionStart + 7, end), 'HTTP/1.')) return LINE_NONE;
-  line.minor = versionStart + VERSION_LENGTH <= end ? minorVersionAt(bytes, versionStart) : -1;
   let targetEnd = versionStart;
   while (targetEnd > targetStart && isBlank(bytes[targetEnd - 1])) targetEnd--;
   if (targetEnd === targetStart) return LINE_NONE;
