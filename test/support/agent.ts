@@ -23,6 +23,7 @@ export interface Stats {
     decrypted: number;
     undecryptable: Record<string, number>;
     opaque: Record<string, number>;
+    unrecognised: Record<string, number>;
   };
   exchanges: Record<string, number>;
   incomplete: Record<string, number>;
@@ -32,6 +33,7 @@ export interface Stats {
   } & Deliveries;
   otherOutputs: Record<string, Deliveries>;
   parseErrors: Record<string, number>;
+  internalErrors: Record<string, number>;
   cpuSeconds: number;
   wallSeconds: number;
   peakRssBytes: number;
