@@ -250,9 +250,10 @@ export const readerLimits = {
   /** Kubernetes gives a container some hundred bytes for each Service of its namespace. And the longest value that is of interest. */
   environmentBytes: 4 * 1024 * 1024,
   environmentValueBytes: 64 * 1024,
-  /** A process has at most vm.max_map_count mappings, 65,530 unless that was raised; a line holds a path. */
+  /** A process has at most vm.max_map_count mappings, 65,530 unless that was raised; a line holds a path. They take some 50 ms to read. */
   mapsBytes: 32 * 1024 * 1024,
   mapsLineBytes: 8192,
+  mapsMs: 300,
   /** The same while the container of the process has used up its share of work. */
   mapsBytesHurried: 1024 * 1024,
   /** Files mapped as code that are looked into, of one process. */
@@ -286,7 +287,7 @@ export const readerLimits = {
   answerMs: 100,
   waitMsPerSecond: 200,
   /** A reader that has been at one thing for this long hangs: another takes its place, and the thing is left alone. So many may hang at once. */
-  stalledMs: 1500,
+  stalledMs: 2500,
   stalledReaders: 4,
   /** Questions and events that wait for the reader. */
   waitingQuestions: 4096,

@@ -24,6 +24,7 @@ export interface CodeMapping {
 
 const MAPS_LINE = /^([0-9a-f]+)-([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(.+)$/;
 const DELETED = ' (deleted)';
+const LINES_PER_LOOK_AT_CLOCK = 64;
 const MAX_LINKS = 40;
 /** Parts of one path that are looked up, links followed, and bytes of a path (PATH_MAX). */
 const MAX_PARTS = 1024;
@@ -37,6 +38,8 @@ const EXECUTABLE = 0x78;
 class CodeMappings {
   readonly byKey = new Map<string, CodeMapping>();
   readonly #tally: Tally;
+  readonly #untilMs = performance.now() + readerLimits.mapsMs;
+  #lines = 0;
 
   constructor(tally: Tally) {
     this.#tally = tally;
@@ -44,6 +47,11 @@ class CodeMappings {
 
   /** @returns false when it is enough */
   take(bytes: Buffer, start: number, end: number): boolean {
+    // The kernel writes the lines while it is asked, and waits for a process that changes its memory.
+    if (++this.#lines % LINES_PER_LOOK_AT_CLOCK === 0 && performance.now() > this.#untilMs) {
+      count(this.#tally.counts, 'maps_time_limit');
+      return false;
+    }
     // `start-end rwxp ...`: most lines are not of code, and are passed over before they are text.
     if (bytes[bytes.indexOf(SPACE, start) + 3] !== EXECUTABLE) return true;
     const match = MAPS_LINE.exec(bytes.toString('latin1', start, end));

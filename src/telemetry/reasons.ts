@@ -376,6 +376,7 @@ export const READER_REASONS: ReasonTable = {
   title: 'Reading about processes',
   reasons: {
     maps_bytes_limit: { meaning: 'Memory maps longer than is read. What lies behind is not known.' },
+    maps_time_limit: { meaning: 'Memory maps that take too long to read. What lies behind is not known.' },
     mapped_files_limit: { meaning: 'Processes that map more files as code than are looked into.' },
     environment_bytes_limit: { meaning: 'Environments longer than is read. Variables behind that are not known.' },
     command_line_bytes_limit: { meaning: 'Command lines longer than is read.' },
@@ -404,6 +405,7 @@ export const READER_REASONS: ReasonTable = {
       meaning: 'The reading thread hung on a file that did not answer, and was replaced.',
       action: 'Look for a network or FUSE file system that hangs.',
     },
+    reader_failed: { meaning: 'The reading thread ended by itself, out of memory for instance, and was replaced.' },
     reader_given_up: {
       meaning: 'The reading thread hung too often and is not replaced any more.',
       action: 'Look for a network or FUSE file system that hangs, then restart the agent.',
