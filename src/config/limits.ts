@@ -253,7 +253,7 @@ export const readerLimits = {
   /** A process has at most vm.max_map_count mappings, 65,530 unless that was raised; a line holds a path. They take some 50 ms to read. */
   mapsBytes: 32 * 1024 * 1024,
   mapsLineBytes: 8192,
-  mapsMs: 300,
+  mapsMs: 1000,
   /** The same while the container of the process has used up its share of work. */
   mapsBytesHurried: 1024 * 1024,
   /** Files mapped as code that are looked into, of one process. */
