@@ -11,20 +11,13 @@
 #include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "flow_key.h"
 
 #define TCP_FIN 1
 #define TCP_SYN 2
 #define TCP_RST 4
 #define TCP_ACK 16
 #define EXTENSION_HEADERS_MAX 8
-
-struct flow_key {
-	__u32 local[4]; /* IPv4 as ::ffff:a.b.c.d */
-	__u32 remote[4];
-	__u16 local_port;
-	__u16 remote_port;
-	__u32 scope; /* network namespace of loopback addresses, which every namespace has; else 0 */
-};
 
 /* All that most packets are looked at for. */
 struct tcp_shape {

@@ -25,6 +25,7 @@
 #include <bpf/bpf_helpers.h>
 #include "events.h"
 #include "ossl_params.h"
+#include "secret_losses.h"
 #include "secret_ring.h"
 
 /* x86-64, arch/x86/include/asm/ptrace.h; the context of a uprobe program. Only the argument registers are named as used. */
@@ -43,14 +44,6 @@ struct pt_regs {
 #define HASH_MAX 48 /* SHA-384 */
 #define MASTER_SECRET_LENGTH 48
 
-/* What was lost, by reason; the order is known to native/probes.cc. */
-struct secret_losses {
-	__u64 ring_full;
-	__u64 params_unreadable; /* what says which derivation it is: it may have been a wanted one */
-	__u64 values_unreadable;
-	__u64 unexpected_values; /* the wanted label, with a secret or hash of a size that no TLS cipher suite has */
-	__u64 emitted;
-};
 struct secret_losses secret_losses;
 
 /* Set before loading: bpf_get_attach_cookie exists (5.15). Where it is 0 the verifier removes the call. */
@@ -203,6 +196,38 @@ __noinline __u64 with_param(__u64 params, __u32 place, __u64 values, __u32 block
 	return values;
 }
 
+/* @returns the kind of secret that a call derives, by the labels at these places; 0: none that is wanted; or UNREADABLE */
+__noinline __u64 find_kind(__u64 params, __u64 places, __u32 block_number)
+{
+	__u64 kind;
+	__u32 place;
+
+	for (place = 0; place < PARAMS_MAX; place++) {
+		if (!((places >> place) & 1))
+			continue;
+		kind = kind_of_param(params, place, block_number);
+		if (kind != NO_LABEL)
+			return kind;
+	}
+	return 0;
+}
+
+/* @returns the values at these places, of a secret of that kind; or UNREADABLE */
+__noinline __u64 find_values(__u64 params, __u64 places, __u32 kind, __u32 block_number)
+{
+	__u64 values = (__u64)kind << 20;
+	__u32 place;
+
+	for (place = 0; place < PARAMS_MAX; place++) {
+		if (!((places >> (16 + place)) & 1))
+			continue;
+		values = with_param(params, place, values, block_number);
+		if (values & UNREADABLE)
+			return values;
+	}
+	return values;
+}
+
 /* Whether the sizes are those of a TLS cipher suite. */
 static __always_inline bool is_whole(__u64 values)
 {
@@ -301,51 +326,20 @@ static __noinline int fault_in_param(__u64 address)
 }
 
 /* Asks; and asks again after what could not be read was brought into memory, which a run that has a block must not wait for. */
-#define ASK(result, question)                                                                   \
-	do {                                                                                    \
-		(result) = (question);                                                          \
-		for (int again = 0; again < 2 && may_fault && block_number == NO_BLOCK; again++) { \
-			if (!((result) & UNREADABLE))                                           \
-				break;                                                          \
-			fault_in_param(address_of(params, PLACE(result)));                      \
-			(result) = (question);                                                  \
-		}                                                                               \
+#define ASK(result, question)                                                                            \
+	do {                                                                                             \
+		(result) = (question);                                                                   \
+		for (int again = 0; again < PAGES_MAX && may_fault && block_number == NO_BLOCK; again++) { \
+			if (!((result) & UNREADABLE))                                                    \
+				break;                                                                   \
+			fault_in_param(address_of(params, PLACE(result)));                               \
+			(result) = (question);                                                           \
+		}                                                                                        \
 	} while (0)
+#define PAGES_MAX 4 /* the parameters and strings of a call lie on a few pages */
 
 #define DONE 0
 #define UNREAD 1 /* what it is could not be read; nothing was counted */
-
-/* @returns the kind of secret that a call derives, by the labels at these places; 0: none that is wanted; or UNREADABLE */
-static __noinline __u64 find_kind(__u64 params, __u64 places, __u32 block_number)
-{
-	__u64 kind;
-	__u32 place;
-
-	for (place = 0; place < PARAMS_MAX; place++) {
-		if (!((places >> place) & 1))
-			continue;
-		ASK(kind, kind_of_param(params, place, block_number));
-		if (kind != NO_LABEL)
-			return kind;
-	}
-	return 0;
-}
-
-static __noinline __u64 find_values(__u64 params, __u64 places, __u64 values, __u32 block_number)
-{
-	__u32 place;
-	__u64 more;
-
-	for (place = 0; place < PARAMS_MAX; place++) {
-		if (!((places >> (16 + place)) & 1))
-			continue;
-		ASK(more, with_param(params, place, values, block_number));
-		if (more & UNREADABLE)
-			return more;
-		values = more;
-	}
-	return values;
-}
 
 /* @returns DONE or UNREAD */
 static __noinline int derive(struct pt_regs *ctx, __u64 params, __u32 block_number)
@@ -357,12 +351,12 @@ static __noinline int derive(struct pt_regs *ctx, __u64 params, __u32 block_numb
 		return UNREAD;
 	if ((places & 0xffff) == 0)
 		return DONE;
-	kind = find_kind(params, places, block_number);
+	ASK(kind, find_kind(params, places, block_number));
 	if (kind & UNREADABLE)
 		return UNREAD;
 	if (kind == 0)
 		return DONE;
-	values = find_values(params, places, kind << 20, block_number);
+	ASK(values, find_values(params, places, kind, block_number));
 	if (values & UNREADABLE)
 		return UNREAD;
 	if (!is_whole(values)) {

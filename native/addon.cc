@@ -204,14 +204,13 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     stats_fd_ = -1;
   }
 
-  // Gives back what the reader's thread refers to, after it.
+  // Gives back what the reader's thread refers to, after it; the session itself is given back by the notifier's finalizer.
   void LetGo() {
     notifier_.Release();
     napi_remove_env_cleanup_hook(Env(), OnEnvironmentEnd, this);
     on_finished_.Reset();
     on_more_.Reset();
     chunks_.Reset();
-    Unref();
   }
 
   static void OnEnvironmentEnd(void* session) { static_cast<CaptureSession*>(session)->Shut(); }
@@ -233,9 +232,11 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     chunks_ = Napi::Persistent(chunks.As<Napi::Object>());
     on_more_ = Napi::Persistent(info[3].As<Napi::Function>());
     on_finished_ = Napi::Persistent(info[4].As<Napi::Function>());
-    notifier_ = Notifier::New(env, info[2].As<Napi::Function>(), "wirespan capture", 0, 1, this);
+    // A call may still be queued when the reader has ended: the session lives until the function that brings it is finalized.
+    Ref();
+    notifier_ = Notifier::New(env, info[2].As<Napi::Function>(), "wirespan capture", 0, 1, this,
+                              [](Napi::Env, void*, CaptureSession* session) { session->Unref(); });
     napi_add_env_cleanup_hook(env, OnEnvironmentEnd, this);
-    Ref();  // the thread refers to it
     try {
       Guarded(env, [&] {
         reader_ = std::make_unique<wirespan::RingReader>(
@@ -276,6 +277,7 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     Napi::Array counts = Napi::Array::New(info.Env());
     uint32_t reason = 0;
     for (uint64_t count : object_.Losses()) counts.Set(reason++, Napi::Number::New(info.Env(), static_cast<double>(count)));
+    counts.Set(reason, Napi::Number::New(info.Env(), static_cast<double>(reader_ ? reader_->malformed() : 0)));
     return counts;
   }
 
@@ -420,7 +422,7 @@ class NativeProbes : public Napi::ObjectWrap<NativeProbes> {
   Napi::Value Info(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     wirespan::Probes& probes = Open(env);
-    wirespan::ProbeCounts counts = probes.Counts();
+    secret_losses counts = probes.Counts();
     wirespan::ProbeProgram program = probes.Program();
     auto number = [&](uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); };
     Napi::Object lost = Napi::Object::New(env);

@@ -11,8 +11,10 @@
 
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 
 #include "native/bpf_log.h"
+#include "native/bpf_object.h"
 
 namespace wirespan {
 
@@ -25,12 +27,6 @@ void RaiseMemoryLimit() {
 int EnableBpfStats() {
   int fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
   if (fd < 0) throw BpfError("cannot switch on the kernel's BPF statistics", fd);
-  return fd;
-}
-
-int CaptureObject::MapFd(const char* name) const {
-  int fd = bpf_object__find_map_fd_by_name(object_, name);
-  if (fd < 0) throw BpfError(std::string("the BPF object has no map ") + name, fd);
   return fd;
 }
 
@@ -47,50 +43,40 @@ void CaptureObject::Load(const CaptureOptions& options) {
   object_ = bpf_object__open_file(options.object_path.c_str(), nullptr);
   if (object_ == nullptr) throw BpfError("cannot open " + options.object_path, errno);
 
-  bpf_map* packet_ring = bpf_object__find_map_by_name(object_, "packet_ring");
-  int error = packet_ring == nullptr ? -ENOENT : bpf_map__set_max_entries(packet_ring, options.packet_ring_bytes);
+  int error = bpf_map__set_max_entries(RequireRing(object_, "packet_ring"), options.packet_ring_bytes);
   if (error != 0) throw BpfError("cannot set the size of the packet ring", error);
-
-  bpf_map* map;
-  bpf_map* variables = nullptr;
-  bpf_object__for_each_map(map, object_) {
-    const char* name = bpf_map__name(map);
-    if (strstr(name, ".bss") != nullptr) variables = map;
-    if (strstr(name, ".rodata") == nullptr) continue;
-    // In the order of their definition: whole_tree, has_excluded_ports.
-    uint8_t constants[2] = {options.whole_tree, !options.excluded_ports.empty()};
-    error = bpf_map__set_initial_value(map, constants, sizeof constants);
-    if (error != 0) throw BpfError("cannot set the constants of the capture programs", error);
-  }
-
-  // The kernel copies values of the size that the object says into structs of the size that was compiled in here.
-  bpf_map* states = bpf_object__find_map_by_name(object_, "socket_states");
-  if (states == nullptr || bpf_map__value_size(states) != sizeof(socket_state)) {
-    throw BpfError(options.object_path + " and the addon are not of one build", EINVAL);
-  }
+  SetConstant<uint8_t>(object_, "whole_tree", options.whole_tree ? 1 : 0);
+  SetConstant<uint8_t>(object_, "has_excluded_ports", options.excluded_ports.empty() ? 0 : 1);
+  const BpfVariable globals = RequireVariable(object_, ".bss", "globals", sizeof *globals_);
+  uint64_t port_words[1024] = {};
+  bpf_map* maps[] = {
+      RequireRing(object_, "control_ring"),
+      RequireRing(object_, "secret_ring"),
+      RequireMap(object_, "socket_states", sizeof(int), sizeof(socket_state)),
+      RequireMap(object_, "muted", sizeof(uint64_t), sizeof(uint8_t)),
+      RequireMap(object_, "own_listeners", sizeof(flow_key), sizeof(uint8_t)),
+      RequireMap(object_, "ignored_cgroups", sizeof(uint64_t), sizeof(uint8_t)),
+      RequireMap(object_, "losses", sizeof(uint32_t), sizeof(uint64_t)),
+      RequireMap(object_, "excluded_ports", sizeof(uint32_t), sizeof port_words),
+  };
 
   error = LoadObject(object_);
   if (error != 0) throw BpfError("cannot load the capture programs into the kernel", error);
 
-  if (variables == nullptr) throw BpfError("the BPF object has no variables", ENOENT);
-  void* mapped = mmap(nullptr, sizeof *globals_, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(variables), 0);
+  mapped_bytes_ = globals.section_size;
+  void* mapped = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(globals.map), 0);
   if (mapped == MAP_FAILED) throw BpfError("cannot map the variables of the capture programs", errno);
-  globals_ = static_cast<capture_globals*>(mapped);
-  packet_ring_fd_ = MapFd("packet_ring");
-  control_ring_fd_ = MapFd("control_ring");
-  secret_ring_fd_ = MapFd("secret_ring");
+  mapped_ = mapped;
+  globals_ = reinterpret_cast<capture_globals*>(static_cast<uint8_t*>(mapped) + globals.offset);
+  packet_ring_fd_ = bpf_object__find_map_fd_by_name(object_, "packet_ring");
+  int* const fds[] = {&control_ring_fd_, &secret_ring_fd_, &socket_states_fd_, &muted_fd_, &own_listeners_fd_, &ignored_cgroups_fd_, &losses_fd_};
+  for (size_t i = 0; i < std::size(fds); i++) *fds[i] = bpf_map__fd(maps[i]);
   wipe_program_fd_ = ProgramFd("wipe_secrets");
-  socket_states_fd_ = MapFd("socket_states");
-  muted_fd_ = MapFd("muted");
-  own_listeners_fd_ = MapFd("own_listeners");
-  ignored_cgroups_fd_ = MapFd("ignored_cgroups");
-  losses_fd_ = MapFd("losses");
 
   if (!options.excluded_ports.empty()) {
-    uint64_t words[1024] = {};
-    for (uint16_t port : options.excluded_ports) words[port >> 6] |= uint64_t{1} << (port & 63);
+    for (uint16_t port : options.excluded_ports) port_words[port >> 6] |= uint64_t{1} << (port & 63);
     uint32_t zero = 0;
-    error = bpf_map_update_elem(MapFd("excluded_ports"), &zero, words, BPF_ANY);
+    error = bpf_map_update_elem(bpf_map__fd(maps[std::size(fds)]), &zero, port_words, BPF_ANY);
     if (error != 0) throw BpfError("cannot set the excluded ports", error);
   }
   IdentifyAgent();
@@ -135,7 +121,8 @@ void CaptureObject::Close() {
   Detach();
   bpf_object__close(object_);
   object_ = nullptr;
-  if (globals_ != nullptr) munmap(globals_, sizeof *globals_);
+  if (mapped_ != nullptr) munmap(mapped_, mapped_bytes_);
+  mapped_ = nullptr;
   globals_ = nullptr;
   packet_ring_fd_ = control_ring_fd_ = secret_ring_fd_ = wipe_program_fd_ = socket_states_fd_ = muted_fd_ = own_listeners_fd_ = ignored_cgroups_fd_ = losses_fd_ = -1;
 }
@@ -149,22 +136,19 @@ int CaptureObject::Mute(uint64_t cookie) {
 }
 
 int CaptureObject::IgnoreListener(const std::string& address, uint16_t port) {
-  struct {  // flow_key of bpf/packet.h
-    uint8_t local[16];
-    uint8_t remote[16];
-    uint16_t local_port;
-    uint16_t remote_port;
-    uint32_t scope;
-  } key{};
+  flow_key key{};
+  uint8_t bytes[sizeof key.local] = {};
   std::string text = address.substr(0, address.find('%'));
-  if (inet_pton(AF_INET, text.c_str(), key.local + 12) == 1) {
-    key.local[10] = key.local[11] = 0xff;
-  } else if (inet_pton(AF_INET6, text.c_str(), key.local) != 1) {
+  if (inet_pton(AF_INET, text.c_str(), bytes + 12) == 1) {
+    bytes[10] = bytes[11] = 0xff;
+  } else if (inet_pton(AF_INET6, text.c_str(), bytes) != 1) {
     return EINVAL;
   }
+  memcpy(key.local, bytes, sizeof bytes);
   key.local_port = htons(port);
-  const in6_addr* local = reinterpret_cast<const in6_addr*>(key.local);
-  if (IN6_IS_ADDR_LOOPBACK(local) || (IN6_IS_ADDR_V4MAPPED(local) && key.local[12] == 127)) {
+  in6_addr local;
+  memcpy(&local, bytes, sizeof local);
+  if (IN6_IS_ADDR_LOOPBACK(&local) || (IN6_IS_ADDR_V4MAPPED(&local) && bytes[12] == 127)) {
     struct stat network;
     if (stat("/proc/self/ns/net", &network) != 0) return errno;
     key.scope = static_cast<uint32_t>(network.st_ino);

@@ -63,11 +63,12 @@ class CaptureObject {
   uint32_t agent_tgid() const;
 
  private:
-  int MapFd(const char* name) const;
   int ProgramFd(const char* name) const;
   void IdentifyAgent();
 
   bpf_object* object_ = nullptr;
+  void* mapped_ = nullptr;  // the section with the programs' variables
+  size_t mapped_bytes_ = 0;
   capture_globals* globals_ = nullptr;
   std::string cgroup_path_;
   int packet_ring_fd_ = -1;

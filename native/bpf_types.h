@@ -4,4 +4,6 @@
 #include <linux/types.h>
 
 #include "bpf/events.h"
+#include "bpf/flow_key.h"
+#include "bpf/secret_losses.h"
 #include "bpf/socket_state.h"

@@ -21,7 +21,17 @@ const BPF_FLAGS = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-D__TARGET_ARCH_x
 const FRAME_MAX = 48;
 /** Sources whose programs are of other kinds, or not preempted by themselves. */
 const ANY_FRAME = new Set(['capture.bpf.c', 'scan.bpf.c']);
-const CXX_FLAGS = ['-std=c++20', '-O2', '-g1', '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra', '-Wno-cast-function-type', '-Wno-missing-field-initializers', '-DNAPI_VERSION=9', '-DNAPI_CPP_EXCEPTIONS', '-DNODE_ADDON_API_CPP_EXCEPTIONS_ALL', '-DNODE_GYP_MODULE_NAME=wirespan', '-DBUILDING_NODE_EXTENSION', '-D_GNU_SOURCE']; // biome-ignore format: one list
+const CXX_FLAGS = ['-std=c++20', '-O2', '-g1', '-fPIC', '-fvisibility=hidden', '-D_FORTIFY_SOURCE=2', '-fstack-protector-strong', '-fcf-protection', '-Wall', '-Wextra', '-Wno-cast-function-type', '-Wno-missing-field-initializers', '-DNAPI_VERSION=9', '-DNAPI_CPP_EXCEPTIONS', '-DNODE_ADDON_API_CPP_EXCEPTIONS_ALL', '-DNODE_GYP_MODULE_NAME=wirespan', '-DBUILDING_NODE_EXTENSION', '-D_GNU_SOURCE']; // biome-ignore format: one list
+
+/** `--sanitize`: an addon for test/sanitized.mjs; it needs the libraries of both sanitizers in the process (LD_PRELOAD). */
+const SANITIZE = [
+  '-fsanitize=address,undefined',
+  '-fno-sanitize=vptr',
+  '-fno-sanitize-recover=undefined',
+  '-fno-omit-frame-pointer',
+  '-U_FORTIFY_SOURCE',
+];
+const sanitizes = process.argv.includes('--sanitize');
 
 /** The headers of the Node that runs this script, never those of another version that a user's npm configuration names. */
 function nodeHeaders() {
@@ -130,9 +140,10 @@ async function buildAddon() {
   const compiler = toolIdentity('g++');
   const napi = join(root, 'node_modules/node-addon-api');
   if (!existsSync(join(napi, 'napi.h'))) throw new Error(`no ${napi}: run npm ci first`);
-  const context = [compiler, process.version, CXX_FLAGS.join(' '), readFileSync(join(napi, 'package.json'), 'utf8')];
+  const cxxFlags = [...CXX_FLAGS, ...(sanitizes ? SANITIZE : [])];
+  const context = [compiler, process.version, cxxFlags.join(' '), readFileSync(join(napi, 'package.json'), 'utf8')];
   const headers = [...filesIn('native', /\.h$/), ...filesIn('bpf', /\.h$/)];
-  const flags = [...CXX_FLAGS, '-I', root, '-isystem', include, '-isystem', napi];
+  const flags = [...cxxFlags, '-I', root, '-isystem', include, '-isystem', napi];
 
   const sources = filesIn('native', /\.cc$/);
   const objects = sources.map((source) => join(root, 'dist/native', `${basename(source)}.o`));
@@ -150,8 +161,7 @@ async function buildAddon() {
     const { folders, libraries } = staticLibraries();
     const link = [
       '-shared',
-      '-static-libstdc++',
-      '-static-libgcc',
+      ...(sanitizes ? SANITIZE : ['-static-libstdc++', '-static-libgcc']),
       '-Wl,--exclude-libs,ALL',
       '-Wl,-z,relro,-z,now',
       '-Wl,--wrap=stderr',

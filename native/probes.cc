@@ -1,5 +1,6 @@
 #include "native/probes.h"
 #include "native/bpf_log.h"
+#include "native/bpf_object.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -96,27 +97,23 @@ int Probes::Load(const ProbeOptions& options, const Features& features, std::str
     return errno;
   }
   bpf_program* program = bpf_object__find_program_by_name(object, "wirespan_kdf");
-  bpf_map* ring = bpf_object__find_map_by_name(object, "secret_ring");
-  bpf_map* rodata = nullptr;
-  bpf_map* bss = nullptr;
-  bpf_map* map;
-  bpf_object__for_each_map(map, object) {
-    std::string name = bpf_map__name(map);
-    if (name.ends_with(".rodata")) rodata = map;
-    if (name.ends_with(".bss")) bss = map;
-  }
-  size_t rodata_size = 0;
-  if (rodata != nullptr) bpf_map__initial_value(rodata, &rodata_size);
-  if (program == nullptr || ring == nullptr || bss == nullptr || rodata_size < 2) {
+  bpf_map* ring = nullptr;
+  BpfVariable losses = {};
+  try {
+    ring = RequireRing(object, "secret_ring");
+    losses = RequireVariable(object, ".bss", "secret_losses", sizeof(secret_losses));
+    SetConstant<uint8_t>(object, "has_attach_cookie", features.cookies ? 1 : 0);
+    SetConstant<uint8_t>(object, "may_fault", features.sleepable ? 1 : 0);
+  } catch (const BpfError& failure) {
     bpf_object__close(object);
-    *log = options.object_path + " is not of this version";
+    *log = failure.what();
+    return failure.error();
+  }
+  if (program == nullptr) {
+    bpf_object__close(object);
+    *log = options.object_path + " has no program wirespan_kdf";
     return EINVAL;
   }
-  std::vector<uint8_t> constants(rodata_size, 0);
-  // The members of .rodata in their order.
-  constants[0] = features.cookies ? 1 : 0;    // has_attach_cookie
-  constants[1] = features.sleepable ? 1 : 0;  // may_fault
-  bpf_map__set_initial_value(rodata, constants.data(), constants.size());
   if (features.sleepable) bpf_program__set_flags(program, BPF_F_SLEEPABLE);
   if (features.multi) bpf_program__set_expected_attach_type(program, static_cast<enum bpf_attach_type>(kTraceUprobeMulti));
   int error = options.secret_ring_fd >= 0 ? bpf_map__reuse_fd(ring, options.secret_ring_fd) : 0;
@@ -128,7 +125,9 @@ int Probes::Load(const ProbeOptions& options, const Features& features, std::str
   }
   object_ = object;
   program_fd_ = bpf_program__fd(program);
-  counts_fd_ = bpf_map__fd(bss);
+  losses_fd_ = bpf_map__fd(losses.map);
+  losses_offset_ = losses.offset;
+  losses_section_bytes_ = losses.section_size;
   features_ = features;
   if (options.secret_ring_fd < 0) {
     auto take = [](void* context, void* data, size_t size) {
@@ -259,10 +258,14 @@ void Probes::Release(const Attachment& attachment) {
   }
 }
 
-ProbeCounts Probes::Counts() const {
-  ProbeCounts counts = {};
+secret_losses Probes::Counts() const {
+  secret_losses counts = {};
   uint32_t key = 0;
-  if (counts_fd_ >= 0) bpf_map_lookup_elem(counts_fd_, &key, &counts);
+  // The kernel copies the whole section.
+  std::vector<uint8_t> section(losses_section_bytes_);
+  if (losses_fd_ >= 0 && bpf_map_lookup_elem(losses_fd_, &key, section.data()) == 0) {
+    memcpy(&counts, section.data() + losses_offset_, sizeof counts);
+  }
   return counts;
 }
 
@@ -288,7 +291,7 @@ void Probes::Close() {
   if (object_ != nullptr) bpf_object__close(object_);
   ring_ = nullptr;
   object_ = nullptr;
-  program_fd_ = counts_fd_ = -1;
+  program_fd_ = losses_fd_ = -1;
 }
 
 Probes::~Probes() { Close(); }

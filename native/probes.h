@@ -8,6 +8,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "native/bpf_types.h"
+
 struct bpf_object;
 struct ring_buffer;
 
@@ -24,15 +26,6 @@ struct ProbeOptions {
   int secret_ring_fd = -1;    // the map that secrets are written to; -1: a ring of their own, read by Drain()
   bool allow_multi = true;    // false: only perf_event_open, for tests of the older way
   bool allow_sleepable = true;  // false: for tests of the older way
-};
-
-// bpf/secrets.bpf.c, struct secret_losses.
-struct ProbeCounts {
-  uint64_t ring_full;
-  uint64_t params_unreadable;
-  uint64_t values_unreadable;
-  uint64_t unexpected_values;
-  uint64_t emitted;
 };
 
 struct ProbeProgram {
@@ -61,7 +54,7 @@ class Probes {
   bool cookies() const { return features_.cookies; }
   // Whether the program may wait for a page of the traced process that is not in memory; else what stands there is lost, and counted.
   bool sleepable() const { return features_.sleepable; }
-  ProbeCounts Counts() const;
+  secret_losses Counts() const;
   ProbeProgram Program() const;
   // Whole records of the ring of its own, one after the other; nothing when the ring is someone else's.
   std::vector<uint8_t> Drain();
@@ -91,7 +84,9 @@ class Probes {
   ring_buffer* ring_ = nullptr;
   std::vector<uint8_t> drained_;
   int program_fd_ = -1;
-  int counts_fd_ = -1;
+  int losses_fd_ = -1;
+  uint32_t losses_offset_ = 0;
+  uint32_t losses_section_bytes_ = 0;
   Features features_ = {};
   uint32_t next_id_ = 1;
   std::unordered_map<uint32_t, Attachment> attached_;

@@ -19,6 +19,7 @@
 #include <memory>
 
 #include "native/bpf_log.h"
+#include "native/bpf_object.h"
 #include "native/descriptor.h"
 
 #ifndef SIOCGSKNS
@@ -144,15 +145,10 @@ std::vector<socket_record> ScanByIterator(const std::string& object_path, int so
   CaptureBpfLog();
   std::unique_ptr<bpf_object, ObjectCloser> object(bpf_object__open_file(object_path.c_str(), nullptr));
   if (!object) throw BpfError("cannot open " + object_path, errno);
-  bpf_map* states = bpf_object__find_map_by_name(object.get(), "socket_states");
-  int error = states == nullptr ? -ENOENT : bpf_map__reuse_fd(states, socket_states_fd);
+  bpf_map* states = RequireMap(object.get(), "socket_states", sizeof(int), sizeof(socket_state));
+  SetConstant(object.get(), "agent_tgid", agent_tgid);
+  int error = bpf_map__reuse_fd(states, socket_states_fd);
   if (error != 0) throw BpfError("cannot share the socket storage with the socket scan", error);
-  bpf_map* map;
-  bpf_object__for_each_map(map, object.get()) {
-    if (strstr(bpf_map__name(map), ".rodata") == nullptr) continue;
-    error = bpf_map__set_initial_value(map, &agent_tgid, sizeof agent_tgid);
-    if (error != 0) throw BpfError("cannot set the constants of the socket scan", error);
-  }
   error = LoadObject(object.get());
   if (error != 0) throw BpfError("the kernel does not take the socket iterator", error);
   bpf_program* program = bpf_object__find_program_by_name(object.get(), "scan_sockets");
@@ -174,6 +170,7 @@ std::vector<socket_record> ScanByIterator(const std::string& object_path, int so
     for (size_t i = 0; i < whole; i++) {
       socket_record record;
       memcpy(&record, pending.data() + i * sizeof record, sizeof record);
+      if (record.header.length != sizeof record) throw BpfError("the records of the socket iterator are of another build", EINVAL);
       found.push_back(record);
     }
     pending.erase(pending.begin(), pending.begin() + static_cast<ptrdiff_t>(whole * sizeof(socket_record)));

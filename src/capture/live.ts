@@ -83,6 +83,8 @@ const LOSS_REASONS = [
   'headers_unreadable',
   'packet_too_large',
   'socket_storage_failed',
+  // Counted by the addon's reader, after those.
+  'record_malformed',
 ] as const;
 
 const EPERM = 1;

@@ -82,7 +82,7 @@ function startCapture(options: Partial<Parameters<typeof LiveCapture.open>[0]> =
 /** Stops it, after which nothing of it may be left in the kernel. */
 async function stopCapture({ capture }: Running): Promise<void> {
   const ids = new Set(capture.programs().map((program) => program.id));
-  assert.equal(ids.size, 5);
+  assert.equal(ids.size, 6);
   await capture.stop();
   // The kernel frees a raw tracepoint's program a moment after its link.
   for (let tries = 0; ; tries++) {
