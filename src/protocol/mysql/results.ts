@@ -1,4 +1,5 @@
 import { EXCHANGE_COST } from '../../memory/cost.ts';
+import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
 import { type Attribution, attribute, type Share, Yields } from './attribution.ts';
 import { NO_CHANGE } from './changes.ts';
@@ -105,6 +106,10 @@ export class Results {
 
   private hold(command: Command, exchange: MysqlExchange, held: MysqlExchange[]): void {
     const { limits, counters } = this.session.context;
+    const { status, toldSchema, toldEncoding } = this.session;
+    exchange.status = status;
+    exchange.toldSchema = toldSchema;
+    exchange.toldEncoding = toldEncoding;
     if (held.length < limits.mysqlHeldResults) {
       held.push(exchange);
       this.session.queue.addCost(command, EXCHANGE_COST);
@@ -138,9 +143,9 @@ export class Results {
         )
       : NOTHING;
     for (const [i, share] of complete.entries()) {
-      const made = this.merged(command, held, share, index + i);
-      changes.succeeded(rest[i], { hasRows: made.returnedRows >= 0, ends: true, only: false });
-      this.session.finish(made);
+      this.session.finish(this.merged(command, held, share, index + i));
+      if (share === undefined) this.changedBy(rest[i], held);
+      else for (let at = share.from; at < share.to; at++) this.changed(rest[i], held[at]!, at + 1 === share.to);
     }
     command.held = undefined;
     command.exchange = undefined;
@@ -153,10 +158,29 @@ export class Results {
     }
     if (failed === undefined) {
       last.statement = undefined;
-      changes.succeeded(undefined, { hasRows: false, ends: true, only: false });
+      this.changedBy(undefined, held);
     }
     command.exchange = last;
     return last;
+  }
+
+  /** What a statement changes that one of these results, or several, belong to. */
+  private changed(statement: SqlStatement | undefined, result: MysqlExchange, ends: boolean): void {
+    const { session } = this;
+    session.status = result.status;
+    session.toldSchema = result.toldSchema;
+    session.toldEncoding = result.toldEncoding;
+    session.changes.succeeded(statement, { hasRows: result.hasRows, ends, only: false });
+  }
+
+  /** The same when it is not proven which: any of them may be the one that says something. */
+  private changedBy(statement: SqlStatement | undefined, held: readonly MysqlExchange[]): void {
+    const { session } = this;
+    for (const result of held) this.changed(undefined, result, true);
+    session.status = undefined;
+    session.toldSchema = undefined;
+    session.toldEncoding = undefined;
+    session.changes.succeeded(statement, { hasRows: false, ends: true, only: false });
   }
 
   /** The exchange of one statement with its results; without numbers when it is not proven which they are. */
