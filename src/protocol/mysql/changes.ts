@@ -22,15 +22,6 @@ export const NO_CHANGE: SqlStatement = {
   effect: { kind: 'set', encoding: undefined, mode: 'kept', tracking: false },
 };
 
-export interface Succeeded {
-  /** It was a result set, not an OK packet. */
-  readonly hasRows: boolean;
-  /** The statement has no other result behind it. */
-  readonly ends: boolean;
-  /** It is all that was run of its text, so that it is one statement, though its text may not be certain. */
-  readonly only: boolean;
-}
-
 /**
  * What running a statement does to the session's rules of reading: `none`; `set`, it sets sql_mode; `during`, sets it while it runs;
  * `doubt`, it may do anything.
@@ -84,7 +75,7 @@ export class Changes {
     if (effect?.kind === 'set_statement') return this.yieldOf(effect.runs, namesHold);
     if (effect?.kind === 'block') return Yields.CALL;
     if (effect?.kind === 'anything') return Yields.ANY;
-    if (/^call$/i.test(operation)) return Yields.CALL;
+    if (isCall(statement)) return Yields.CALL;
     if (ROWS.test(operation)) return Yields.ROWS;
     if (NO_ROWS.test(operation)) return Yields.OK;
     if (/^select$/i.test(operation)) return truncated || text === '' || INTO.test(text) ? Yields.ONE : Yields.ROWS;
@@ -166,12 +157,23 @@ export class Changes {
     this.session.rules.lost();
   }
 
-  /** A result of a statement has come. */
-  succeeded(statement: SqlStatement | undefined, { hasRows, ends, only }: Succeeded): void {
+  /**
+   * A result of a statement has come.
+   *
+   * @param hasRows it was a result set, not an OK packet
+   * @param ends the statement has no other result behind it
+   * @param only it is all that was run of its text, so that it is one statement, though its text may not be certain
+   */
+  succeeded(statement: SqlStatement | undefined, hasRows: boolean, ends: boolean, only: boolean): void {
     const { session } = this;
-    const operation = statement?.operation ?? '';
-    const harmless = operation === '' ? hasRows : only && HARMLESS.test(operation);
-    const unknown = isUnknown(statement) && !harmless;
+    const told = session.toldSchema !== undefined || session.toldEncoding !== undefined;
+    if (!told && statement !== undefined && statement.effect === undefined && !isCall(statement)) {
+      // What nearly all are.
+      this.readFlag('none');
+      if (ends && isDropped(session.status)) this.databaseDoubted();
+      return;
+    }
+    const unknown = isUnknown(statement) && !isHarmless(statement, hasRows, only);
     const influence = unknown ? 'doubt' : this.influenceOf(statement);
     this.readFlag(influence);
     this.readEncoding(statement, influence);
@@ -257,7 +259,6 @@ export class Changes {
   private apply(statement: SqlStatement | undefined, unknown: boolean, hasRows: boolean): void {
     const { session } = this;
     const effect = statement?.effect;
-    const dropped = session.status !== undefined && (session.status & SERVER_STATUS_DB_DROPPED) !== 0;
     switch (effect?.kind) {
       case 'use':
         if (session.namespace !== effect.database) this.tracksSchema = false;
@@ -281,7 +282,7 @@ export class Changes {
         return;
       default: {
         const anything = unknown || effect?.kind === 'anything' || (effect?.kind === 'block' && effect.executes);
-        if (anything || dropped) this.databaseDoubted();
+        if (anything || isDropped(session.status)) this.databaseDoubted();
       }
     }
   }
@@ -312,8 +313,20 @@ function isUnknown(statement: SqlStatement | undefined): statement is undefined 
   return statement === undefined || statement.effect?.kind === 'unknown';
 }
 
+/** Of a statement whose text is not certain. */
+function isHarmless(statement: SqlStatement | undefined, hasRows: boolean, only: boolean): boolean {
+  const operation = statement?.operation ?? '';
+  return operation === '' ? hasRows : only && HARMLESS.test(operation);
+}
+
 function isCall(statement: SqlStatement | undefined): boolean {
-  return statement !== undefined && /^call$/i.test(statement.operation);
+  const operation = statement?.operation;
+  return operation?.length === 4 && operation.toLowerCase() === 'call';
+}
+
+/** A database was dropped, whichever. */
+function isDropped(status: number | undefined): boolean {
+  return status !== undefined && (status & SERVER_STATUS_DB_DROPPED) !== 0;
 }
 
 function flagOf(status: number): boolean {

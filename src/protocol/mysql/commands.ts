@@ -4,6 +4,7 @@ import type { TextEncoding } from '../../sql/analyser.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { type Yield, Yields } from './attribution.ts';
 import type { MysqlExchange } from './exchange.ts';
+import type { HeldResult } from './results.ts';
 import type { Prepared } from './statements.ts';
 
 const NO_STATEMENTS: readonly SqlStatement[] = [];
@@ -42,7 +43,7 @@ export class Command {
   /** How the statement at hand is answered. */
   yields: Yield = Yields.ONE;
   /** Results from the statement at hand on, while it is not known which statements they belong to; and whether they were too many. */
-  held: MysqlExchange[] | undefined = undefined;
+  held: HeldResult[] | undefined = undefined;
   tooMany = false;
   /** Local files that the server has asked for, and that the client has sent. */
   filesAsked = 0;

@@ -36,13 +36,6 @@ export class MysqlExchange implements SqlExchange {
   /** One of its results is whole; the last one was a result set. */
   answered = false;
   hasRows = false;
-  /** Rows before the result set at hand; this one has the values of OUT parameters. */
-  rowsBefore = -1;
-  outParameters = false;
-  /** What the server said behind a result that is held: Server Status Flags and session state changes. */
-  status: number | undefined = undefined;
-  toldSchema: string | undefined = undefined;
-  toldEncoding: string | undefined = undefined;
   /** Results of several statements that cannot be told apart: their numbers are nobody's. */
   mixed = false;
 

@@ -8,6 +8,14 @@ import type { MysqlExchange } from './exchange.ts';
 import type { Session } from './session.ts';
 import * as wire from './wire.ts';
 
+/** A result, as an exchange of its own, with what the server said behind it: Server Status Flags and session state changes. */
+export interface HeldResult {
+  readonly exchange: MysqlExchange;
+  readonly status: number | undefined;
+  readonly toldSchema: string | undefined;
+  readonly toldEncoding: string | undefined;
+}
+
 const NOTHING: Attribution = { complete: [], failed: undefined };
 
 /**
@@ -17,6 +25,9 @@ const NOTHING: Attribution = { complete: [], failed: undefined };
  */
 export class Results {
   private readonly session: Session;
+  /** Of the statement at hand: rows before the result set at hand, which has the values of OUT parameters. */
+  private rowsBefore = -1;
+  private outParameters = false;
 
   constructor(session: Session) {
     this.session = session;
@@ -33,9 +44,13 @@ export class Results {
 
   /** A result set begins. */
   rowsBegin({ exchange }: Command): void {
-    if (exchange === undefined) return;
-    exchange.rowsBefore = exchange.returnedRows;
-    exchange.outParameters = false;
+    this.rowsBefore = exchange === undefined ? -1 : exchange.returnedRows;
+    this.outParameters = false;
+  }
+
+  /** The definitions of its columns are over. */
+  columnsEnd(status: number): void {
+    this.outParameters = (status & wire.SERVER_PS_OUT_PARAMS) !== 0;
   }
 
   /**
@@ -56,11 +71,12 @@ export class Results {
       return !more;
     }
     const isLast = command.index + 1 >= statements.length;
-    const single = !session.changes.mayHaveMore(exchange.statement);
+    // How statements are answered matters only where there are several results.
+    const single = (again || more) && !session.changes.mayHaveMore(exchange.statement);
     if (again && isLast && single) exchange.mixed = true;
     const ends = !more || single || (!isLast && !hasRows);
     const only = !more && command.index === 0 && !exchange.mixed;
-    session.changes.succeeded(command.isEmpty ? NO_CHANGE : exchange.statement, { hasRows, ends, only });
+    session.changes.succeeded(command.isEmpty ? NO_CHANGE : exchange.statement, hasRows, ends, only);
     if (!more) {
       // One answer to a text of several statements: they were one, such as a procedure's body.
       if (statements.length > 1 && command.index === 0) {
@@ -78,10 +94,10 @@ export class Results {
     exchange.hasRows = hasRows;
     exchange.endUs = timeUs;
     if (!hasRows) exchange.affectedRows = this.session.affectedRows;
-    else if (exchange.outParameters || (status & wire.SERVER_PS_OUT_PARAMS) !== 0) {
+    else if (this.outParameters || (status & wire.SERVER_PS_OUT_PARAMS) !== 0) {
       // Values of OUT and INOUT parameters are sent as a result set of their own ("CALL Statement"): they are no rows.
-      exchange.returnedRows = exchange.rowsBefore;
-      if (exchange.rowsBefore <= 0) exchange.firstRowUs = 0;
+      exchange.returnedRows = this.rowsBefore;
+      if (this.rowsBefore <= 0) exchange.firstRowUs = 0;
     }
   }
 
@@ -104,14 +120,11 @@ export class Results {
 
   // --- Results that are held -----------------------------------------------------------------------------------------------------------
 
-  private hold(command: Command, exchange: MysqlExchange, held: MysqlExchange[]): void {
+  private hold(command: Command, exchange: MysqlExchange, held: HeldResult[]): void {
     const { limits, counters } = this.session.context;
     const { status, toldSchema, toldEncoding } = this.session;
-    exchange.status = status;
-    exchange.toldSchema = toldSchema;
-    exchange.toldEncoding = toldEncoding;
     if (held.length < limits.mysqlHeldResults) {
-      held.push(exchange);
+      held.push({ exchange, status, toldSchema, toldEncoding });
       this.session.queue.addCost(command, EXCHANGE_COST);
     } else if (!command.tooMany) {
       command.tooMany = true;
@@ -130,7 +143,7 @@ export class Results {
    *
    * @returns that of the statement that failed
    */
-  private settle(command: Command, held: readonly MysqlExchange[], error: boolean): MysqlExchange | undefined {
+  private settle(command: Command, held: readonly HeldResult[], error: boolean): MysqlExchange | undefined {
     const { changes, context } = this.session;
     const { index, statements, exchange } = command;
     const rest = statements.slice(index);
@@ -138,7 +151,7 @@ export class Results {
     const { complete, failed } = countable
       ? attribute(
           rest.map((statement) => changes.yieldOf(statement, false)),
-          held.map(({ hasRows }) => hasRows),
+          held.map((each) => each.exchange.hasRows),
           error,
         )
       : NOTHING;
@@ -165,34 +178,34 @@ export class Results {
   }
 
   /** What a statement changes that one of these results, or several, belong to. */
-  private changed(statement: SqlStatement | undefined, result: MysqlExchange, ends: boolean): void {
+  private changed(statement: SqlStatement | undefined, result: HeldResult, ends: boolean): void {
     const { session } = this;
     session.status = result.status;
     session.toldSchema = result.toldSchema;
     session.toldEncoding = result.toldEncoding;
-    session.changes.succeeded(statement, { hasRows: result.hasRows, ends, only: false });
+    session.changes.succeeded(statement, result.exchange.hasRows, ends, false);
   }
 
   /** The same when it is not proven which: any of them may be the one that says something. */
-  private changedBy(statement: SqlStatement | undefined, held: readonly MysqlExchange[]): void {
+  private changedBy(statement: SqlStatement | undefined, held: readonly HeldResult[]): void {
     const { session } = this;
     for (const result of held) this.changed(undefined, result, true);
     session.status = undefined;
     session.toldSchema = undefined;
     session.toldEncoding = undefined;
-    session.changes.succeeded(statement, { hasRows: false, ends: true, only: false });
+    session.changes.succeeded(statement, false, true, false);
   }
 
   /** The exchange of one statement with its results; without numbers when it is not proven which they are. */
   private merged(
     command: Command,
-    held: readonly MysqlExchange[],
+    held: readonly HeldResult[],
     share: Share | undefined,
     index: number,
   ): MysqlExchange {
     const own = share === undefined ? held : held.slice(share.from, share.to);
-    const made = this.exchangeOf(command, held[0] ?? command.exchange!, index);
-    for (const result of own) {
+    const made = this.exchangeOf(command, held[0]?.exchange ?? command.exchange!, index);
+    for (const { exchange: result } of own) {
       made.responseStartUs ||= result.responseStartUs;
       made.responseBytes += share === undefined ? 0 : result.responseBytes;
       made.endUs = result.endUs;

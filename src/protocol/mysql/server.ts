@@ -328,8 +328,7 @@ export class ServerReader implements PacketSink {
     this.stage = ROWS;
     if (eof) {
       const status = session.readEof(fields.reset(bytes, start + 1, end));
-      if ((status & wire.SERVER_PS_OUT_PARAMS) !== 0 && command.exchange !== undefined)
-        command.exchange.outParameters = true;
+      this.results.columnsEnd(status);
       if ((status & wire.SERVER_STATUS_CURSOR_EXISTS) !== 0) this.rowsOver(command, status);
     } else if (first === wire.EOF_HEADER) this.rowsEnd(command, bytes, start, end, length);
     else this.row(session.exchangeOf(command));
@@ -382,7 +381,7 @@ export class ServerReader implements PacketSink {
     if (command.kind === wire.COM_STMT_PREPARE) this.prepareFailed(command, code);
     else if (exchange?.answered && code === wire.ER_EMPTY_QUERY) {
       // Behind the last statement of a text the server has found nothing but a comment.
-      session.changes.succeeded(exchange.statement, { hasRows: exchange.hasRows, ends: true, only: true });
+      session.changes.succeeded(exchange.statement, exchange.hasRows, true, true);
     } else if (exchange !== undefined) {
       const failed = this.results.failed(command) ?? exchange;
       session.changes.failed(failed.statement, code);
