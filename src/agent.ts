@@ -25,6 +25,8 @@ import type { Cluster } from './workload/kubernetes/cluster.ts';
 import { Workloads } from './workload/workloads.ts';
 
 const TICK_MS = 100;
+/** V8 frees the buffers of a collection within this time. */
+const SWEEP_MS = 1000;
 /** How often messages that were held back because they keep coming are told of. */
 const LOG_MS = 10_000;
 const LOSS_CHECK_MS = 10_000;
@@ -175,8 +177,14 @@ async function begin(parts: Parts): Promise<NodeJS.Timeout> {
     reader.tick();
     workloads.tick();
     pipeline.tick(clock.nowUs());
-    if (releases.isDue(memory.bytes, memory.takePeak(), performance.now())) releaseMemory();
+    if (releases.isDue(memory.bytes, memory.takePeak(), performance.now())) giveMemoryBack();
   }, TICK_MS);
+}
+
+/** Twice: V8 frees buffers in a thread of its own once it has collected, and only what is free then is given back. */
+function giveMemoryBack(): void {
+  releaseMemory();
+  setTimeout(releaseMemory, SWEEP_MS).unref();
 }
 
 function announce(parts: Parts, options: AgentOptions): void {
