@@ -27,7 +27,7 @@ import { Workloads } from './workload/workloads.ts';
 const TICK_MS = 100;
 /** V8 frees the buffers of a collection within this time. */
 const SWEEP_MS = 1000;
-/** How often messages that were held back because they keep coming are told of. */
+/** How often the number of repeated messages is logged. */
 const LOG_MS = 10_000;
 const LOSS_CHECK_MS = 10_000;
 /** When nothing is seen the console says so, less and less often. */

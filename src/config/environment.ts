@@ -49,7 +49,7 @@ export function readEnvironment(environment: Environment): EnvironmentConfig {
     }),
     sampling: readSampler(environment, warnings),
     log: defined({ level: readLogLevel(environment, warnings) }),
-    // Not of that specification: what the downward API is told to set, by everybody's custom.
+    // Not of that specification: the customary variable that the downward API sets.
     kubernetes: defined({ node_name: environment.NODE_NAME?.trim() || undefined }),
   };
   return { values, warnings };
@@ -74,7 +74,7 @@ function readSampler(environment: Environment, warnings: string[]): NonNullable<
     case 'always_on':
       return { follow_parent, ratio: 1 };
     case 'always_off':
-      // Whoever asks for nothing wants no errors either.
+      // Without any output there are no errors to report.
       return { follow_parent, ratio: 0, keep_errors: false };
     case 'traceidratio':
       return { follow_parent, ratio: readRatio(environment, warnings) };

@@ -136,7 +136,7 @@ export interface Limits {
   kubernetesDepartedUs: number;
   /** Owners of pods whose own owners are remembered; the oldest makes room. */
   kubernetesOwners: number;
-  /** Series of the durations of exchanges, in all; and how long one is told that does not grow. */
+  /** Series of the durations of exchanges, in all; and how long one that does not grow is exposed. */
   metricSeries: number;
   metricIdleUs: number;
   /** Files looked into for TLS libraries, those of them that are probed, and processes whose files are known. */
@@ -239,7 +239,7 @@ export const captureLimits = {
 } as const;
 
 /**
- * Caps of what is read about processes: their files in /proc, and what lies below their root folders. Whoever runs a process decides how long these
+ * Caps of what is read about processes: their files in /proc, and what lies below their root folders. The user of a process decides how long these
  * are. A cap that is passed is counted under its name in the statistics (`reader`).
  */
 export const readerLimits = {

@@ -42,7 +42,7 @@ export function readOtlpVariables(environment: Environment, warnings: string[], 
 
 function readProtocol(text: string): { name: 'grpc' | 'http/protobuf'; json: boolean } | undefined {
   if (text === 'grpc' || text === 'http/protobuf') return { name: text, json: false };
-  // Whoever takes JSON takes protobuf at the same place, which the specification wants of every server.
+  // A server that takes JSON takes protobuf at the same place: the specification requires it.
   return text === 'http/json' ? { name: 'http/protobuf', json: true } : undefined;
 }
 

@@ -82,7 +82,7 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   http2LostStreamUs: 'An HTTP/2 stream whose end may lie in a hole is given up after this time of silence.',
   sqlCachedTexts: 'SQL texts whose statements are remembered, per dialect.',
   sqlCacheBytes: 'What these texts and their statements cost, per dialect, in bytes.',
-  sqlCachedTextBytes: 'Bytes of such a text; a longer one is read anew each time.',
+  sqlCachedTextBytes: 'Bytes of such a text; a longer one is read again each time.',
   sqlTextBytes: 'Bytes of one SQL text. The statements of a longer one have no text.',
   sqlPreparedStatements: 'Prepared statements remembered per connection.',
   sqlPortals: 'Cursors (portals) remembered per connection.',
@@ -100,7 +100,7 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   pcapngQueueBytes: 'Bytes of the packet file that wait for the disk.',
   metricSeries:
     'Series of the durations of exchanges (`metrics`), in all. What is beyond counts in one series per metric, with `otel.metric.overflow`.',
-  metricIdleUs: 'Such a series is told no more when it has not grown for this time.',
+  metricIdleUs: 'A series that has not grown for this time is no longer exposed.',
   probeFiles: 'Files looked into for TLS libraries.',
   probeAttachments: 'Files that are probed.',
   probeProcesses: 'Processes whose files are known.',
@@ -278,7 +278,7 @@ const telemetryShape = {
     .refine((text) => parseListenAddress(text) !== undefined, 'expected HOST:PORT, such as 127.0.0.1:9464 or :9464')
     .optional()
     .describe(
-      '`HOST:PORT`, or `:PORT` for every address: the agent answers /healthz, /readyz and /metrics there. Whoever reaches it may read them. Default: it does not listen.',
+      '`HOST:PORT`, or `:PORT` for every address: the agent answers /healthz, /readyz and /metrics there. Every client that reaches the port may read them. Default: it does not listen.',
     ),
   otlp: z
     .boolean()
@@ -343,7 +343,7 @@ export const configSchema = z.strictObject({
     .prefault({})
     .describe('Queue, batches and spool of each backend that `otlp` sends to.'),
   metrics: z.strictObject(metricsShape).prefault({}).describe('Metrics of what is seen, without spans.'),
-  telemetry: z.strictObject(telemetryShape).prefault({}).describe('What the agent tells of itself.'),
+  telemetry: z.strictObject(telemetryShape).prefault({}).describe('Health and metrics of the agent itself.'),
   limits: z.strictObject(limitsShape).prefault({}).describe('Caps. What passes one is counted, never lost silently.'),
   log: z.strictObject(logShape).prefault({}).describe("The agent's own messages."),
 });
