@@ -140,6 +140,8 @@ suite('delivery of the live agent', () => {
     await curlLoad(base, 500, 'n', group.prefix);
     const made = await agent.waitForSpans(1000);
     const spool = join(folder, 'otlp');
+    // Until then the export thread may not have begun: as many batches as may be are under way, and not one at a time.
+    await agent.running.waitFor('stderr', /trying again/);
     // Nothing more comes to disk once it has stopped growing.
     let before = -1;
     await until(async () => {
