@@ -157,7 +157,7 @@ suite('behind the PROXY protocol', () => {
         version2(1, 0x21, IPV6),
         Buffer.from('PROXY TCP4 203.0.113.9 127.0.0.1 9 3306\r\n'),
       ];
-      const agent = await startAgentOf(cleanup, cgroup);
+      const agent = await startAgentOf(cleanup, cgroup, ['--perspective', 'both']);
       for (const [i, header] of relays.entries()) {
         const port = await startRelay(cleanup, header, mariadb.port);
         const secure = tls ? ['--ssl'] : ['--skip-ssl'];
