@@ -97,7 +97,7 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
   const self = await SelfTelemetry.open({ config, host, version, log, tickMs: TICK_MS });
   const { durations: measures } = config.metrics;
   if (measures && self === undefined) {
-    log.warn('metrics.durations is of no use: nobody is told of them without telemetry.listen or telemetry.otlp');
+    log.warn('metrics.durations has no effect: set telemetry.listen or telemetry.otlp to expose them');
   }
   const counters = newCounters();
   const clock = new KernelClock();

@@ -88,7 +88,7 @@ export class LineWriter {
     // At most three bytes for each UTF-16 unit; nearly always one.
     if (this.waitingBytes + text.length > this.maxBytes) {
       this.drop('output_full', spans);
-      this.options.log.warn('whoever reads the output is too slow; lines were dropped');
+      this.options.log.warn('the reader of the output is too slow; lines were dropped');
       return;
     }
     this.lines.push({ text, spans });

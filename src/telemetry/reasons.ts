@@ -37,6 +37,11 @@ const REASONS: readonly ReasonTable[] = [
       load_bytes_failed: { meaning: 'The kernel could not copy the bytes of a packet.', action: REPORT },
       headers_unreadable: { meaning: 'The headers of a packet could not be read in the kernel.' },
       packet_too_large: { meaning: 'A packet was larger than the largest record.', action: REPORT },
+      record_malformed: { meaning: 'A record of a ring contradicts its own length.', action: REPORT },
+      secret_ring_full: { meaning: 'The ring buffer for TLS secrets was full.', action: MORE_CPU },
+      params_unreadable: { meaning: 'A probe could not read which secret is derived. It may have been a wanted one.' },
+      values_unreadable: { meaning: 'A probe could not read a TLS secret.' },
+      unexpected_values: { meaning: 'A TLS secret has a size that no cipher suite has.', action: REPORT },
       socket_storage_failed: {
         meaning: 'The kernel had no memory for what belongs to a socket. Its owner may be unknown.',
       },

@@ -125,6 +125,8 @@ async function attack(cleanup: Cleanup, which: string): Promise<Counted> {
   }
   // When its process ends, all that it asked for ends at once: more than an output takes. That is after the others, and counted.
   for (const reason of Object.keys(stats.spans.dropped)) assert.equal(reason, 'output_full');
+  const dropped = Object.values(stats.spans.dropped).reduce((sum, n) => sum + n, 0);
+  assert.equal(stats.spans.made, stats.spans.exported + dropped, 'every span is counted once');
   const counted = stats as unknown as Counted;
   assert.deepEqual(counted.internalErrors, {});
   return counted;

@@ -59,8 +59,25 @@ test('every member of a closed set of reasons is in the table', () => {
   }
 });
 
+test('every loss that the kernel’s programs and the addon count is in the table', () => {
+  const known = words();
+  const capture = files.find(([path]) => path === 'capture/live.ts')![1];
+  const list = /const LOSS_REASONS = \[([\s\S]*?)\]/.exec(capture)![1]!;
+  const addon = readFileSync(join(sources, '../native/addon.cc'), 'utf8');
+  const losses = [
+    ...[...list.matchAll(/'(\w+)'/g)].map((match) => match[1]!),
+    ...[...addon.matchAll(/\blost\.Set\("(\w+)"/g)].map((match) => match[1]!),
+  ];
+  assert.ok(losses.length > 8);
+  assert.deepEqual(
+    losses.filter((loss) => !known.has(loss)),
+    [],
+  );
+});
+
 test('every word of the table is one that the code has', () => {
-  const text = files.map(([, content]) => content).join('\n');
+  const addon = readFileSync(join(sources, '../native/addon.cc'), 'utf8');
+  const text = [...files.map(([, content]) => content), addon].join('\n');
   const composed = /^(?:exports_|key_log_line_)/;
   const unused = [...words()].filter((word) => !composed.test(word) && !new RegExp(`\\b${word}\\b`).test(text));
   assert.deepEqual(unused, []);
