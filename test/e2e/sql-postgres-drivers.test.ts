@@ -110,6 +110,7 @@ async function compareAll(
     `PostgreSQL ${postgres.major}: statements that are alike in the spans and in the log, driver x TLS x feature`,
   );
   for (const line of tableLines(table)) t.diagnostic(line);
+  if (failures.length > 0) t.diagnostic(JSON.stringify(stopped.stats));
   assert.deepEqual(failures, []);
   // Those of the tests' own psql are in other databases.
   const known = new Set([...done.map(({ run }) => run.prefix), ...hidden]);
