@@ -10,6 +10,7 @@ import { RouteLearner, type RouteLearnerLimits } from './route-learner.ts';
 import { Router } from './routes.ts';
 import type { Span } from './span.ts';
 import { defaultSqlSpanOptions, type SqlSpanOptions, SqlSpans } from './sql.ts';
+import type { Verdict } from './verdict.ts';
 import { WebSocketSpans } from './websocket.ts';
 
 export type { Perspective } from './common.ts';
@@ -49,6 +50,11 @@ export class SpanBuilder {
     this.webSocket = new WebSocketSpans(common, options.http, router);
   }
 
+  /** Why the ends of the last exchange have no span. */
+  get verdict(): Verdict {
+    return this.common.verdict;
+  }
+
   /** No span is ever made of this connection: neither of its ends is watched. */
   isUnwatched(connection: Connection): boolean {
     return this.common.isUnwatched(connection);
@@ -62,6 +68,7 @@ export class SpanBuilder {
   build(exchange: Exchange): readonly Span[] {
     const { spans } = this;
     spans.length = 0;
+    this.common.verdict.reset();
     this.add(exchange);
     this.counters.spans.made += spans.length;
     return spans;

@@ -18,6 +18,7 @@ import type { Side } from './side.ts';
 import { PARENT_SPAN_ID, SPAN_ID, Span } from './span.ts';
 import { type Signal, TelemetrySenders } from './telemetry-senders.ts';
 import { UnknownResources } from './unknown.ts';
+import { Verdict } from './verdict.ts';
 
 /** Of one connection: the seed of its ids, and what its spans have alike at each end. */
 export class ConnectionSides {
@@ -83,6 +84,7 @@ const SAMPLED = 1;
 const SAMPLED_AND_RANDOM = 3;
 
 export class Common {
+  readonly verdict = new Verdict();
   readonly counters: Counters;
   readonly clock: Clock;
   private readonly perspective: Perspective;
@@ -139,6 +141,7 @@ export class Common {
     if (end === 'client' || connection.client.socket !== 0 || peers === undefined) return true;
     if (!this.peerOf(connection, 'server', peers)?.watched) return true;
     count(this.counters.spans.leftOut, 'seen_by_client');
+    this.verdict[end] = 'seen_by_client';
     return false;
   }
 
@@ -157,6 +160,7 @@ export class Common {
     const watched = this.pods.watchedOf(socket);
     if (end === 'client' ? watched.out : watched.in) return true;
     if (counted) count(this.counters.spans.leftOut, 'not_watched');
+    this.verdict[end] = 'not_watched';
     return false;
   }
 
@@ -242,7 +246,7 @@ export class Common {
     if (wanted === NO_END) return NO_END;
     const { decision } = this;
     if (decision === undefined && context?.sampled === false) {
-      if (counted) this.leaveOut('unsampled', wanted);
+      this.leaveOut('unsampled', wanted, counted);
       return NO_END;
     }
     const first = (wanted & CLIENT_END) === 0 ? serverSpan : clientSpan;
@@ -263,7 +267,7 @@ export class Common {
       const resource = this.resourceOf(connection, end === CLIENT_END ? 'client' : 'server');
       const reason = decision.decide(end === CLIENT_END ? clientSpan : serverSpan, resource, context, candidate);
       if (reason === '') admitted = (admitted | end) as Ends;
-      else if (counted) count(this.counters.spans.leftOut, reason);
+      else this.leaveOut(reason, end, counted);
     }
     return admitted;
   }
@@ -271,12 +275,14 @@ export class Common {
   /** Makes no spans of an export of telemetry by another process, which is telemetry about telemetry; but remembers who makes spans. */
   leaveOutExport(connection: Connection, signal: Signal, wanted: Ends, counted = true): void {
     this.senders.saw(this.processOf(connection, 'client'), this.processOf(connection, 'server'), signal);
-    if (counted) this.leaveOut('otlp_export', wanted);
+    this.leaveOut('otlp_export', wanted, counted);
   }
 
   /** Counts the wanted spans under the reason that they are not made for. */
-  leaveOut(reason: string, wanted: Ends): void {
-    count(this.counters.spans.leftOut, reason, wanted === (CLIENT_END | SERVER_END) ? 2 : 1);
+  leaveOut(reason: string, wanted: Ends, counted = true): void {
+    if ((wanted & CLIENT_END) !== 0) this.verdict.client = reason;
+    if ((wanted & SERVER_END) !== 0) this.verdict.server = reason;
+    if (counted) count(this.counters.spans.leftOut, reason, wanted === (CLIENT_END | SERVER_END) ? 2 : 1);
   }
 
   /** Whether exchanges are measured at this end. Those of processes that export metrics of their own are not where these are to be avoided. */

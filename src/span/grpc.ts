@@ -125,7 +125,7 @@ export class GrpcSpans {
   private methodOf(target: string): string {
     let method = this.methods.get(target);
     if (method === undefined) {
-      method = METHOD.exec(target)?.[1] ?? '';
+      method = readMethod(target);
       if (target.length > MAX_TARGET_CHARACTERS) return method;
       if (this.methods.size >= MAX_METHODS) this.methods.clear();
       this.methods.set(target, method);
@@ -240,6 +240,11 @@ export class GrpcSpans {
   }
 }
 
+/** @returns `package.Service/Method`; empty for a path that is none */
+export function readMethod(target: string): string {
+  return METHOD.exec(target)?.[1] ?? '';
+}
+
 /** A call that began before the capture has no first byte; its end, if not seen, is the last that was seen of it. */
 function timesOf({ http, interimUs }: GrpcExchange): { startUs: number; endUs: number } {
   const startUs = http.startUs || http.responseStartUs || http.endUs;
@@ -289,7 +294,7 @@ function schemeOf(http: HttpExchange): string {
   return http.scheme || (http.connection.tls === undefined ? 'http' : 'https');
 }
 
-function statusOf({ statusCode, http }: GrpcExchange, kind: SpanKind): StatusName | undefined {
+export function statusOf({ statusCode, http }: GrpcExchange, kind: SpanKind): StatusName | undefined {
   const said = statusName(statusCode);
   if (said !== undefined || kind !== SpanKind.CLIENT) return said;
   // What a client makes of a connection that ends before its server has said how the call went.
@@ -297,7 +302,7 @@ function statusOf({ statusCode, http }: GrpcExchange, kind: SpanKind): StatusNam
 }
 
 /** The value of error.type, empty when the call did not fail from where the span stands. */
-function errorType(http: HttpExchange, kind: SpanKind, status: StatusName | undefined): string {
+export function errorType(http: HttpExchange, kind: SpanKind, status: StatusName | undefined): string {
   if (status === undefined) return http.errorCode || errorOfIncomplete(http.incomplete);
   if (kind === SpanKind.SERVER) return SERVER_ERRORS.has(status) ? status : '';
   return status === 'OK' ? '' : status;

@@ -298,8 +298,7 @@ export class HttpSpans {
     span.startUnixUs = startUnixUs;
     span.endUnixUs = endUnixUs;
     span.count = 0;
-    span.summary =
-      this.target.authority === '' ? withQuery(this.target.path, this.target.query) : this.readableTarget();
+    span.summary = this.target.readable;
 
     if (knownMethod(method)) {
       span.set(KEY.httpRequestMethod, method);
@@ -325,11 +324,6 @@ export class HttpSpans {
     span.status = error === '' ? SpanStatusCode.UNSET : SpanStatusCode.ERROR;
     if (this.requestHeaders.length > 0) setHeaders(span, this.requestHeaders, exchange.requestHeaders);
     if (this.responseHeaders.length > 0) setHeaders(span, this.responseHeaders, exchange.responseHeaders);
-  }
-
-  private readableTarget(): string {
-    const { scheme, authority, path, query } = this.target;
-    return `${scheme === '' ? '' : `${scheme}://`}${authority}${withQuery(path, query)}`;
   }
 }
 
@@ -366,16 +360,12 @@ function isProxied(forwarded: Forwarded | undefined): forwarded is Forwarded {
   return forwarded !== undefined && forwarded.address !== '';
 }
 
-function withQuery(path: string, query: string): string {
-  return query === '' ? path : `${path}?${query}`;
-}
-
 function knownMethod(method: string): boolean {
   return method === 'GET' || KNOWN_METHODS.has(method);
 }
 
 /** The value of error.type, empty when the exchange did not fail from where the span stands. */
-function errorType(exchange: HttpExchange, kind: SpanKind): string {
+export function errorType(exchange: HttpExchange, kind: SpanKind): string {
   const { statusCode, incomplete, errorCode } = exchange;
   // A 4xx is the client's error; from where the server stands it did its work.
   if (statusCode >= 500 || (statusCode >= 400 && kind === SpanKind.CLIENT)) return String(statusCode);

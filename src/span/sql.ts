@@ -299,7 +299,7 @@ function spanName(exchange: SqlExchange): string {
 }
 
 /** Empty when nothing is known of the statement. */
-function readable(exchange: SqlExchange): string {
+export function readable(exchange: SqlExchange): string {
   const { statement } = exchange;
   const text = statement?.summary || statement?.operation || statement?.storedProcedure || '';
   return exchange.batchSize >= 2 && text !== '' ? `BATCH ${text}` : text;
@@ -309,7 +309,7 @@ function readable(exchange: SqlExchange): string {
  * The value of error.type, empty when the statement did not fail. PostgreSQL: a SQLSTATE of class 02 and above is an error; MySQL:
  * every number is one, and it sends none with success.
  */
-function errorType(exchange: SqlExchange): string {
+export function errorType(exchange: SqlExchange): string {
   const { statusCode } = exchange;
   if (exchange.failed) return statusCode || '_OTHER';
   if (exchange.protocol === 'postgresql' && statusCode >= '02') return statusCode;

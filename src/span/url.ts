@@ -43,6 +43,14 @@ export class Target {
     this.pathAndQuery(clean, redactor);
   }
 
+  /** For people: the target in the form that the request has, redacted. */
+  get readable(): string {
+    const { scheme, authority, path, query } = this;
+    const rest = query === '' ? path : `${path}?${query}`;
+    if (authority === '') return rest;
+    return `${scheme === '' ? '' : `${scheme}://`}${authority}${rest}`;
+  }
+
   private setAuthority(text: string): void {
     const at = text.lastIndexOf('@');
     this.hasUserInfo = at >= 0;

@@ -159,7 +159,7 @@ function webSocketScheme(http: string): string {
  * The value of error.type: a close code that names an error, at both ends. The codes of libraries and applications (from 3000) mean what
  * these want, and are none.
  */
-function errorType({ closeCode, incomplete }: WebSocketExchange): string {
+export function errorType({ closeCode, incomplete }: WebSocketExchange): string {
   if (closeCode === 0) return errorOfIncomplete(incomplete);
   const orderly = closeCode === 1000 || closeCode === 1001 || closeCode === 1005;
   return orderly || closeCode >= 3000 ? '' : String(closeCode);
