@@ -39,7 +39,7 @@ env.PATH = `${env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
 const { status } = spawnSync(
   node,
   [
-    ...['--test', '--test-reporter=spec', '--import=./test/support/deadline.mjs'],
+    ...['--test', '--test-reporter=spec', '--import=./test/support/runner/deadline.mjs'],
     `--test-timeout=${(part.fileMinutes ?? 3) * 60_000}`,
     ...(pattern === undefined ? [] : [`--test-name-pattern=${pattern}`]),
     file,

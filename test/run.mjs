@@ -84,10 +84,10 @@ function runFiles(part, files) {
   const minutes = part.fileMinutes ?? 3;
   const ok = execute(
     [
-      ...['--test', `--test-timeout=${minutes * 60_000}`, '--import=./test/support/deadline.mjs'],
+      ...['--test', `--test-timeout=${minutes * 60_000}`, '--import=./test/support/runner/deadline.mjs'],
       `--test-concurrency=${part.serial ? 1 : availableParallelism()}`,
       ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
-      ...['--test-reporter=./test/support/totals-reporter.mjs', `--test-reporter-destination=${totalsFile}`],
+      ...['--test-reporter=./test/support/runner/totals-reporter.mjs', `--test-reporter-destination=${totalsFile}`],
       ...files,
     ],
     { WIRESPAN_TEST_FILE_MINUTES: String(minutes) },

@@ -1,7 +1,7 @@
 /** Run time of our BPF programs, from the kernel's own statistics (kernel.bpf_stats_enabled). */
 import { readFile, writeFile } from 'node:fs/promises';
-import type { Cleanup } from '../support/cleanup.ts';
-import { run } from '../support/process.ts';
+import type { Cleanup } from '../support/programs/cleanup.ts';
+import { run } from '../support/programs/process.ts';
 
 const SWITCH = '/proc/sys/kernel/bpf_stats_enabled';
 

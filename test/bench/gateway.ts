@@ -3,11 +3,11 @@
  * HTTPS exchanges, a CLIENT and a SERVER span in a trace each, sent by `wirespan replay` as fast as they are taken.
  */
 import { readFileSync } from 'node:fs';
-import { wirespan } from '../support/agent.ts';
-import { Cleanup } from '../support/cleanup.ts';
-import { type Collector, startCollector } from '../support/collector.ts';
-import { freePort, until } from '../support/net.ts';
-import { type Sink, startSink } from '../support/sink.ts';
+import { type Collector, startCollector } from '../support/backends/collector.ts';
+import { type Sink, startSink } from '../support/otlp/sink.ts';
+import { wirespan } from '../support/programs/agent.ts';
+import { Cleanup } from '../support/programs/cleanup.ts';
+import { freePort, until } from '../support/programs/net.ts';
 import { cpuSeconds, median } from './lib.ts';
 import { recordHttps } from './replay.ts';
 

@@ -1,7 +1,8 @@
 /** The HTTP/2 benchmark: nginx with two workers and h2load over TLS, both cores saturated, without the agent and with it. */
-import { Cleanup } from '../support/cleanup.ts';
-import { startNginx } from '../support/nginx.ts';
-import { startSink } from '../support/sink.ts';
+
+import { startNginx } from '../support/http/nginx.ts';
+import { startSink } from '../support/otlp/sink.ts';
+import { Cleanup } from '../support/programs/cleanup.ts';
 import { type Http2Load, h2loadHttp2, median, percent } from './lib.ts';
 import { alternate, type LiveOptions, printStages, stages } from './live.ts';
 

@@ -4,11 +4,8 @@
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Agent, startAgent } from '../support/agent.ts';
-import { Cleanup } from '../support/cleanup.ts';
-import { type Cluster, startCluster } from '../support/kubernetes.ts';
-import { agentAccount } from '../support/kubernetes-agent.ts';
-import type { KubernetesObject } from '../support/kubernetes-api.ts';
+import { agentAccount } from '../support/kubernetes/agent.ts';
+import type { KubernetesObject } from '../support/kubernetes/api.ts';
 import {
   createEndpointSlice,
   createNamespace,
@@ -18,8 +15,11 @@ import {
   inParallel,
   type PodOptions,
   setPodStatus,
-} from '../support/kubernetes-objects.ts';
-import { freePort, until } from '../support/net.ts';
+} from '../support/kubernetes/objects.ts';
+import { type Cluster, startCluster } from '../support/kubernetes/server.ts';
+import { type Agent, startAgent } from '../support/programs/agent.ts';
+import { Cleanup } from '../support/programs/cleanup.ts';
+import { freePort, until } from '../support/programs/net.ts';
 import { cpuSeconds, sleep } from './lib.ts';
 
 const NODES = 100;

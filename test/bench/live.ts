@@ -4,11 +4,11 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Agent, type Stats, startAgent } from '../support/agent.ts';
-import { Cleanup } from '../support/cleanup.ts';
-import { type Nginx, startNginx } from '../support/nginx.ts';
-import { mainCommand } from '../support/paths.ts';
-import { type Sink, startSink } from '../support/sink.ts';
+import { type Nginx, startNginx } from '../support/http/nginx.ts';
+import { type Sink, startSink } from '../support/otlp/sink.ts';
+import { type Agent, type Stats, startAgent } from '../support/programs/agent.ts';
+import { Cleanup } from '../support/programs/cleanup.ts';
+import { mainCommand } from '../support/programs/paths.ts';
 import { childrenOf, cpuSeconds, h2load, type LoadResult, median, percent, sleep, threadSeconds, wrk } from './lib.ts';
 import { stagesOfProfile } from './profile.ts';
 

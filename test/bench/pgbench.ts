@@ -1,8 +1,8 @@
 /** PostgreSQL and pgbench for the benchmarks. */
 import { join } from 'node:path';
-import type { Cleanup } from '../support/cleanup.ts';
 import { type Postgres, startPostgres } from '../support/databases/postgres.ts';
-import { run } from '../support/process.ts';
+import type { Cleanup } from '../support/programs/cleanup.ts';
+import { run } from '../support/programs/process.ts';
 
 const SCALE = 10;
 /** Without what the tests need and a measurement does not: statements logged and counted one by one. */

@@ -5,12 +5,12 @@
  */
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Agent, type Stats, startAgent, wirespan } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { Cleanup } from '../support/cleanup.ts';
-import { startNginx } from '../support/nginx.ts';
-import { run } from '../support/process.ts';
-import { type Sink, startSink } from '../support/sink.ts';
+import { startNginx } from '../support/http/nginx.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { type Sink, startSink } from '../support/otlp/sink.ts';
+import { type Agent, type Stats, startAgent, wirespan } from '../support/programs/agent.ts';
+import { Cleanup } from '../support/programs/cleanup.ts';
+import { run } from '../support/programs/process.ts';
 import { h2load, h2loadHttp2, median, sleep } from './lib.ts';
 import { benchPostgres, pgbench } from './pgbench.ts';
 

@@ -4,13 +4,13 @@
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Agent, type Stats, startAgent } from '../support/agent.ts';
-import { type Cgroup, newCgroup } from '../support/cgroup.ts';
-import { Cleanup } from '../support/cleanup.ts';
 import { emptyLog, type Postgres, startPostgres } from '../support/databases/postgres.ts';
-import { run } from '../support/process.ts';
-import { type Sink, startSink } from '../support/sink.ts';
-import type { FlatSpan } from '../support/spans.ts';
+import { type Cgroup, newCgroup } from '../support/kernel/cgroup.ts';
+import { type Sink, startSink } from '../support/otlp/sink.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import { type Agent, type Stats, startAgent } from '../support/programs/agent.ts';
+import { Cleanup } from '../support/programs/cleanup.ts';
+import { run } from '../support/programs/process.ts';
 import { cpuSeconds, median, percent, sleep } from './lib.ts';
 import { benchPostgres, pgbench } from './pgbench.ts';
 

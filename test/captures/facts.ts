@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { tsharkFields, tsharkHttp, tsharkServerPort } from '../support/tshark.ts';
+import { tsharkFields, tsharkHttp, tsharkServerPort } from '../support/wire/tshark.ts';
 import {
   CAPTURES,
   type CaptureFacts,

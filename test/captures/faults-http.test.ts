@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { replayCapture } from '../support/replay.ts';
+import { replayCapture } from '../support/programs/replay.ts';
 
 const file = (name: string): string => fileURLToPath(new URL(`faults/${name}`, import.meta.url));
 

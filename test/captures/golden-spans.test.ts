@@ -7,8 +7,8 @@ import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import { mainCommand } from '../support/paths.ts';
-import { parseSpans } from '../support/spans.ts';
+import { parseSpans } from '../support/otlp/spans.ts';
+import { mainCommand } from '../support/programs/paths.ts';
 
 /*
  * The spans of both ends of every capture, as they were when last looked at. A change of the code that is to change no span changes none

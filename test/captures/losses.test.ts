@@ -15,7 +15,7 @@ import { createProtocols, createSqlAnalysers } from '../../src/protocol/registry
 import { SecretStore } from '../../src/secrets/store.ts';
 import type { SpanBuilder } from '../../src/span/builder.ts';
 import { newCounters } from '../../src/telemetry/counters.ts';
-import { packetsOf } from '../support/captures.ts';
+import { packetsOf } from '../support/wire/captures.ts';
 
 const RUNS = 300;
 /** Of one run: a capture's packets from some place on. */

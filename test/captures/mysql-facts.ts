@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { tsharkFields, tsharkServerPort } from '../support/tshark.ts';
+import { tsharkFields, tsharkServerPort } from '../support/wire/tshark.ts';
 import { MYSQL_CAPTURES, type MysqlFacts, type StatementFacts } from './mysql-expected.ts';
 
 const FIELDS = [

@@ -1,5 +1,5 @@
 /** PcapNG files of every kind of block, and what is in them. References are to draft-ietf-opsawg-pcapng. */
-import type { Option, PcapngBlocks } from '../support/capture-files.ts';
+import type { Option, PcapngBlocks } from '../support/wire/capture-files.ts';
 import { ADDRESSES, CUT, cut, EXAMPLE_ENTERPRISE, eth, loop, PACKETS, statistics, T, text } from './pcapng-parts.ts';
 
 const { A, B, C, N, R } = PACKETS;

@@ -1,6 +1,6 @@
 /** What the cases of PcapNG are made of. */
-import { LINK_ETHERNET, LINK_NULL, type Option, type PcapngBlocks } from '../support/capture-files.ts';
-import { ipPacket } from '../support/packets.ts';
+import { LINK_ETHERNET, LINK_NULL, type Option, type PcapngBlocks } from '../support/wire/capture-files.ts';
+import { ipPacket } from '../support/wire/packets.ts';
 
 const ethernet = (type: number, payload: Buffer): Buffer =>
   Buffer.concat([Buffer.alloc(12, 2), Buffer.from([type >> 8, type & 255]), payload]);

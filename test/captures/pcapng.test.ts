@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { readCaptureFile } from '../../src/capture/file.ts';
 import { type FileHandler, PcapngReader } from '../../src/pcapng/reader.ts';
-import { type Frame, LINK_ETHERNET, PcapngBlocks, pcapFile } from '../support/capture-files.ts';
-import { inParts, readAll } from '../support/captures.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { run } from '../support/process.ts';
-import { tsharkFields } from '../support/tshark.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { run } from '../support/programs/process.ts';
+import { type Frame, LINK_ETHERNET, PcapngBlocks, pcapFile } from '../support/wire/capture-files.ts';
+import { inParts, readAll } from '../support/wire/captures.ts';
+import { tsharkFields } from '../support/wire/tshark.ts';
 import { PCAPNG_CASES, type PcapngCase } from './pcapng-cases.ts';
 import { PACKETS } from './pcapng-parts.ts';
 

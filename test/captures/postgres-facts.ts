@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { tsharkFields, tsharkServerPort } from '../support/tshark.ts';
+import { tsharkFields, tsharkServerPort } from '../support/wire/tshark.ts';
 import { POSTGRES_CAPTURES, type PostgresStreamFacts } from './postgres-expected.ts';
 
 const FIELDS = ['tcp.stream', 'pgsql.type', 'pgsql.frontend', 'pgsql.query', 'pgsql.tag', 'pgsql.code'] as const;

@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { ETHERNET, encapsulations, ethernet, ip4, RAW, udp } from '../support/encapsulations.ts';
-import { mainCommand } from '../support/paths.ts';
-import { run } from '../support/process.ts';
-import { tsharkFields } from '../support/tshark.ts';
+import { mainCommand } from '../support/programs/paths.ts';
+import { run } from '../support/programs/process.ts';
+import { ETHERNET, encapsulations, ethernet, ip4, RAW, udp } from '../support/wire/encapsulations.ts';
+import { tsharkFields } from '../support/wire/tshark.ts';
 
 /** A pcapng block: type, length, body padded to four bytes, length. */
 function block(type: number, body: Buffer): Buffer {

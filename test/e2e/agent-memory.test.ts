@@ -8,11 +8,11 @@ import { RECORD_SECRET, type SecretRecord } from '../../src/capture/records.ts';
 import { walkChunk } from '../../src/capture/walk.ts';
 import { openProbes, probeBackend } from '../../src/secrets/native-probes.ts';
 import { ProbeManager } from '../../src/secrets/probes.ts';
-import { startAgent } from '../support/agent.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { startNginx } from '../support/nginx.ts';
-import { run } from '../support/process.ts';
+import { startNginx } from '../support/http/nginx.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { startAgent } from '../support/programs/agent.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { run } from '../support/programs/process.ts';
 
 const PIECE = 1 << 20;
 /** Of a secret that lies across two pieces. */

@@ -5,17 +5,17 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, before, suite, test } from 'node:test';
-import { type Agent, startAgent } from '../support/agent.ts';
-import { Cleanup } from '../support/cleanup.ts';
-import { type Collector, startCollector } from '../support/collector.ts';
-import { dashboards, expressionsOf } from '../support/dashboards.ts';
-import { type Jaeger, type JaegerSpan, startJaeger } from '../support/jaeger.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { freePort, until } from '../support/net.ts';
-import { timeScale } from '../support/paths.ts';
-import { type Prometheus, startPrometheus } from '../support/prometheus.ts';
-import { DATABASE, type Shop, startShop } from '../support/shop.ts';
-import { differences } from '../support/sql.ts';
+import { type Collector, startCollector } from '../support/backends/collector.ts';
+import { dashboards, expressionsOf } from '../support/backends/dashboards.ts';
+import { type Jaeger, type JaegerSpan, startJaeger } from '../support/backends/jaeger.ts';
+import { type Prometheus, startPrometheus } from '../support/backends/prometheus.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { type Agent, startAgent } from '../support/programs/agent.ts';
+import { Cleanup } from '../support/programs/cleanup.ts';
+import { freePort, until } from '../support/programs/net.ts';
+import { timeScale } from '../support/programs/paths.ts';
+import { DATABASE, type Shop, startShop } from '../support/shop/shop.ts';
+import { differences } from '../support/sql/spans.ts';
 
 /** The rules' windows of 5 minutes are 10 seconds here. */
 const FACTOR = 30;

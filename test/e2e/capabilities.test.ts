@@ -4,13 +4,13 @@ import { after, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { capabilityUses } from '../../src/doctor/capabilities.ts';
 import type { Report } from '../../src/doctor/report.ts';
-import { startAgent } from '../support/agent.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { startNginx } from '../support/nginx.ts';
-import { mainFile } from '../support/paths.ts';
-import { run, runAnyway, start } from '../support/process.ts';
-import { startNodeServer, startPythonServer } from '../support/servers.ts';
+import { startNginx } from '../support/http/nginx.ts';
+import { startNodeServer, startPythonServer } from '../support/http/servers.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { startAgent } from '../support/programs/agent.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { mainFile } from '../support/programs/paths.ts';
+import { run, runAnyway, start } from '../support/programs/process.ts';
 
 const NOBODY = 65534;
 

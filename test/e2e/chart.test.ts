@@ -4,17 +4,17 @@ import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
-import { chartFolder, goldens, objectsOf, renderChart, renderedFiles, renderGolden } from '../support/chart.ts';
-import { Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { collectorProgram } from '../support/collector.ts';
-import { helmProgram } from '../support/helm.ts';
-import { type Cluster, startCluster } from '../support/kubernetes.ts';
-import { KubernetesError, type KubernetesObject } from '../support/kubernetes-api.ts';
-import { createNamespace } from '../support/kubernetes-objects.ts';
-import { until } from '../support/net.ts';
-import { root } from '../support/paths.ts';
-import { type Result, run, runAnyway, start } from '../support/process.ts';
-import { prometheusOperatorDefinitions } from '../support/prometheus-operator.ts';
+import { collectorProgram } from '../support/backends/collector.ts';
+import { chartFolder, goldens, objectsOf, renderChart, renderedFiles, renderGolden } from '../support/chart/chart.ts';
+import { helmProgram } from '../support/chart/helm.ts';
+import { prometheusOperatorDefinitions } from '../support/chart/prometheus-operator.ts';
+import { KubernetesError, type KubernetesObject } from '../support/kubernetes/api.ts';
+import { createNamespace } from '../support/kubernetes/objects.ts';
+import { type Cluster, startCluster } from '../support/kubernetes/server.ts';
+import { Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { until } from '../support/programs/net.ts';
+import { root } from '../support/programs/paths.ts';
+import { type Result, run, runAnyway, start } from '../support/programs/process.ts';
 
 const NAMESPACE = 'wirespan';
 

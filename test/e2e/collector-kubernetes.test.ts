@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-node';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { fileBackend, startCollector } from '../support/collector.ts';
-import { exportSpans, someSpan } from '../support/export.ts';
-import { type Cluster, startCluster } from '../support/kubernetes.ts';
-import { createNamespace, createNode, createPod, createWorkload } from '../support/kubernetes-objects.ts';
-import { until } from '../support/net.ts';
+import { fileBackend, startCollector } from '../support/backends/collector.ts';
+import { createNamespace, createNode, createPod, createWorkload } from '../support/kubernetes/objects.ts';
+import { type Cluster, startCluster } from '../support/kubernetes/server.ts';
+import { exportSpans, someSpan } from '../support/otlp/export.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { until } from '../support/programs/net.ts';
 
 /** The gateway's account with the rights that its configuration names; returns its kubeconfig. */
 async function gatewayAccount({ api, folder, tokenOf, kubeconfigOf }: Cluster): Promise<string> {

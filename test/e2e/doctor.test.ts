@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Check, Report } from '../../src/doctor/report.ts';
-import { assertKernelClean } from '../support/kernel.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
 
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 

@@ -1,15 +1,15 @@
 /** The gateway at scale: two agents, a load balancer, two Collectors behind it, with the configurations that we ship. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { startAgent } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { Cleanup } from '../support/cleanup.ts';
-import { fileBackend, startCollector } from '../support/collector.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { until } from '../support/net.ts';
-import { run } from '../support/process.ts';
-import { startNodeServer } from '../support/servers.ts';
-import type { FlatSpan } from '../support/spans.ts';
+import { fileBackend, startCollector } from '../support/backends/collector.ts';
+import { startNodeServer } from '../support/http/servers.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import { startAgent } from '../support/programs/agent.ts';
+import { Cleanup } from '../support/programs/cleanup.ts';
+import { until } from '../support/programs/net.ts';
+import { run } from '../support/programs/process.ts';
 
 const COUNT = 400;
 const SLOW_MS = 700;

@@ -4,7 +4,6 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { STATUS_NAMES } from '../../src/protocol/grpc/status.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
 import {
   assertErrors,
   assertExactCalls,
@@ -18,13 +17,14 @@ import {
   startGrpcServer,
   statuses,
   watchedCalls,
-} from '../support/grpc.ts';
-import { assertPairs, assertSameLines, servers } from '../support/http.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { waitForPort } from '../support/net.ts';
-import { startNginx } from '../support/nginx.ts';
-import { startHttp2Server } from '../support/servers.ts';
-import type { FlatSpan } from '../support/spans.ts';
+} from '../support/grpc/grpc.ts';
+import { startNginx } from '../support/http/nginx.ts';
+import { startHttp2Server } from '../support/http/servers.ts';
+import { assertPairs, assertSameLines, servers } from '../support/http/spans.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { waitForPort } from '../support/programs/net.ts';
 
 async function configFile(cleanup: Cleanup, text: string): Promise<string> {
   const file = join(await cleanup.temporaryFolder(), 'wirespan.yaml');

@@ -1,7 +1,6 @@
 /** gRPC between implementations: grpc-go, grpcio and grpc-js. With TLS, of two ends one is OpenSSL's, whose secrets are enough. */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
-import { cleanupAfter } from '../support/cleanup.ts';
 import {
   assertErrors,
   assertExactCalls,
@@ -17,11 +16,12 @@ import {
   startGrpcServer,
   statuses,
   watchedCalls,
-} from '../support/grpc.ts';
-import { assertPairs, assertSameLines, servers } from '../support/http.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { waitForPort } from '../support/net.ts';
-import { startNginx } from '../support/nginx.ts';
+} from '../support/grpc/grpc.ts';
+import { startNginx } from '../support/http/nginx.ts';
+import { assertPairs, assertSameLines, servers } from '../support/http/spans.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { waitForPort } from '../support/programs/net.ts';
 
 /** Client, server, TLS. */
 const PAIRS: readonly [Peer, Peer, boolean][] = [

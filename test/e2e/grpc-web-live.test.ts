@@ -1,8 +1,6 @@
 /** gRPC-Web over HTTP/1.1 and HTTP/2, plain and over TLS, in binary and in text: what client and server found in its frames is what was traced. */
 import assert from 'node:assert/strict';
 import { after, suite, test } from 'node:test';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { clientScript } from '../support/clients.ts';
 import {
   assertErrors,
   assertExactCalls,
@@ -15,12 +13,14 @@ import {
   lineOfEnd,
   sizesOf,
   sizesOfCall,
-} from '../support/grpc.ts';
-import { assertSameLines, servers } from '../support/http.ts';
-import { watched } from '../support/http2-peers.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { type AnsweredCall, type Server, serverScript, startServer } from '../support/servers.ts';
-import type { FlatSpan } from '../support/spans.ts';
+} from '../support/grpc/grpc.ts';
+import { clientScript } from '../support/http/clients.ts';
+import { watched } from '../support/http/http2-peers.ts';
+import { type AnsweredCall, type Server, serverScript, startServer } from '../support/http/servers.ts';
+import { assertSameLines, servers } from '../support/http/spans.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
 
 type WebCall = Calls & { type: string; accept?: string; compress?: boolean };
 type WebEnded = Ended & { bytes: number };

@@ -1,17 +1,17 @@
 /** The means of the live tests, tested without the agent: a failure here says that the machine or the means are at fault. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { exportSpans, someSpan } from '../support/export.ts';
-import { startJaeger } from '../support/jaeger.ts';
-import { ourNames } from '../support/kernel.ts';
-import { until } from '../support/net.ts';
-import { joinedNamespace } from '../support/netns.ts';
-import { startNginx } from '../support/nginx.ts';
-import { run } from '../support/process.ts';
-import { startNodeServer, startPythonServer } from '../support/servers.ts';
-import { startSink } from '../support/sink.ts';
-import { tsharkHttp } from '../support/tshark.ts';
+import { startJaeger } from '../support/backends/jaeger.ts';
+import { startNginx } from '../support/http/nginx.ts';
+import { startNodeServer, startPythonServer } from '../support/http/servers.ts';
+import { ourNames } from '../support/kernel/kernel.ts';
+import { joinedNamespace } from '../support/kernel/netns.ts';
+import { exportSpans, someSpan } from '../support/otlp/export.ts';
+import { startSink } from '../support/otlp/sink.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { until } from '../support/programs/net.ts';
+import { run } from '../support/programs/process.ts';
+import { tsharkHttp } from '../support/wire/tshark.ts';
 
 test('nginx answers on its three ports and logs what it answered', async (t) => {
   const cleanup = cleanupAfter(t);

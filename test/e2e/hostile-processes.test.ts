@@ -4,15 +4,15 @@ import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmdirSync
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { startAgent } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { freePort, until } from '../support/net.ts';
-import { mainCommand } from '../support/paths.ts';
-import { run, start } from '../support/process.ts';
-import { serverScript, startServer } from '../support/servers.ts';
-import { waitedForCpuMs } from '../support/waiting.ts';
+import { serverScript, startServer } from '../support/http/servers.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { waitedForCpuMs } from '../support/kernel/waiting.ts';
+import { startAgent } from '../support/programs/agent.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { freePort, until } from '../support/programs/net.ts';
+import { mainCommand } from '../support/programs/paths.ts';
+import { run, start } from '../support/programs/process.ts';
 
 const HOSTILE = fileURLToPath(new URL('../support/hostile/process.py', import.meta.url));
 const MEMORY_MIB = 512;

@@ -15,14 +15,14 @@ import {
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
-import { startAgent, wirespan } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { freePort } from '../support/net.ts';
-import { run } from '../support/process.ts';
-import { startNodeServer } from '../support/servers.ts';
-import { parseSpans } from '../support/spans.ts';
+import { startNodeServer } from '../support/http/servers.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { parseSpans } from '../support/otlp/spans.ts';
+import { startAgent, wirespan } from '../support/programs/agent.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { freePort } from '../support/programs/net.ts';
+import { run } from '../support/programs/process.ts';
 
 const NOBODY = 65_534;
 

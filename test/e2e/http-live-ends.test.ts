@@ -5,14 +5,14 @@ import { writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
-import { startAgent } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { assertPairs, ofPorts, servers, targetHas, targetOf } from '../support/http.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { startNginx } from '../support/nginx.ts';
-import { start } from '../support/process.ts';
-import { startNodeServer } from '../support/servers.ts';
+import { startNginx } from '../support/http/nginx.ts';
+import { startNodeServer } from '../support/http/servers.ts';
+import { assertPairs, ofPorts, servers, targetHas, targetOf } from '../support/http/spans.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { startAgent } from '../support/programs/agent.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { start } from '../support/programs/process.ts';
 
 suite('kill -9', () => {
   after(assertKernelClean);

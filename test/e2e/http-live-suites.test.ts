@@ -3,14 +3,14 @@ import assert from 'node:assert/strict';
 import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
-import { type Agent, startAgent } from '../support/agent.ts';
-import { selfSigned } from '../support/certificate.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { assertPairs, ofPorts, servers, targetOf } from '../support/http.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { freePort, waitForPort } from '../support/net.ts';
-import { Running, runAnyway, start } from '../support/process.ts';
+import { assertPairs, ofPorts, servers, targetOf } from '../support/http/spans.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { type Agent, startAgent } from '../support/programs/agent.ts';
+import { selfSigned } from '../support/programs/certificate.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { freePort, waitForPort } from '../support/programs/net.ts';
+import { Running, runAnyway, start } from '../support/programs/process.ts';
 
 const PSK = '0123456789abcdef0123456789abcdef';
 

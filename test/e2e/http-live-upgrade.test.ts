@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { copyFileSync, mkdirSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
-import { startAgent } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { assertPairs, clientOf, ofPorts, servers, targetOf } from '../support/http.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { run } from '../support/process.ts';
-import { startPythonServer } from '../support/servers.ts';
+import { startPythonServer } from '../support/http/servers.ts';
+import { assertPairs, clientOf, ofPorts, servers, targetOf } from '../support/http/spans.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { startAgent } from '../support/programs/agent.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { run } from '../support/programs/process.ts';
 
 const LIBRARY = '/usr/lib/x86_64-linux-gnu/libcrypto.so.3';
 

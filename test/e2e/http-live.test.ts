@@ -1,10 +1,9 @@
 /** nginx, Node and Python as servers; curl, Node and Python as clients: every request is a pair of spans with the right owners and facts. */
 import assert from 'node:assert/strict';
 import { after, suite, test } from 'node:test';
-import { type Agent, startAgent } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { type Ask, CLIENTS } from '../support/clients.ts';
+import { type Ask, CLIENTS } from '../support/http/clients.ts';
+import { type Nginx, startNginx } from '../support/http/nginx.ts';
+import { type Server, startNodeServer, startPythonServer, startTcpRelay } from '../support/http/servers.ts';
 import {
   assertPairs,
   assertSameAsLog,
@@ -14,15 +13,16 @@ import {
   portsOf,
   servers,
   targetOf,
-} from '../support/http.ts';
-import { inside, startAgentOf } from '../support/inside.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { waitForPort } from '../support/net.ts';
-import { joinedNamespace } from '../support/netns.ts';
-import { type Nginx, startNginx } from '../support/nginx.ts';
-import { run } from '../support/process.ts';
-import { type Server, startNodeServer, startPythonServer, startTcpRelay } from '../support/servers.ts';
-import type { FlatSpan } from '../support/spans.ts';
+} from '../support/http/spans.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { joinedNamespace } from '../support/kernel/netns.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import { type Agent, startAgent } from '../support/programs/agent.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { inside, startAgentOf } from '../support/programs/inside.ts';
+import { waitForPort } from '../support/programs/net.ts';
+import { run } from '../support/programs/process.ts';
 
 async function withAgent(cleanup: Cleanup, work: (agent: Agent) => Promise<void>): Promise<void> {
   const agent = await startAgent(cleanup);

@@ -1,15 +1,15 @@
 /** HTTP/2: nginx, Node, curl and h2load, over TLS and plain; what was served is what was traced, and how it ended. */
 import assert from 'node:assert/strict';
 import { after, suite, test } from 'node:test';
-import type { Agent } from '../support/agent.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { assertSameAsLog, assertSameLines, clientOf, ofPorts, servers, targetOf } from '../support/http.ts';
-import { assertExact, lineOf, lineOfAnswer, nginxIn, watched } from '../support/http2-peers.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { until } from '../support/net.ts';
-import { run } from '../support/process.ts';
-import { type Server, startH2cServer, startHttp2Server } from '../support/servers.ts';
-import type { FlatSpan } from '../support/spans.ts';
+import { assertExact, lineOf, lineOfAnswer, nginxIn, watched } from '../support/http/http2-peers.ts';
+import { type Server, startH2cServer, startHttp2Server } from '../support/http/servers.ts';
+import { assertSameAsLog, assertSameLines, clientOf, ofPorts, servers, targetOf } from '../support/http/spans.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import type { Agent } from '../support/programs/agent.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { until } from '../support/programs/net.ts';
+import { run } from '../support/programs/process.ts';
 
 suite('HTTP/2', () => {
   after(assertKernelClean);

@@ -1,12 +1,20 @@
 /** HTTP/2 between implementations: Go's net/http with its own TLS, Node, curl and nginx; and what is special about some requests. */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { assertPairs, assertSameAsLog, assertSameLines, ofPorts, servers, targetOf } from '../support/http.ts';
-import { assertExact, goPeers, lineOf, lineOfAnswer, nginxIn, startGoServer, watched } from '../support/http2-peers.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { startHttp2Server, startNodeServer } from '../support/servers.ts';
-import type { FlatSpan } from '../support/spans.ts';
+import {
+  assertExact,
+  goPeers,
+  lineOf,
+  lineOfAnswer,
+  nginxIn,
+  startGoServer,
+  watched,
+} from '../support/http/http2-peers.ts';
+import { startHttp2Server, startNodeServer } from '../support/http/servers.ts';
+import { assertPairs, assertSameAsLog, assertSameLines, ofPorts, servers, targetOf } from '../support/http/spans.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
 
 const ASKS = [
   { path: '/bytes/100000', count: 20 },

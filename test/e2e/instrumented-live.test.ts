@@ -3,16 +3,16 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
-import { startAgent } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { fileBackend, startCollector } from '../support/collector.ts';
-import { inside, startAgentOf } from '../support/inside.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { until } from '../support/net.ts';
-import { startInstrumentedServer, startNodeServer } from '../support/servers.ts';
-import { startSink } from '../support/sink.ts';
-import type { FlatSpan } from '../support/spans.ts';
+import { fileBackend, startCollector } from '../support/backends/collector.ts';
+import { startInstrumentedServer, startNodeServer } from '../support/http/servers.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { startSink } from '../support/otlp/sink.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import { startAgent } from '../support/programs/agent.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { inside, startAgentOf } from '../support/programs/inside.ts';
+import { until } from '../support/programs/net.ts';
 
 /** Requests after the first, by whose export the application is known. */
 const COUNT = 20;

@@ -1,13 +1,13 @@
 /** A real backend takes the spans over OTLP/gRPC and shows a request as one trace of two services. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { startAgent } from '../support/agent.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { startJaeger } from '../support/jaeger.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { until } from '../support/net.ts';
-import { startNginx } from '../support/nginx.ts';
-import { run } from '../support/process.ts';
+import { startJaeger } from '../support/backends/jaeger.ts';
+import { startNginx } from '../support/http/nginx.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { startAgent } from '../support/programs/agent.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { until } from '../support/programs/net.ts';
+import { run } from '../support/programs/process.ts';
 
 test('Jaeger shows curl and nginx in one trace', async (t) => {
   const cleanup = cleanupAfter(t);

@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import type { Report } from '../../src/doctor/report.ts';
-import { startAgent, wirespan } from '../support/agent.ts';
-import { selfSigned } from '../support/certificate.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { freePort, waitForPort } from '../support/net.ts';
-import { type Running, start } from '../support/process.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { startAgent, wirespan } from '../support/programs/agent.ts';
+import { selfSigned } from '../support/programs/certificate.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { freePort, waitForPort } from '../support/programs/net.ts';
+import { type Running, start } from '../support/programs/process.ts';
 
 interface Peers {
   cgroup: string;

@@ -5,8 +5,6 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, suite, test } from 'node:test';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { clientScript } from '../support/clients.ts';
 import {
   assertExactCalls,
   clients,
@@ -15,13 +13,15 @@ import {
   lineOfEnd,
   startGrpcServer,
   watchedCalls,
-} from '../support/grpc.ts';
-import { assertSameLines, servers, targetHas } from '../support/http.ts';
-import { assertExact, watched } from '../support/http2-peers.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { until } from '../support/net.ts';
-import { type Running, run, start } from '../support/process.ts';
-import { type Server, startHttp2Server } from '../support/servers.ts';
+} from '../support/grpc/grpc.ts';
+import { clientScript } from '../support/http/clients.ts';
+import { assertExact, watched } from '../support/http/http2-peers.ts';
+import { type Server, startHttp2Server } from '../support/http/servers.ts';
+import { assertSameLines, servers, targetHas } from '../support/http/spans.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { until } from '../support/programs/net.ts';
+import { type Running, run, start } from '../support/programs/process.ts';
 
 const WAYS = [
   { way: 'with a FIN', reason: 'connection_closed' },

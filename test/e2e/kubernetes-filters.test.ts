@@ -1,17 +1,17 @@
 /** Which pods are watched: what is not makes no span, and its packets are not even captured; who talks to it is watched none the less. */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
-import type { Agent, Stats } from '../support/agent.ts';
-import { Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { type Cluster, startCluster } from '../support/kubernetes.ts';
-import { type AgentAccount, agentAccount, type NodeAgentOptions, startNodeAgent } from '../support/kubernetes-agent.ts';
-import { createNamespace, createNode, createWorkload } from '../support/kubernetes-objects.ts';
-import { until } from '../support/net.ts';
-import { PodNetwork, type SimulatedNode, type SimulatedPod } from '../support/pods.ts';
-import { run } from '../support/process.ts';
-import { type Server, startNodeServer } from '../support/servers.ts';
-import type { FlatSpan } from '../support/spans.ts';
+import { type Server, startNodeServer } from '../support/http/servers.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { type AgentAccount, agentAccount, type NodeAgentOptions, startNodeAgent } from '../support/kubernetes/agent.ts';
+import { createNamespace, createNode, createWorkload } from '../support/kubernetes/objects.ts';
+import { PodNetwork, type SimulatedNode, type SimulatedPod } from '../support/kubernetes/pods.ts';
+import { type Cluster, startCluster } from '../support/kubernetes/server.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import type { Agent, Stats } from '../support/programs/agent.ts';
+import { Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { until } from '../support/programs/net.ts';
+import { run } from '../support/programs/process.ts';
 
 interface KubernetesStats extends Stats {
   kubernetes: {

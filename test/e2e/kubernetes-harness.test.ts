@@ -3,9 +3,7 @@ import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
-import { Cleanup } from '../support/cleanup.ts';
-import { type Cluster, startCluster } from '../support/kubernetes.ts';
-import { KubernetesError, type KubernetesObject } from '../support/kubernetes-api.ts';
+import { KubernetesError, type KubernetesObject } from '../support/kubernetes/api.ts';
 import {
   createEndpointSlice,
   createNamespace,
@@ -14,8 +12,10 @@ import {
   createService,
   createWorkload,
   setPodStatus,
-} from '../support/kubernetes-objects.ts';
-import { until } from '../support/net.ts';
+} from '../support/kubernetes/objects.ts';
+import { type Cluster, startCluster } from '../support/kubernetes/server.ts';
+import { Cleanup } from '../support/programs/cleanup.ts';
+import { until } from '../support/programs/net.ts';
 
 suite('a cluster without controllers', () => {
   const cleanup = new Cleanup();

@@ -4,22 +4,22 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
-import type { Agent } from '../support/agent.ts';
-import { Cleanup } from '../support/cleanup.ts';
+import { type Jaeger, type JaegerSpan, startJaeger } from '../support/backends/jaeger.ts';
 import { type Postgres, startPostgres } from '../support/databases/postgres.ts';
-import { type Jaeger, type JaegerSpan, startJaeger } from '../support/jaeger.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { type Cluster, startCluster } from '../support/kubernetes.ts';
-import { agentAccount, startNodeAgent } from '../support/kubernetes-agent.ts';
-import type { KubernetesObject } from '../support/kubernetes-api.ts';
-import { createNamespace, createNode, createWorkload, type WorkloadKind } from '../support/kubernetes-objects.ts';
-import { until, waitForPort } from '../support/net.ts';
-import { joinedNamespace } from '../support/netns.ts';
-import { type Nginx, startNginx } from '../support/nginx.ts';
-import { PodNetwork, type SimulatedNode, type SimulatedPod } from '../support/pods.ts';
-import { run } from '../support/process.ts';
-import { startNodeServer } from '../support/servers.ts';
-import type { FlatSpan } from '../support/spans.ts';
+import { type Nginx, startNginx } from '../support/http/nginx.ts';
+import { startNodeServer } from '../support/http/servers.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { joinedNamespace } from '../support/kernel/netns.ts';
+import { agentAccount, startNodeAgent } from '../support/kubernetes/agent.ts';
+import type { KubernetesObject } from '../support/kubernetes/api.ts';
+import { createNamespace, createNode, createWorkload, type WorkloadKind } from '../support/kubernetes/objects.ts';
+import { PodNetwork, type SimulatedNode, type SimulatedPod } from '../support/kubernetes/pods.ts';
+import { type Cluster, startCluster } from '../support/kubernetes/server.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import type { Agent } from '../support/programs/agent.ts';
+import { Cleanup } from '../support/programs/cleanup.ts';
+import { until, waitForPort } from '../support/programs/net.ts';
+import { run } from '../support/programs/process.ts';
 
 const SHOP = 'shop';
 

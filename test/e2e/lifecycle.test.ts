@@ -6,17 +6,17 @@ import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type AgentOptions, type Stats, startAgent } from '../support/agent.ts';
-import { type Cgroup, newCgroup } from '../support/cgroup.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { freePort, until } from '../support/net.ts';
-import { mainFile, root, timeScale } from '../support/paths.ts';
-import { type Result, run, runAnyway, start } from '../support/process.ts';
-import { type Server, startNodeServer } from '../support/servers.ts';
-import { startSink } from '../support/sink.ts';
-import { parseSpans } from '../support/spans.ts';
-import { waitedForCpuMs } from '../support/waiting.ts';
+import { type Server, startNodeServer } from '../support/http/servers.ts';
+import { type Cgroup, newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { waitedForCpuMs } from '../support/kernel/waiting.ts';
+import { startSink } from '../support/otlp/sink.ts';
+import { parseSpans } from '../support/otlp/spans.ts';
+import { type AgentOptions, type Stats, startAgent } from '../support/programs/agent.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { freePort, until } from '../support/programs/net.ts';
+import { mainFile, root, timeScale } from '../support/programs/paths.ts';
+import { type Result, run, runAnyway, start } from '../support/programs/process.ts';
 
 const FLUSH_DEADLINE_MS = 1000;
 /**

@@ -9,12 +9,12 @@ import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findCgroupRoot } from '../../src/capture/cgroup.ts';
-import { startAgent } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { freePort, until } from '../support/net.ts';
-import { root } from '../support/paths.ts';
-import { start } from '../support/process.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { startAgent } from '../support/programs/agent.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { freePort, until } from '../support/programs/net.ts';
+import { root } from '../support/programs/paths.ts';
+import { start } from '../support/programs/process.ts';
 
 const LIMIT_MIB = 512;
 /** Version 1, where memory is its. */
@@ -88,7 +88,7 @@ async function attack(cleanup: Cleanup, which: string): Promise<Counted> {
   const [command, ...words] = [
     ...watched.prefix,
     process.execPath,
-    join(root, 'test/support/memory-attack.mjs'),
+    join(root, 'test/support/hostile/memory-attack.mjs'),
     which,
   ];
   const attacker = start(cleanup, command!, words);

@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as grpc from '@grpc/grpc-js';
-import { selfSigned } from '../support/certificate.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { assertAccounted, startExportRun } from '../support/export-run.ts';
-import { until } from '../support/net.ts';
-import { accept, first, GrpcBackend, type GrpcBehaviour, refuse } from '../support/otlp-backend.ts';
-import { PATIENCE_MS } from '../support/paths.ts';
-import { startRelay } from '../support/relay.ts';
+import { accept, first, GrpcBackend, type GrpcBehaviour, refuse } from '../support/otlp/backend.ts';
+import { assertAccounted, startExportRun } from '../support/otlp/export-run.ts';
+import { startRelay } from '../support/otlp/relay.ts';
+import { selfSigned } from '../support/programs/certificate.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { until } from '../support/programs/net.ts';
+import { PATIENCE_MS } from '../support/programs/paths.ts';
 
 /** Of 200 exchanges. */
 const SENT = 400;

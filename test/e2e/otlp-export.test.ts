@@ -13,7 +13,7 @@ import { WorkerTraceExporter } from '../../src/export/worker-exporter.ts';
 import type { Span } from '../../src/span/span.ts';
 import { newCounters } from '../../src/telemetry/counters.ts';
 import { Log } from '../../src/telemetry/log.ts';
-import { accept, GrpcBackend, partialSuccess, refuse, retryInfo } from '../support/otlp-backend.ts';
+import { accept, GrpcBackend, partialSuccess, refuse, retryInfo } from '../support/otlp/backend.ts';
 import { builder, exchange } from '../unit/span/fixtures.ts';
 
 const FAST_RETRY = { initialMs: 20, maxMs: 80, giveUpMs: 10_000 };

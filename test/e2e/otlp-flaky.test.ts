@@ -7,11 +7,11 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as grpc from '@grpc/grpc-js';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { assertAccounted, startExportRun } from '../support/export-run.ts';
-import { accept, GrpcBackend, type GrpcBehaviour } from '../support/otlp-backend.ts';
-import { startRelay } from '../support/relay.ts';
-import { captureHeader, exchangeRecords } from '../support/traffic.ts';
+import { accept, GrpcBackend, type GrpcBehaviour } from '../support/otlp/backend.ts';
+import { assertAccounted, startExportRun } from '../support/otlp/export-run.ts';
+import { startRelay } from '../support/otlp/relay.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { captureHeader, exchangeRecords } from '../support/wire/traffic.ts';
 import { decodeRequest, spansOf } from '../unit/export/decode.ts';
 
 const MINUTES = 30;

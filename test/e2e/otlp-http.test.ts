@@ -1,9 +1,6 @@
 /** The real program over http/protobuf, and what an HTTP backend can do to it. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { assertAccounted, startExportRun } from '../support/export-run.ts';
-import { until } from '../support/net.ts';
 import {
   acceptHttp,
   first,
@@ -12,8 +9,11 @@ import {
   partialSuccess,
   refuseHttp,
   Wire,
-} from '../support/otlp-backend.ts';
-import { PATIENCE_MS } from '../support/paths.ts';
+} from '../support/otlp/backend.ts';
+import { assertAccounted, startExportRun } from '../support/otlp/export-run.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { until } from '../support/programs/net.ts';
+import { PATIENCE_MS } from '../support/programs/paths.ts';
 
 const SENT = 400;
 

@@ -4,15 +4,15 @@ import { readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import * as grpc from '@grpc/grpc-js';
-import { startAgent } from '../support/agent.ts';
-import { type Cgroup, newCgroup } from '../support/cgroup.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { curlLoad } from '../support/clients.ts';
-import { startJaeger } from '../support/jaeger.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { freePort, until, waitForPort } from '../support/net.ts';
-import { type Nginx, startNginx } from '../support/nginx.ts';
-import { GrpcBackend, HttpBackend, textOf } from '../support/otlp-backend.ts';
+import { startJaeger } from '../support/backends/jaeger.ts';
+import { curlLoad } from '../support/http/clients.ts';
+import { type Nginx, startNginx } from '../support/http/nginx.ts';
+import { type Cgroup, newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { GrpcBackend, HttpBackend, textOf } from '../support/otlp/backend.ts';
+import { startAgent } from '../support/programs/agent.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { freePort, until, waitForPort } from '../support/programs/net.ts';
 
 /** nginx in a group of its own, so that what the agent counts is exact whatever else runs on this machine. */
 async function server(cleanup: Cleanup): Promise<{ nginx: Nginx; group: Cgroup; base: string }> {

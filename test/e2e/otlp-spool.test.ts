@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { startExportRun } from '../support/export-run.ts';
-import { freePort, until } from '../support/net.ts';
-import { acceptHttp, GrpcBackend, HttpBackend } from '../support/otlp-backend.ts';
+import { acceptHttp, GrpcBackend, HttpBackend } from '../support/otlp/backend.ts';
+import { startExportRun } from '../support/otlp/export-run.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { freePort, until } from '../support/programs/net.ts';
 
 const SENT = 400;
 

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { copyFile, readFile } from 'node:fs/promises';
 import { suite, test } from 'node:test';
-import { type Certificate, selfSigned } from '../support/certificate.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { assertAccounted, startExportRun } from '../support/export-run.ts';
-import { GrpcBackend, HttpBackend, type TlsOptions } from '../support/otlp-backend.ts';
-import { PATIENCE_MS } from '../support/paths.ts';
+import { GrpcBackend, HttpBackend, type TlsOptions } from '../support/otlp/backend.ts';
+import { assertAccounted, startExportRun } from '../support/otlp/export-run.ts';
+import { type Certificate, selfSigned } from '../support/programs/certificate.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { PATIENCE_MS } from '../support/programs/paths.ts';
 
 const SENT = 400;
 const protocols = ['grpc', 'http/protobuf'] as const;

@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { root, timeScale } from '../support/paths.ts';
-import { type Running, run, start } from '../support/process.ts';
-import { startNodeServer } from '../support/servers.ts';
-import { parseSpans } from '../support/spans.ts';
-import { waitedForCpuMs } from '../support/waiting.ts';
+import { startNodeServer } from '../support/http/servers.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { waitedForCpuMs } from '../support/kernel/waiting.ts';
+import { parseSpans } from '../support/otlp/spans.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { root, timeScale } from '../support/programs/paths.ts';
+import { type Running, run, start } from '../support/programs/process.ts';
 
 /** The command below `npm` takes nothing from the npm that runs the tests. */
 const env = Object.fromEntries(

@@ -4,12 +4,12 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { mkdir, realpath, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
-import { startAgent } from '../support/agent.ts';
-import { Cleanup } from '../support/cleanup.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { root } from '../support/paths.ts';
-import { run } from '../support/process.ts';
-import { startNodeServer } from '../support/servers.ts';
+import { startNodeServer } from '../support/http/servers.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { startAgent } from '../support/programs/agent.ts';
+import { Cleanup } from '../support/programs/cleanup.ts';
+import { root } from '../support/programs/paths.ts';
+import { run } from '../support/programs/process.ts';
 
 /** What the C library's own package holds; Node itself needs them. */
 const SYSTEM_LIBRARIES = [

@@ -2,17 +2,17 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { replay } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { curlLoad, nodeLoad } from '../support/clients.ts';
-import { portsOf } from '../support/http.ts';
-import { startAgentOf } from '../support/inside.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { waitForPort } from '../support/net.ts';
-import { startNginx } from '../support/nginx.ts';
-import type { FlatSpan } from '../support/spans.ts';
-import { type HttpMessage, tsharkHttp } from '../support/tshark.ts';
+import { curlLoad, nodeLoad } from '../support/http/clients.ts';
+import { startNginx } from '../support/http/nginx.ts';
+import { portsOf } from '../support/http/spans.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import { replay } from '../support/programs/agent.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { startAgentOf } from '../support/programs/inside.ts';
+import { waitForPort } from '../support/programs/net.ts';
+import { type HttpMessage, tsharkHttp } from '../support/wire/tshark.ts';
 
 const REQUESTS = 400;
 

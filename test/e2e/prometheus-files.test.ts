@@ -2,10 +2,10 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { dashboards, expressionsOf } from '../support/dashboards.ts';
-import { root } from '../support/paths.ts';
-import { run } from '../support/process.ts';
+import { dashboards, expressionsOf } from '../support/backends/dashboards.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { root } from '../support/programs/paths.ts';
+import { run } from '../support/programs/process.ts';
 
 const folder = join(root, 'collector-config');
 

@@ -4,17 +4,17 @@ import { connect as connectHttp2 } from 'node:http2';
 import { connect, createServer, type Socket } from 'node:net';
 import { after, suite, test } from 'node:test';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
-import { selfSigned } from '../support/certificate.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
 import { startMariaDb } from '../support/databases/mariadb.ts';
-import { ofPorts, servers, targetOf } from '../support/http.ts';
-import { startAgentOf } from '../support/inside.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { freePorts, waitForPort } from '../support/net.ts';
-import { startNginx } from '../support/nginx.ts';
-import { run } from '../support/process.ts';
-import { textOf } from '../support/sql.ts';
+import { startNginx } from '../support/http/nginx.ts';
+import { ofPorts, servers, targetOf } from '../support/http/spans.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { selfSigned } from '../support/programs/certificate.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { startAgentOf } from '../support/programs/inside.ts';
+import { freePorts, waitForPort } from '../support/programs/net.ts';
+import { run } from '../support/programs/process.ts';
+import { textOf } from '../support/sql/spans.ts';
 
 const SIGNATURE = Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1');
 

@@ -6,13 +6,13 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { resourceFromAttributes } from '@opentelemetry/resources';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { collectorProgram } from '../support/collector.ts';
-import { exportSpans, someSpan } from '../support/export.ts';
-import { jaegerProgram } from '../support/jaeger.ts';
-import { freePorts, until } from '../support/net.ts';
-import { root } from '../support/paths.ts';
-import { runAnyway, start } from '../support/process.ts';
+import { collectorProgram } from '../support/backends/collector.ts';
+import { jaegerProgram } from '../support/backends/jaeger.ts';
+import { exportSpans, someSpan } from '../support/otlp/export.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { freePorts, until } from '../support/programs/net.ts';
+import { root } from '../support/programs/paths.ts';
+import { runAnyway, start } from '../support/programs/process.ts';
 
 const NAMES = [
   'LISTEN_PORT',

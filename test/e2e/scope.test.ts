@@ -4,17 +4,17 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { findCgroupRoot } from '../../src/capture/cgroup.ts';
-import { startAgent } from '../support/agent.ts';
-import { type Cgroup, newCgroup } from '../support/cgroup.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { exportSpans, someSpan } from '../support/export.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { until } from '../support/net.ts';
-import { joinedNamespace } from '../support/netns.ts';
-import { run } from '../support/process.ts';
-import { startNodeServer } from '../support/servers.ts';
-import { startSink } from '../support/sink.ts';
-import type { FlatSpan } from '../support/spans.ts';
+import { startNodeServer } from '../support/http/servers.ts';
+import { type Cgroup, newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { joinedNamespace } from '../support/kernel/netns.ts';
+import { exportSpans, someSpan } from '../support/otlp/export.ts';
+import { startSink } from '../support/otlp/sink.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import { startAgent } from '../support/programs/agent.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { until } from '../support/programs/net.ts';
+import { run } from '../support/programs/process.ts';
 
 const pathOf = (span: FlatSpan) =>
   String(span.attributes['url.path'] ?? new URL(String(span.attributes['url.full'])).pathname);

@@ -12,12 +12,12 @@ import {
 } from '../../src/capture/records.ts';
 import { type NativeProbes, openProbes, probeBackend } from '../../src/secrets/native-probes.ts';
 import { ProbeManager } from '../../src/secrets/probes.ts';
-import { type Certificate, selfSigned } from '../support/certificate.ts';
-import { Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { clientScript } from '../support/clients.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { freePort, until, waitForPort } from '../support/net.ts';
-import { type ProcessOptions, Running, start } from '../support/process.ts';
+import { clientScript } from '../support/http/clients.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { type Certificate, selfSigned } from '../support/programs/certificate.ts';
+import { Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { freePort, until, waitForPort } from '../support/programs/net.ts';
+import { type ProcessOptions, Running, start } from '../support/programs/process.ts';
 
 const LIBRARY = '/usr/lib/x86_64-linux-gnu/libcrypto.so.3';
 const SSL_LIBRARY = '/usr/lib/x86_64-linux-gnu/libssl.so.3';

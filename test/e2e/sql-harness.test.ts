@@ -1,15 +1,15 @@
 /** The databases and drivers of the SQL tests, tested without the agent: a failure here says that the machine or the means are at fault. */
 import assert from 'node:assert/strict';
 import { before, suite, test } from 'node:test';
-import { cleanupAfter } from '../support/cleanup.ts';
 import { csvRecords } from '../support/databases/csv.ts';
 import { startGoMySql } from '../support/databases/go-mysql-server.ts';
 import { startMariaDb } from '../support/databases/mariadb.ts';
 import { startPostgres } from '../support/databases/postgres.ts';
 import { driveOnGoMySql, driveOnMariaDb, driveOnPostgres, driverRun } from '../support/databases/server.ts';
-import { MYSQL_DRIVERS, POSTGRES_DRIVERS, prepareDrivers } from '../support/drivers.ts';
-import { until } from '../support/net.ts';
-import { run } from '../support/process.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { until } from '../support/programs/net.ts';
+import { run } from '../support/programs/process.ts';
+import { MYSQL_DRIVERS, POSTGRES_DRIVERS, prepareDrivers } from '../support/sql/drivers.ts';
 
 test('comma-separated values with quotes, lines in values and a record that is not whole', () => {
   assert.deepEqual(csvRecords('a,"b ""c"", d",\n"line\nline",,"",x\n1,"not wh'), [

@@ -3,16 +3,16 @@ import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
-import { type Cgroup, newCgroup } from '../support/cgroup.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
 import { startMariaDb } from '../support/databases/mariadb.ts';
 import { type Postgres, startPostgres } from '../support/databases/postgres.ts';
-import { nodeProgram, pythonProgram } from '../support/drivers.ts';
-import { type Inside, inside, startAgentOf } from '../support/inside.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { until } from '../support/net.ts';
-import { run } from '../support/process.ts';
-import { incompleteOf, namespaceOf, rowsOf, sqlOfPort, textOf } from '../support/sql.ts';
+import { type Cgroup, newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { type Inside, inside, startAgentOf } from '../support/programs/inside.ts';
+import { until } from '../support/programs/net.ts';
+import { run } from '../support/programs/process.ts';
+import { nodeProgram, pythonProgram } from '../support/sql/drivers.ts';
+import { incompleteOf, namespaceOf, rowsOf, sqlOfPort, textOf } from '../support/sql/spans.ts';
 
 interface Setting {
   cleanup: Cleanup;

@@ -4,14 +4,14 @@
  */
 import assert from 'node:assert/strict';
 import { after, suite, type TestContext, test } from 'node:test';
-import { newCgroup } from '../support/cgroup.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
 import { startMariaDb } from '../support/databases/mariadb.ts';
-import { nodeProgram } from '../support/drivers.ts';
-import { inside, startAgentOf } from '../support/inside.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import type { FlatSpan } from '../support/spans.ts';
-import { namespaceOf, sqlOfPort, statementsOf, textOf } from '../support/sql.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { inside, startAgentOf } from '../support/programs/inside.ts';
+import { nodeProgram } from '../support/sql/drivers.ts';
+import { namespaceOf, sqlOfPort, statementsOf, textOf } from '../support/sql/spans.ts';
 
 type Command = Record<string, unknown>;
 interface Outcome {

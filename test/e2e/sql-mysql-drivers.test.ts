@@ -1,17 +1,17 @@
 /** Every driver of MySQL and MariaDB, plain and over TLS: its spans are what the server says, feature by feature. */
 import assert from 'node:assert/strict';
 import { after, before, suite, type TestContext, test } from 'node:test';
-import { type Stopped, startAgent } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
 import { type AnsweredStatement, startGoMySql } from '../support/databases/go-mysql-server.ts';
 import { startMariaDb } from '../support/databases/mariadb.ts';
 import { MariaDbTruth } from '../support/databases/mariadb-truth.ts';
 import { type DriverRun, driveOnGoMySql, driveOnMariaDb, driverRun } from '../support/databases/server.ts';
-import { MYSQL_DRIVERS, prepareDrivers } from '../support/drivers.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import type { FlatSpan } from '../support/spans.ts';
-import { differences, namespaceOf, rowsOf, sqlOfPort, statementsOf, tableLines, textOf } from '../support/sql.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import { type Stopped, startAgent } from '../support/programs/agent.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { MYSQL_DRIVERS, prepareDrivers } from '../support/sql/drivers.ts';
+import { differences, namespaceOf, rowsOf, sqlOfPort, statementsOf, tableLines, textOf } from '../support/sql/spans.ts';
 
 /** The performance schema counts the rows of these otherwise, or after they were sent. */
 const ROWS_UNKNOWN = new Set(['cursor', 'bulk', 'call', 'cancel']);

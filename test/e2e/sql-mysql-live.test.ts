@@ -1,13 +1,13 @@
 /** What befalls MySQL connections: a server killed in mid-result, a result of a gigabyte, values of many packets, a binary log. */
 import assert from 'node:assert/strict';
 import { after, suite, type TestContext, test } from 'node:test';
-import { newCgroup } from '../support/cgroup.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
 import { type MariaDb, startMariaDb } from '../support/databases/mariadb.ts';
-import { nodeProgram } from '../support/drivers.ts';
-import { inside, startAgentOf } from '../support/inside.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { incompleteOf, rowsOf, sqlOfPort, textOf } from '../support/sql.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { inside, startAgentOf } from '../support/programs/inside.ts';
+import { nodeProgram } from '../support/sql/drivers.ts';
+import { incompleteOf, rowsOf, sqlOfPort, textOf } from '../support/sql/spans.ts';
 
 async function setUp(t: TestContext, args: readonly string[] = []) {
   const cleanup = cleanupAfter(t);

@@ -1,9 +1,6 @@
 /** Every driver of PostgreSQL, plain and over TLS: its spans are what the server's log and pg_stat_statements say, feature by feature. */
 import assert from 'node:assert/strict';
 import { after, before, suite, type TestContext, test } from 'node:test';
-import { type Stats, type Stopped, startAgent } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
 import {
   type CountedStatement,
   type LoggedStatement,
@@ -11,10 +8,13 @@ import {
   startPostgres,
 } from '../support/databases/postgres.ts';
 import { type DriverRun, driveOnPostgres, driverRun } from '../support/databases/server.ts';
-import { type FeatureTime, POSTGRES_DRIVERS, prepareDrivers } from '../support/drivers.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import type { FlatSpan } from '../support/spans.ts';
-import { differences, namespaceOf, rowsOf, sqlOfPort, statementsOf, tableLines, textOf } from '../support/sql.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import { type Stats, type Stopped, startAgent } from '../support/programs/agent.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { type FeatureTime, POSTGRES_DRIVERS, prepareDrivers } from '../support/sql/drivers.ts';
+import { differences, namespaceOf, rowsOf, sqlOfPort, statementsOf, tableLines, textOf } from '../support/sql/spans.ts';
 
 /** What a span says in the terms of the log: its text and its SQLSTATE. */
 const lineOf = (span: FlatSpan) => `${span.attributes['db.response.status_code'] ?? '00000'} ${textOf(span)}`;

@@ -7,9 +7,9 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { suite, test } from 'node:test';
 import type { SqlExchange } from '../../src/exchange/exchange.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
 import { type LoggedStatement, type Postgres, startPostgres } from '../support/databases/postgres.ts';
-import { statementsOf } from '../support/sql.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { statementsOf } from '../support/sql/spans.ts';
 import { c, PostgresBench, type Segment, steps } from '../unit/protocol/postgres-cases.ts';
 
 const SESSIONS = 60;

@@ -1,14 +1,14 @@
 /** Segments that neither end of a connection has sent, and both ends refuse: the connection goes on for the kernel, and for the agent. */
 import assert from 'node:assert/strict';
 import { after, suite, test } from 'node:test';
-import { startAgent } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { clientScript } from '../support/clients.ts';
-import { assertPairs, ofPorts, servers, targetOf } from '../support/http.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { startNginx } from '../support/nginx.ts';
-import { run } from '../support/process.ts';
+import { clientScript } from '../support/http/clients.ts';
+import { startNginx } from '../support/http/nginx.ts';
+import { assertPairs, ofPorts, servers, targetOf } from '../support/http/spans.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { startAgent } from '../support/programs/agent.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { run } from '../support/programs/process.ts';
 
 suite('stray segments', () => {
   after(assertKernelClean);

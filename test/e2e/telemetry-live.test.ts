@@ -3,15 +3,15 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { after, suite, test } from 'node:test';
-import { startAgent, wirespan } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { cleanupAfter } from '../support/cleanup.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { checkWithPromtool, scrape, sumOf } from '../support/metrics.ts';
-import { freePort, until } from '../support/net.ts';
-import { joinedNamespace } from '../support/netns.ts';
-import { run } from '../support/process.ts';
-import { startNodeServer } from '../support/servers.ts';
+import { checkWithPromtool, scrape, sumOf } from '../support/backends/metrics.ts';
+import { startNodeServer } from '../support/http/servers.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { joinedNamespace } from '../support/kernel/netns.ts';
+import { startAgent, wirespan } from '../support/programs/agent.ts';
+import { cleanupAfter } from '../support/programs/cleanup.ts';
+import { freePort, until } from '../support/programs/net.ts';
+import { run } from '../support/programs/process.ts';
 
 interface Health {
   status: string;

@@ -1,15 +1,15 @@
 /** Two agents that never talk: each sees one end of connections whose addresses and ports are translated in between. */
 import assert from 'node:assert/strict';
 import { after, suite, test } from 'node:test';
-import { type Agent, startAgent } from '../support/agent.ts';
-import { type Cgroup, newCgroup } from '../support/cgroup.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { freePorts } from '../support/net.ts';
-import { type TranslatedPath, translatedPath } from '../support/netns.ts';
-import { run } from '../support/process.ts';
-import { startHttp2Server, startNodeServer } from '../support/servers.ts';
-import type { FlatSpan } from '../support/spans.ts';
+import { startHttp2Server, startNodeServer } from '../support/http/servers.ts';
+import { type Cgroup, newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { type TranslatedPath, translatedPath } from '../support/kernel/netns.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import { type Agent, startAgent } from '../support/programs/agent.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { freePorts } from '../support/programs/net.ts';
+import { run } from '../support/programs/process.ts';
 
 interface Node {
   cgroup: Cgroup;

@@ -1,17 +1,17 @@
 /** WebSocket connections and streamed answers: what the server counted is what was traced, and how it ended. */
 import assert from 'node:assert/strict';
 import { after, suite, test } from 'node:test';
-import type { Agent, Stopped } from '../support/agent.ts';
-import { newCgroup } from '../support/cgroup.ts';
-import { type Cleanup, cleanupAfter } from '../support/cleanup.ts';
-import { clientScript } from '../support/clients.ts';
-import { assertPairs, assertSameLines, ofPorts, servers, targetOf } from '../support/http.ts';
-import { type Inside, inside, startAgentOf } from '../support/inside.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { until, waitForPort } from '../support/net.ts';
-import { startNginx } from '../support/nginx.ts';
-import { type Server, startNodeServer, startWebSocketServer, type Talked } from '../support/servers.ts';
-import type { FlatSpan } from '../support/spans.ts';
+import { clientScript } from '../support/http/clients.ts';
+import { startNginx } from '../support/http/nginx.ts';
+import { type Server, startNodeServer, startWebSocketServer, type Talked } from '../support/http/servers.ts';
+import { assertPairs, assertSameLines, ofPorts, servers, targetOf } from '../support/http/spans.ts';
+import { newCgroup } from '../support/kernel/cgroup.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import type { FlatSpan } from '../support/otlp/spans.ts';
+import type { Agent, Stopped } from '../support/programs/agent.ts';
+import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { type Inside, inside, startAgentOf } from '../support/programs/inside.ts';
+import { until, waitForPort } from '../support/programs/net.ts';
 
 const SIZES = [0, 5, 125, 126, 2500, 65_535, 65_536, 200_000];
 const TRACE = '0123456789abcdef0123456789abcdef';

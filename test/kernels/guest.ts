@@ -1,11 +1,11 @@
 /** Runs in the guest of vm-run.sh: a short live test. Prints one JSON object, or fails. */
 import assert from 'node:assert/strict';
 import { release } from 'node:os';
-import { startAgent, wirespan } from '../support/agent.ts';
-import { Cleanup } from '../support/cleanup.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { run } from '../support/process.ts';
-import { startNodeServer } from '../support/servers.ts';
+import { startNodeServer } from '../support/http/servers.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { startAgent, wirespan } from '../support/programs/agent.ts';
+import { Cleanup } from '../support/programs/cleanup.ts';
+import { run } from '../support/programs/process.ts';
 
 const cleanup = new Cleanup();
 try {

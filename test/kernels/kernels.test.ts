@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { root } from '../support/paths.ts';
-import { runAnyway } from '../support/process.ts';
+import { root } from '../support/programs/paths.ts';
+import { runAnyway } from '../support/programs/process.ts';
 
 /** Of the command in the guest; the boot takes some seconds more. */
 const GUEST_TIMEOUT_S = 400;

@@ -5,11 +5,11 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
-import { startAgent } from '../support/agent.ts';
-import { Cleanup } from '../support/cleanup.ts';
-import { assertKernelClean } from '../support/kernel.ts';
-import { startNginx } from '../support/nginx.ts';
-import { run } from '../support/process.ts';
+import { startNginx } from '../support/http/nginx.ts';
+import { assertKernelClean } from '../support/kernel/kernel.ts';
+import { startAgent } from '../support/programs/agent.ts';
+import { Cleanup } from '../support/programs/cleanup.ts';
+import { run } from '../support/programs/process.ts';
 
 const WORKERS = 4;
 const CLIENTS = 8;

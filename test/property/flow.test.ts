@@ -8,7 +8,7 @@ import {
   type PacketDirection,
   type PacketRecord,
 } from '../../src/capture/records.ts';
-import { FlowHarness } from '../support/flows.ts';
+import { FlowHarness } from '../support/wire/flows.ts';
 
 const RUNS = { numRuns: 300 };
 /** Initial sequence numbers, with the wrap-around within reach. */

@@ -6,8 +6,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { defaultLimits } from '../../src/config/limits.ts';
-import { FlowHarness } from '../support/flows.ts';
-import type { PacketOptions } from '../support/packets.ts';
+import { FlowHarness } from '../support/wire/flows.ts';
+import type { PacketOptions } from '../support/wire/packets.ts';
 
 const WINDOW = 400;
 const SCALE = 2;

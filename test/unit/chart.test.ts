@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import { capabilityUses } from '../../src/doctor/capabilities.ts';
-import { chartFolder, madeFiles } from '../support/chart.ts';
-import { root } from '../support/paths.ts';
+import { chartFolder, madeFiles } from '../support/chart/chart.ts';
+import { root } from '../support/programs/paths.ts';
 
 const read = (file: string) => readFileSync(join(root, file), 'utf8');
 const { version } = JSON.parse(read('package.json')) as { version: string };

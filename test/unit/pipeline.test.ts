@@ -11,7 +11,7 @@ import { SecretStore } from '../../src/secrets/store.ts';
 import { defaultHttpSpanOptions, keptHeaders, SpanBuilder } from '../../src/span/builder.ts';
 import { identityClock } from '../../src/telemetry/clock.ts';
 import { newCounters } from '../../src/telemetry/counters.ts';
-import { type PacketOptions, packetRecord } from '../support/packets.ts';
+import { type PacketOptions, packetRecord } from '../support/wire/packets.ts';
 
 /** Throws where its connection's bytes say so: `die data`, `die end`, ... */
 const fragile: Protocol = {

@@ -5,10 +5,10 @@ import http from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { LINK_ETHERNET, pcapFile, pcapngFile } from '../../support/capture-files.ts';
-import type { Cleanup } from '../../support/cleanup.ts';
-import { startNginx } from '../../support/nginx.ts';
-import { run } from '../../support/process.ts';
+import { startNginx } from '../../support/http/nginx.ts';
+import type { Cleanup } from '../../support/programs/cleanup.ts';
+import { run } from '../../support/programs/process.ts';
+import { LINK_ETHERNET, pcapFile, pcapngFile } from '../../support/wire/capture-files.ts';
 import { lose, type Recording, record, segmentOf, setMtu } from './recorder.ts';
 
 /** Starts a server of Node's, and returns its port. */

@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import http2 from 'node:http2';
 import { type AddressInfo, connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { LINK_NULL, pcapFile, pcapngFile } from '../../support/capture-files.ts';
-import { goPeers } from '../../support/http2-peers.ts';
-import { run } from '../../support/process.ts';
-import { startServer } from '../../support/servers.ts';
+import { goPeers } from '../../support/http/http2-peers.ts';
+import { startServer } from '../../support/http/servers.ts';
+import { run } from '../../support/programs/process.ts';
+import { LINK_NULL, pcapFile, pcapngFile } from '../../support/wire/capture-files.ts';
 import { type Recording, record, setMtu, underLink } from './recorder.ts';
 
 /** AF_INET, in the byte order of a little-endian machine. */

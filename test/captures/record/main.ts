@@ -6,10 +6,10 @@
  */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { Cleanup } from '../../support/cleanup.ts';
 import { embeddedPostgres } from '../../support/databases/postgres.ts';
-import { driverPackages, pythonProgram } from '../../support/drivers.ts';
-import { goPeers } from '../../support/http2-peers.ts';
+import { goPeers } from '../../support/http/http2-peers.ts';
+import { Cleanup } from '../../support/programs/cleanup.ts';
+import { driverPackages, pythonProgram } from '../../support/sql/drivers.ts';
 import { ETHERNET_MTU, save, setMtu } from './recorder.ts';
 import { RECORDINGS } from './recordings.ts';
 

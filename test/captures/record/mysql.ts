@@ -1,10 +1,10 @@
 /** MariaDB's protocol in plain text: the command line client, and prepared statements of mysql2. */
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { LINK_ETHERNET, pcapFile } from '../../support/capture-files.ts';
 import { startMariaDb } from '../../support/databases/mariadb.ts';
-import { driverPackages } from '../../support/drivers.ts';
-import { run } from '../../support/process.ts';
+import { run } from '../../support/programs/process.ts';
+import { driverPackages } from '../../support/sql/drivers.ts';
+import { LINK_ETHERNET, pcapFile } from '../../support/wire/capture-files.ts';
 import { LOOPBACK_MTU, type Recording, record, setMtu } from './recorder.ts';
 
 /**

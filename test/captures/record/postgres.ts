@@ -2,10 +2,10 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { LINK_ETHERNET, pcapFile } from '../../support/capture-files.ts';
 import { startPostgres } from '../../support/databases/postgres.ts';
-import { pythonProgram } from '../../support/drivers.ts';
-import { run, runAnyway } from '../../support/process.ts';
+import { run, runAnyway } from '../../support/programs/process.ts';
+import { pythonProgram } from '../../support/sql/drivers.ts';
+import { LINK_ETHERNET, pcapFile } from '../../support/wire/capture-files.ts';
 import { type Recording, record } from './recorder.ts';
 
 /** A transaction that fails in its middle, and the same statements each on its own. */

@@ -5,9 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { PcapReader } from '../../../src/pcapng/pcap.ts';
-import type { Frame } from '../../support/capture-files.ts';
-import type { Cleanup } from '../../support/cleanup.ts';
-import { run, start } from '../../support/process.ts';
+import type { Cleanup } from '../../support/programs/cleanup.ts';
+import { run, start } from '../../support/programs/process.ts';
+import type { Frame } from '../../support/wire/capture-files.ts';
 
 /** As Ethernet has it. */
 export const ETHERNET_MTU = 1500;

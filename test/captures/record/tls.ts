@@ -4,10 +4,10 @@ import { readFile } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { join } from 'node:path';
-import { LINK_ETHERNET, LINK_IPV4, pcapFile, pcapngFile } from '../../support/capture-files.ts';
-import { selfSigned } from '../../support/certificate.ts';
-import { startNginx } from '../../support/nginx.ts';
-import { run } from '../../support/process.ts';
+import { startNginx } from '../../support/http/nginx.ts';
+import { selfSigned } from '../../support/programs/certificate.ts';
+import { run } from '../../support/programs/process.ts';
+import { LINK_ETHERNET, LINK_IPV4, pcapFile, pcapngFile } from '../../support/wire/capture-files.ts';
 import { FIN, type Recording, record, SYN, segmentOf, underLink } from './recorder.ts';
 
 /**

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { cached } from '../cache.ts';
-import { type Certificate, selfSigned } from '../certificate.ts';
-import type { Cleanup } from '../cleanup.ts';
-import { goBuild } from '../go.ts';
-import { root } from '../paths.ts';
-import { type Running, start } from '../process.ts';
+import { cached } from '../programs/cache.ts';
+import { type Certificate, selfSigned } from '../programs/certificate.ts';
+import type { Cleanup } from '../programs/cleanup.ts';
+import { goBuild } from '../programs/go.ts';
+import { root } from '../programs/paths.ts';
+import { type Running, start } from '../programs/process.ts';
 
 const SOURCES = join(root, 'test/support/databases/go-mysql-server');
 

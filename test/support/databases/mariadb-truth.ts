@@ -1,6 +1,6 @@
 /** What MariaDB's performance schema and general log say of statements, as lines that spans can be compared with. */
-import type { FlatSpan } from '../spans.ts';
-import { rowsOf, statementsOf, textOf } from '../sql.ts';
+import type { FlatSpan } from '../otlp/spans.ts';
+import { rowsOf, statementsOf, textOf } from '../sql/spans.ts';
 import type { EndedStatement, LogEntry } from './mariadb.ts';
 
 /** Events of the protocol's commands that run a statement; the others (Ping, Quit, Prepare, Fetch, ...) run none. */

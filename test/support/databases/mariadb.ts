@@ -1,9 +1,9 @@
 import { chmod, chown, copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Certificate, selfSigned } from '../certificate.ts';
-import type { Cleanup } from '../cleanup.ts';
-import { freePort, waitForPort } from '../net.ts';
-import { Running, run } from '../process.ts';
+import { type Certificate, selfSigned } from '../programs/certificate.ts';
+import type { Cleanup } from '../programs/cleanup.ts';
+import { freePort, waitForPort } from '../programs/net.ts';
+import { Running, run } from '../programs/process.ts';
 import { asUser, userIds } from './user.ts';
 
 /** The operating system's user that the server runs as. */

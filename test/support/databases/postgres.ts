@@ -3,12 +3,12 @@ import { randomUUID } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { chmod, chown, copyFile, mkdir, open, readFile, symlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { type Certificate, selfSigned } from '../certificate.ts';
-import type { Cleanup } from '../cleanup.ts';
-import { freePort, until, waitForPort } from '../net.ts';
-import { npmPackages } from '../npm.ts';
-import { root } from '../paths.ts';
-import { Running, run, runAnyway } from '../process.ts';
+import { type Certificate, selfSigned } from '../programs/certificate.ts';
+import type { Cleanup } from '../programs/cleanup.ts';
+import { freePort, until, waitForPort } from '../programs/net.ts';
+import { npmPackages } from '../programs/npm.ts';
+import { root } from '../programs/paths.ts';
+import { Running, run, runAnyway } from '../programs/process.ts';
 import { csvRecords } from './csv.ts';
 import { asUser, type UserIds, userIds } from './user.ts';
 

@@ -1,5 +1,5 @@
-import type { Certificate } from '../certificate.ts';
-import { type Driver, type DriverTask, type FeatureTime, runDriver } from '../drivers.ts';
+import type { Certificate } from '../programs/certificate.ts';
+import { type Driver, type DriverTask, type FeatureTime, runDriver } from '../sql/drivers.ts';
 import type { GoMySql } from './go-mysql-server.ts';
 import type { MariaDb } from './mariadb.ts';
 import type { Postgres } from './postgres.ts';

@@ -1,4 +1,4 @@
-import { run } from '../process.ts';
+import { run } from '../programs/process.ts';
 
 export interface UserIds {
   uid: number;

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { type BpfFunction, frameOf, functionsOf, reachable } from '../../support/bpf-object.ts';
-import { root } from '../../support/paths.ts';
+import { type BpfFunction, frameOf, functionsOf, reachable } from '../../support/kernel/bpf-object.ts';
+import { root } from '../../support/programs/paths.ts';
 
 /** Linux 6.13 and later: BPF_PRIV_STACK_MIN_SIZE, compared with frames rounded up to 16 (kernel/bpf/verifier.c). */
 const PRIVATE_STACK_MIN = 64;

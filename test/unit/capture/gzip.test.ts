@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { constants, gunzipSync, gzipSync } from 'node:zlib';
 import { decompressed } from '../../../src/capture/gzip.ts';
-import { inParts } from '../../support/captures.ts';
+import { inParts } from '../../support/wire/captures.ts';
 
 interface Outcome {
   bytes: Buffer;

@@ -9,9 +9,9 @@ import { toText } from '../../../src/metric/open-metrics.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { LoopDelay } from '../../../src/telemetry/loop-delay.ts';
 import { type ObservedOutput, ownMetrics } from '../../../src/telemetry/own-metrics.ts';
-import { dashboards, expressionsOf } from '../../support/dashboards.ts';
-import { root } from '../../support/paths.ts';
-import { Samples } from '../../support/samples.ts';
+import { dashboards, expressionsOf } from '../../support/backends/dashboards.ts';
+import { Samples } from '../../support/backends/samples.ts';
+import { root } from '../../support/programs/paths.ts';
 
 /** Counts something in every table of reasons. */
 function fill(counters: object): void {

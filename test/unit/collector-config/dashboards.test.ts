@@ -1,7 +1,7 @@
 /** What Grafana wants of a dashboard's JSON. Its expressions are tried in test/e2e, on a real Prometheus. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { dashboards } from '../../support/dashboards.ts';
+import { dashboards } from '../../support/backends/dashboards.ts';
 
 const WIDTH = 24;
 

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
-import { root } from '../../support/paths.ts';
+import { root } from '../../support/programs/paths.ts';
 
 interface Gateway {
   processors: Record<string, unknown> & { k8s_attributes: { pod_association: { sources: { from: string }[] }[] } };

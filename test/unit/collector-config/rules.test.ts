@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { parse } from 'yaml';
-import { root } from '../../support/paths.ts';
-import { hastened } from '../../support/prometheus.ts';
+import { hastened } from '../../support/backends/prometheus.ts';
+import { root } from '../../support/programs/paths.ts';
 
 const read = (name: string) => readFileSync(join(root, 'collector-config', name), 'utf8');
 

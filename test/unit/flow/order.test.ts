@@ -1,7 +1,7 @@
 /** Packets that stand in another order than they were sent in, holes that the receiver has, too, and bytes that are not of the stream. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { FlowHarness } from '../../support/flows.ts';
+import { FlowHarness } from '../../support/wire/flows.ts';
 
 describe('an acknowledgement before its data', () => {
   it('waits for them, alone or with an answer', () => {

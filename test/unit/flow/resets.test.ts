@@ -1,7 +1,7 @@
 /** Resets and SYNs that the receiver heeds, and those that it refuses (RFC 9293 3.10.7, RFC 5961 3 and 4). Client data begin at 101, server data at 501. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { FlowHarness } from '../../support/flows.ts';
+import { FlowHarness } from '../../support/wire/flows.ts';
 
 const REFUSED = 'refused';
 const DOUBTFUL = 'doubtful';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { DIRECTION_EGRESS, DIRECTION_INGRESS } from '../../../src/capture/records.ts';
-import { FlowHarness, socketRecord } from '../../support/flows.ts';
+import { FlowHarness, socketRecord } from '../../support/wire/flows.ts';
 
 describe('FlowTable: sockets', () => {
   const egress = { direction: DIRECTION_EGRESS } as const;

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { DIRECTION_EGRESS } from '../../../src/capture/records.ts';
-import { FlowHarness } from '../../support/flows.ts';
-import { packetRecord } from '../../support/packets.ts';
+import { FlowHarness } from '../../support/wire/flows.ts';
+import { packetRecord } from '../../support/wire/packets.ts';
 
 describe('FlowTable: one connection', () => {
   it('delivers both directions, the ends and the close', () => {

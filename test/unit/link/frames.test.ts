@@ -15,8 +15,8 @@ import {
   SLL2,
   udp,
   vxlan,
-} from '../../support/encapsulations.ts';
-import { ipPacket } from '../../support/packets.ts';
+} from '../../support/wire/encapsulations.ts';
+import { ipPacket } from '../../support/wire/packets.ts';
 
 const packet6 = ipPacket({ from: 'fd00::1', to: 'fd00::2', payload: 'hello, world' });
 

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { DIRECTION_EGRESS, type PacketRecord } from '../../../src/capture/records.ts';
 import { formatAddress } from '../../../src/packet/address.ts';
 import { decodePacket, FIN, newSegment, SYN } from '../../../src/packet/decode.ts';
-import { ipPacket, type PacketOptions, packetRecord } from '../../support/packets.ts';
+import { ipPacket, type PacketOptions, packetRecord } from '../../support/wire/packets.ts';
 
 function decode(options: PacketOptions) {
   const record = packetRecord(options);

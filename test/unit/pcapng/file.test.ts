@@ -6,10 +6,10 @@ import { describe, it } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { readCaptureFile } from '../../../src/capture/file.ts';
-import { LINK_RAW, PcapngBlocks } from '../../support/capture-files.ts';
-import { inParts, readAll } from '../../support/captures.ts';
-import { FlowHarness } from '../../support/flows.ts';
-import { ipPacket } from '../../support/packets.ts';
+import { LINK_RAW, PcapngBlocks } from '../../support/wire/capture-files.ts';
+import { inParts, readAll } from '../../support/wire/captures.ts';
+import { FlowHarness } from '../../support/wire/flows.ts';
+import { ipPacket } from '../../support/wire/packets.ts';
 
 const data = join(import.meta.dirname, '..', '..', 'captures', 'data');
 

@@ -12,9 +12,9 @@ import { openPcapng } from '../../../src/pcapng/file.ts';
 import { PcapngSink } from '../../../src/pcapng/sink.ts';
 import { identityClock } from '../../../src/telemetry/clock.ts';
 import { Log } from '../../../src/telemetry/log.ts';
-import { inParts, type ReadFile, readAll } from '../../support/captures.ts';
-import { FlowHarness } from '../../support/flows.ts';
-import { packetRecord } from '../../support/packets.ts';
+import { inParts, type ReadFile, readAll } from '../../support/wire/captures.ts';
+import { FlowHarness } from '../../support/wire/flows.ts';
+import { packetRecord } from '../../support/wire/packets.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'pcapng-'));
 after(() => rmSync(directory, { recursive: true }));

@@ -6,7 +6,7 @@ import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
 import type { Http2Layer } from '../../../src/protocol/http2/layer.ts';
 import type { StreamObserver, StreamProtocol } from '../../../src/protocol/http2/observer.ts';
 import { createHttp2Protocol } from '../../../src/protocol/http2/protocol.ts';
-import { ask, record } from '../../support/http2.ts';
+import { ask, record } from '../../support/http/http2.ts';
 import { Bench, keepHeaders } from './cases.ts';
 import {
   continuation,

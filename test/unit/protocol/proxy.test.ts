@@ -8,7 +8,7 @@ import { Pipeline } from '../../../src/pipeline.ts';
 import { createProtocols, createSqlAnalysers, defaultSqlTextOptions } from '../../../src/protocol/registry.ts';
 import { SecretStore } from '../../../src/secrets/store.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
-import { packetRecord } from '../../support/packets.ts';
+import { packetRecord } from '../../support/wire/packets.ts';
 import { builder } from '../span/fixtures.ts';
 import { recordNode } from '../tls/support.ts';
 import { keepHeaders } from './cases.ts';

@@ -5,7 +5,7 @@ import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import { createHttp2Protocol } from '../../../src/protocol/http2/protocol.ts';
 import { BINARY, CLOSE, CONTINUATION, TEXT } from '../../../src/protocol/websocket/frames.ts';
 import { webSocketStreams } from '../../../src/protocol/websocket/streams.ts';
-import { record } from '../../support/http2.ts';
+import { record } from '../../support/http/http2.ts';
 import { Bench, keepHeaders } from './cases.ts';
 import { data, END_HEADERS, END_STREAM, type FieldLine, facts, request, response, rst, Script } from './http2-wire.ts';
 import { aside, code, fromClient, fromServer } from './websocket-wire.ts';

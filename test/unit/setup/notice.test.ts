@@ -5,7 +5,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { root } from '../../support/paths.ts';
+import { root } from '../../support/programs/paths.ts';
 
 // The set-up is plain JavaScript, without types.
 const setup = <T>(name: string) => import(pathToFileURL(join(root, 'native/setup', name)).href) as Promise<T>;

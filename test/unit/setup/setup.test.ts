@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
-import { type Cleanup, cleanupAfter } from '../../support/cleanup.ts';
-import { root } from '../../support/paths.ts';
-import { runAnyway, start } from '../../support/process.ts';
+import { type Cleanup, cleanupAfter } from '../../support/programs/cleanup.ts';
+import { root } from '../../support/programs/paths.ts';
+import { runAnyway, start } from '../../support/programs/process.ts';
 
 const setup = (name: string) => join(root, 'native', 'setup', name);
 const importOf = (name: string) => JSON.stringify(pathToFileURL(setup(name)).href);

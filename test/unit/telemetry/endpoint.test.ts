@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { type Answer, Endpoint, type Route } from '../../../src/telemetry/endpoint.ts';
-import { freePort } from '../../support/net.ts';
+import { freePort } from '../../support/programs/net.ts';
 
 const ok = (body: string): Answer => ({ status: 200, contentType: 'text/plain', body });
 

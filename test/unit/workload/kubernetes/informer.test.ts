@@ -7,9 +7,9 @@ import { type KubeConfig, loadClient } from '../../../../src/workload/kubernetes
 import { Informer, type InformerOptions } from '../../../../src/workload/kubernetes/informer.ts';
 import { readKubeConfig } from '../../../../src/workload/kubernetes/kubeconfig.ts';
 import { ClusterObject } from '../../../../src/workload/kubernetes/objects.ts';
-import { type Cleanup, cleanupAfter } from '../../../support/cleanup.ts';
-import { FakeApi } from '../../../support/kube-fake.ts';
-import { until } from '../../../support/net.ts';
+import { FakeApi } from '../../../support/kubernetes/fake.ts';
+import { type Cleanup, cleanupAfter } from '../../../support/programs/cleanup.ts';
+import { until } from '../../../support/programs/net.ts';
 
 const client = await loadClient();
 const PODS = '/api/v1/pods';
@@ -80,7 +80,7 @@ function startInformer(
 const soon = (condition: () => boolean, what: string) => until(async () => condition() || undefined, what);
 
 test('the library loads without its models, and without a second HTTP client', async () => {
-  const { stdout } = await import('../../../support/process.ts').then(({ run }) =>
+  const { stdout } = await import('../../../support/programs/process.ts').then(({ run }) =>
     run(process.execPath, [
       '--input-type=module',
       '-e',
