@@ -2,21 +2,24 @@
 /*
  * Captures the TCP packets of every socket below one cgroup, and who owns the sockets.
  *
- * cgroup_skb sees a packet at the socket that sends it (egress) and at the socket that receives it (ingress), in every network namespace.
- * Every byte is wanted once: what a socket receives is left out when its sender is on this machine and was captured there.
+ * cgroup_skb sees a packet at the socket that sends it (egress) and at the socket that receives it (ingress), in every
+ * network namespace. Every byte is wanted once: what a socket receives is left out when its sender is on this machine
+ * and was captured there.
  *
  * Nothing here may influence traffic: both packet programs return 1 whatever happens.
  *
  * Which socket a packet belongs to:
- * - A SYN at its receiver and a SYN-ACK at its sender run with the *listener* as their socket, as does data that completes the handshake;
- *   RSTs without a socket and ACKs for TIME_WAIT run with a socket of the kernel that all connections share. They are delivered with cookie 0:
- *   the addresses say which connection they belong to, the cookie would lie. Neither is announced nor entered in `flows`.
- * - All others are announced by a socket_record ahead of their first packet, and again when another owner becomes known.
+ * - A SYN at its receiver and a SYN-ACK at its sender run with the *listener* as their socket, as does data that
+ *   completes the handshake; RSTs without a socket and ACKs for TIME_WAIT run with a socket of the kernel that all
+ *   connections share. They are delivered with cookie 0: the addresses say which connection they belong to, the cookie
+ *   would lie. Neither is announced nor entered in `flows`.
+ * - All others are announced by a socket_record ahead of their first packet, and again when another owner becomes
+ *   known.
  *
- * Who owns a socket: the process that created it (sock_create; an accepted socket inherits from its listener, because the storage is cloned),
- * until a process is seen to send: while a process holds the socket's lock (sk_lock.owned) nobody else transmits on it, so the
- * current task is the sender. This corrects pre-forking servers, sockets passed on by a service manager, and sockets that are older than the
- * agent or that the kernel made for the process.
+ * Who owns a socket: the process that created it (sock_create; an accepted socket inherits from its listener, because
+ * the storage is cloned), until a process is seen to send: while a process holds the socket's lock (sk_lock.owned)
+ * nobody else transmits on it, so the current task is the sender. This corrects pre-forking servers, sockets passed on
+ * by a service manager, and sockets that are older than the agent or that the kernel made for the process.
  */
 #include "kernel_types.h"
 #include "events.h"
@@ -41,7 +44,10 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile __u8 whole_tree = 1; /* the watched cgroup is the root: every sender on this machine is captured */
 const volatile __u8 has_excluded_ports;
 
-/* Cookies of sockets whose data nobody wants. A socket consults it when globals.mute_generation has changed, then remembers. */
+/*
+ * Cookies of sockets whose data nobody wants. A socket consults it when globals.mute_generation has changed, then
+ * remembers.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 65536);
@@ -69,7 +75,7 @@ struct {
 	__type(value, struct port_set);
 } excluded_ports SEC(".maps");
 
-/* --- Processes ------------------------------------------------------------------------------------------------------------------ */
+/* --- Processes ---------------------------------------------------------------------------------------------------- */
 
 SEC("raw_tp/sched_process_exec")
 int process_exec(struct bpf_raw_tracepoint_args *context)
@@ -89,7 +95,10 @@ int process_exec(struct bpf_raw_tracepoint_args *context)
 	return 0;
 }
 
-/* Run once by the agent itself, through BPF_PROG_TEST_RUN: which process is it to the kernel? In a pid namespace it cannot know. */
+/*
+ * Run once by the agent itself, through BPF_PROG_TEST_RUN: which process is it to the kernel? In a pid namespace it
+ * cannot know.
+ */
 SEC("raw_tp/sched_process_exec")
 int identify_agent(struct bpf_raw_tracepoint_args *context)
 {
@@ -116,7 +125,7 @@ int socket_create(struct bpf_sock *socket)
 	return 1;
 }
 
-/* --- Secrets ---------------------------------------------------------------------------------------------------------------------- */
+/* --- Secrets ------------------------------------------------------------------------------------------------------ */
 
 /* A piece of the ring, so that little of it is taken from secrets at a time. */
 struct zero_record {
@@ -142,9 +151,10 @@ int wipe_secrets(struct bpf_raw_tracepoint_args *context)
 	return 0;
 }
 
-/* --- Sockets ---------------------------------------------------------------------------------------------------------------------- */
+/* --- Sockets ------------------------------------------------------------------------------------------------------ */
 
-static __always_inline bool send_socket_record(struct __sk_buff *skb, const struct socket_state *state, __u64 cookie, __u64 peer_cookie)
+static __always_inline bool send_socket_record(struct __sk_buff *skb, const struct socket_state *state, __u64 cookie,
+					       __u64 peer_cookie)
 {
 	struct socket_record *record = bpf_ringbuf_reserve(&control_ring, sizeof(*record), 0);
 
@@ -184,12 +194,14 @@ static __always_inline bool is_captured_loopback(struct __sk_buff *skb)
 }
 
 /*
- * The first packet of a socket. Two CPUs may get here at once for one socket: then it is announced twice, which does no harm; the state
- * says "announced" only after the record is in the ring, so that no packet overtakes it.
+ * The first packet of a socket. Two CPUs may get here at once for one socket: then it is announced twice, which does no
+ * harm; the state says "announced" only after the record is in the ring, so that no packet overtakes it.
  *
- * This and what else is not for every packet are functions of their own: they read the addresses again, which most packets need not.
+ * This and what else is not for every packet are functions of their own: they read the addresses again, which most
+ * packets need not.
  */
-static __noinline int announce(struct __sk_buff *skb, struct bpf_sock *socket, struct socket_state *state, __u64 cookie, bool egress)
+static __noinline int announce(struct __sk_buff *skb, struct bpf_sock *socket, struct socket_state *state, __u64 cookie,
+			       bool egress)
 {
 	struct tcp_packet packet;
 	struct flow *peer;
@@ -230,7 +242,8 @@ static __noinline int announce(struct __sk_buff *skb, struct bpf_sock *socket, s
 		enter_flow(state, cookie, &packet, egress);
 	if ((state->flags & STATE_UNWANTED) || send_socket_record(skb, state, cookie, peer_cookie)) {
 		state->announced_cookie = cookie;
-		barrier(); /* the compiler turns these two round; another CPU takes the cookie once it sees the socket */
+		/* The compiler turns these two round; another CPU takes the cookie once it sees the socket. */
+		barrier();
 		state->announced_socket = (__u64)(unsigned long)socket;
 	}
 	return 0;
@@ -258,7 +271,7 @@ static __noinline int enter_sender(struct __sk_buff *skb, struct socket_state *s
 	return 0;
 }
 
-/* --- Packets -------------------------------------------------------------------------------------------------------------------- */
+/* --- Packets ------------------------------------------------------------------------------------------------------ */
 
 static __noinline int is_excluded(struct __sk_buff *skb)
 {
@@ -271,7 +284,8 @@ static __noinline int is_excluded(struct __sk_buff *skb)
 		return 0;
 	source = bpf_ntohs(packet.source_port);
 	destination = bpf_ntohs(packet.destination_port);
-	return ((set->words[source >> 6] >> (source & 63)) & 1) || ((set->words[destination >> 6] >> (destination & 63)) & 1);
+	return ((set->words[source >> 6] >> (source & 63)) & 1) ||
+	       ((set->words[destination >> 6] >> (destination & 63)) & 1);
 }
 
 /* A packet whose socket is a listener or the kernel's: see the top. @returns whether it is wanted */
@@ -280,7 +294,9 @@ static __noinline int is_anonymous_wanted(struct __sk_buff *skb, __u32 netns, bo
 	struct tcp_packet packet;
 	struct flow *peer;
 
-	/* A listener may be of an ignored cgroup; the sockets of the kernel are of the root's, which is never ignored. */
+	/*
+	 * A listener may be of an ignored cgroup; the sockets of the kernel are of the root's, which is never ignored.
+	 */
 	if ((!egress && is_captured_loopback(skb)) || is_ignored_cgroup(skb) || !parse_packet(skb, &packet))
 		return 0;
 	if (is_own_service(&packet, !egress, netns))
@@ -327,7 +343,10 @@ static __always_inline bool is_captured_at_sender(struct __sk_buff *skb, struct 
 	return state->ingress_checks < INGRESS_CHECKS_MAX && find_sender(skb, state) != 0;
 }
 
-/* What most packets over a loopback interface are: received by a socket that was announced, and captured where they were sent. */
+/*
+ * What most packets over a loopback interface are: received by a socket that was announced, and captured where they
+ * were sent.
+ */
 static __always_inline bool is_known_loopback(struct __sk_buff *skb, struct bpf_sock *socket)
 {
 	struct socket_state *state;
@@ -344,9 +363,13 @@ struct origin {
 	__u32 netns;
 };
 
-/* The first packet of a socket, or one whose socket says nothing of the connection. @returns the state, or null: then `origin` is final */
-static __always_inline struct socket_state *meet(struct __sk_buff *skb, struct bpf_sock *socket, struct socket_state *state, bool egress,
-						 struct origin *origin, bool *wanted)
+/*
+ * The first packet of a socket, or one whose socket says nothing of the connection. @returns the state, or null: then
+ * `origin` is final
+ */
+static __always_inline struct socket_state *meet(struct __sk_buff *skb, struct bpf_sock *socket,
+						 struct socket_state *state, bool egress, struct origin *origin,
+						 bool *wanted)
 {
 	socket = bpf_sk_fullsock(socket);
 	if (!socket) {
@@ -369,7 +392,8 @@ static __always_inline struct socket_state *meet(struct __sk_buff *skb, struct b
 }
 
 /* Whether the packet of a socket that has a state is wanted. */
-static __always_inline bool is_wanted(struct __sk_buff *skb, struct socket_state *state, __u64 cookie, __u8 flags, bool egress)
+static __always_inline bool is_wanted(struct __sk_buff *skb, struct socket_state *state, __u64 cookie, __u8 flags,
+				      bool egress)
 {
 	if (state->flags & STATE_UNWANTED)
 		return false;

@@ -14,7 +14,8 @@ struct {
 	__uint(max_entries, 32 * 1024 * 1024);
 } packet_ring SEC(".maps");
 
-static __always_inline void fill_packet(struct packet_record *record, struct __sk_buff *skb, __u64 cookie, __u32 netns, bool egress)
+static __always_inline void fill_packet(struct packet_record *record, struct __sk_buff *skb, __u64 cookie, __u32 netns,
+					bool egress)
 {
 	record->header.type = RECORD_PACKET;
 	record->header.flags = 0;
@@ -28,8 +29,8 @@ static __always_inline void fill_packet(struct packet_record *record, struct __s
 }
 
 /*
- * One whole packet of at most `limit` bytes, a constant: the ring hands out constant sizes only, so there is one call per size class.
- * The length is clamped as the 5.10 verifier understands it, which learns nothing from `n != 0`.
+ * One whole packet of at most `limit` bytes, a constant: the ring hands out constant sizes only, so there is one call
+ * per size class. The length is clamped as the 5.10 verifier understands it, which learns nothing from `n != 0`.
  */
 static __always_inline void emit_whole(struct __sk_buff *skb, __u64 cookie, __u32 netns, bool egress, const __u32 limit)
 {
@@ -61,8 +62,8 @@ static __always_inline void emit_whole(struct __sk_buff *skb, __u64 cookie, __u3
 #define PIECES_MAX 16 /* the kernel's packets end at 8 * 65,535 bytes (GSO_MAX_SIZE) */
 
 /*
- * One piece of a packet: its headers again, and at most PIECE_PAYLOAD bytes of its payload from `skip` on. A global function, which the
- * verifier checks by itself: inlined into a loop it is more than the older ones follow.
+ * One piece of a packet: its headers again, and at most PIECE_PAYLOAD bytes of its payload from `skip` on. A global
+ * function, which the verifier checks by itself: inlined into a loop it is more than the older ones follow.
  * @param header_length at most PIECE_HEADERS; EGRESS_BIT is added for the direction
  * @returns 0, or 1 when the rest of the packet cannot be had either
  */
@@ -72,7 +73,8 @@ __noinline int emit_piece(struct __sk_buff *skb, __u32 header_length, __u32 skip
 	bool egress = header_length & EGRESS_BIT;
 	__u32 last_header = (header_length & ~EGRESS_BIT) - 1;
 	__u32 last = skb->len - (last_header + 1) - skip - 1;
-	struct packet_record *record = bpf_ringbuf_reserve(&packet_ring, sizeof(*record) + PIECE_HEADERS + PIECE_PAYLOAD, 0);
+	struct packet_record *record =
+		bpf_ringbuf_reserve(&packet_ring, sizeof(*record) + PIECE_HEADERS + PIECE_PAYLOAD, 0);
 
 	if (!record) {
 		count_loss(LOSS_PACKET_RING_FULL);
@@ -100,7 +102,8 @@ __noinline int emit_piece(struct __sk_buff *skb, __u32 header_length, __u32 skip
 }
 
 /* A packet beyond the largest class (BIG TCP). */
-static __always_inline void emit_pieces(struct __sk_buff *skb, __u32 header_length, __u64 cookie, __u32 netns, bool egress)
+static __always_inline void emit_pieces(struct __sk_buff *skb, __u32 header_length, __u64 cookie, __u32 netns,
+					bool egress)
 {
 	__u32 payload_length = skb->len - header_length;
 
@@ -118,9 +121,9 @@ static __always_inline void emit_pieces(struct __sk_buff *skb, __u32 header_leng
 }
 
 /*
- * A packet, whatever its size. Global, so that the verifier goes through the classes once instead of once for each way that leads here;
- * inlined it was no faster.
- * Classes: small requests, TLS handshakes, an Ethernet frame, jumbo frames, one and more TLS records, and all that IP can hold.
+ * A packet, whatever its size. Global, so that the verifier goes through the classes once instead of once for each way
+ * that leads here; inlined it was no faster. Classes: small requests, TLS handshakes, an Ethernet frame, jumbo frames,
+ * one and more TLS records, and all that IP can hold.
  * @param header_length up to the payload; EGRESS_BIT is added for the direction
  */
 __noinline int emit(struct __sk_buff *skb, __u32 header_length, __u64 cookie, __u32 netns)

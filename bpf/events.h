@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The records that travel from the kernel to user space: the one source of their layout. Included by the BPF programs and by
- * the addon; src/capture/records.ts repeats the offsets, and a test compares them with what the addon reports (offsetof).
+ * The records that travel from the kernel to user space: the one source of their layout. Included by the BPF programs
+ * and by the addon; src/capture/records.ts repeats the offsets, and a test compares them with what the addon reports
+ * (offsetof).
  *
  * All integers are little-endian. Every record begins with struct record_header and its length is a multiple of 8.
  */
@@ -27,31 +28,43 @@ struct record_header {
 /* One TCP/IP packet, from its network header on. */
 struct packet_record {
 	struct record_header header;
-	__u64 cookie;	      /* of the socket that sent (egress) or receives (ingress) it; 0 when that is a listener (SYN, SYN-ACK) or
-				 one of the kernel's own (RST of no socket), which say nothing of the connection */
-	__u32 netns;	      /* inode number of the socket's network namespace */
+	/*
+	 * Of the socket that sent (egress) or receives (ingress) it; 0 when that is a listener (SYN, SYN-ACK) or one of
+	 * the kernel's own (RST of no socket), which say nothing of the connection.
+	 */
+	__u64 cookie;
+	__u32 netns; /* inode number of the socket's network namespace */
 	__u32 ifindex;
-	__u32 packet_length;  /* of the packet on the wire, network header included; of a packet in several records up to the end of
-				 this piece, so that no piece looks cut off */
-	__u32 captured;	      /* bytes that follow this struct */
-	__u32 payload_skip;   /* TCP payload bytes left out between the headers and what follows them; 0 but for the later
-				 pieces of a packet that is larger than one record holds */
+	/*
+	 * Of the packet on the wire, network header included; of a packet in several records up to the end of this
+	 * piece, so that no piece looks cut off.
+	 */
+	__u32 packet_length;
+	__u32 captured; /* bytes that follow this struct */
+	/*
+	 * TCP payload bytes left out between the headers and what follows them; 0 but for the later pieces of a packet
+	 * that is larger than one record holds.
+	 */
+	__u32 payload_skip;
 	__u8 direction;
 	__u8 reserved[3];
 	/* captured bytes follow: IP header, TCP header, payload */
 };
 
-#define SOCKET_OWNER_KNOWN 1 /* process_start_ns, tgid and comm are of the process that made the socket or sends on it */
-#define SOCKET_OWN 2	     /* the agent's own */
+/* process_start_ns, tgid and comm are of the process that made the socket or sends on it */
+#define SOCKET_OWNER_KNOWN 1
+#define SOCKET_OWN 2 /* the agent's own */
 
 #define COMM_LENGTH 16
 
-/* Sent for every TCP socket before its first packet_record, and again when another process is found to own it (a worker that answers on
- * a connection accepted from its master's listener). */
+/*
+ * Sent for every TCP socket before its first packet_record, and again when another process is found to own it (a worker
+ * that answers on a connection accepted from its master's listener).
+ */
 struct socket_record {
 	struct record_header header;
 	__u64 cookie;
-	__u64 peer_cookie;	/* the local socket at the other end, 0 when there is none or it is not known */
+	__u64 peer_cookie; /* the local socket at the other end, 0 when there is none or it is not known */
 	__u64 cgroup_id;
 	__u64 process_start_ns; /* CLOCK_BOOTTIME, tells a reused process id */
 	__u32 tgid;

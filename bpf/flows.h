@@ -25,7 +25,10 @@ struct {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
-/* Where the agent itself listens: the local half of a key, the other half is 0. A connection to it is known by its first packet. */
+/*
+ * Where the agent itself listens: the local half of a key, the other half is 0. A connection to it is known by its
+ * first packet.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -54,7 +57,10 @@ static __always_inline bool is_own_service(const struct tcp_packet *packet, bool
 	return bpf_map_lookup_elem(&own_listeners, &key) != 0;
 }
 
-/* The socket at the other end, when it is on this machine. Its sequence numbers must fit: the same addresses may have been used before. */
+/*
+ * The socket at the other end, when it is on this machine. Its sequence numbers must fit: the same addresses may have
+ * been used before.
+ */
 static __always_inline struct flow *find_peer(const struct tcp_packet *packet, bool egress, __u32 netns)
 {
 	struct flow_key key;
@@ -73,7 +79,8 @@ static __always_inline struct flow *find_peer(const struct tcp_packet *packet, b
 }
 
 /* Enters the socket in `flows`. */
-static __always_inline void enter_flow(struct socket_state *state, __u64 cookie, const struct tcp_packet *packet, bool egress)
+static __always_inline void enter_flow(struct socket_state *state, __u64 cookie, const struct tcp_packet *packet,
+				       bool egress)
 {
 	struct flow_key key;
 	struct flow flow = { .cookie = cookie, .flags = state->flags & STATE_OWN };

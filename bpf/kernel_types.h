@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The few kernel structs that the programs read, with only the members they read. The loader moves every access to where the running
- * kernel has the member (CO-RE), so neither order nor padding means anything here.
+ * The few kernel structs that the programs read, with only the members they read. The loader moves every access to
+ * where the running kernel has the member (CO-RE), so neither order nor padding means anything here.
  */
 #ifndef WIRESPAN_KERNEL_TYPES_H
 #define WIRESPAN_KERNEL_TYPES_H

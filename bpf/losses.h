@@ -18,7 +18,10 @@ static __always_inline void count_loss(__u32 reason)
 {
 	__u64 *counter = bpf_map_lookup_elem(&losses, &reason);
 
-	/* Atomic although it is this processor's: a packet's program may be preempted by another's between reading and writing. */
+	/*
+	 * Atomic although it is this processor's: a packet's program may be preempted by another's between reading and
+	 * writing.
+	 */
 	if (counter)
 		__sync_fetch_and_add(counter, 1);
 }

@@ -25,19 +25,20 @@ _Static_assert(sizeof(struct ossl_param) == 40, "OSSL_PARAM");
 #define PARAMS_BLOCK 8 /* read at once: all of libssl's calls, their end included */
 
 /* Little-endian words of the key strings, their NUL included. */
-#define WORD_KEY 0x0079656bULL	       /* "key" */
-#define WORD_DATA 0x0061746164ULL      /* "data" */
-#define WORD_LABEL 0x006c6562616cULL   /* "label" */
-#define WORD_SEED 0x0064656573ULL      /* "seed" */
+#define WORD_KEY 0x0079656bULL		/* "key" */
+#define WORD_DATA 0x0061746164ULL	/* "data" */
+#define WORD_LABEL 0x006c6562616cULL	/* "label" */
+#define WORD_SEED 0x0064656573ULL	/* "seed" */
 #define WORD_SECRET 0x00746572636573ULL /* "secret" */
 #define MASK(length) ((1ULL << (8 * (length))) - 1)
 
 /*
- * Where parameters are read to, at once: a read for each costs more than all else here together [measured: 0.4 us a call]. The stack has
- * no room for them.
+ * Where parameters are read to, at once: a read for each costs more than all else here together [measured: 0.4 us a
+ * call]. The stack has no room for them.
  *
- * A run of the program that raises `users` from 0 to 1 has the block until it lowers it again, and does not sleep until then. One that finds
- * another number lowers it at once, and reads the parameters one by one. This needs no atomic operation that returns a value (5.12).
+ * A run of the program that raises `users` from 0 to 1 has the block until it lowers it again, and does not sleep until
+ * then. One that finds another number lowers it at once, and reads the parameters one by one. This needs no atomic
+ * operation that returns a value (5.12).
  */
 struct block {
 	__u64 users;
@@ -65,7 +66,8 @@ __noinline __u32 take_block(__u64 params)
 	if (!block)
 		return NO_BLOCK;
 	__sync_fetch_and_add(&block->users, 1);
-	if (*(volatile __u64 *)&block->users == 1 && bpf_probe_read_user(block->params, sizeof(block->params), (void *)params) == 0)
+	if (*(volatile __u64 *)&block->users == 1 &&
+	    bpf_probe_read_user(block->params, sizeof(block->params), (void *)params) == 0)
 		return number;
 	__sync_fetch_and_add(&block->users, -1);
 	return NO_BLOCK;

@@ -98,7 +98,10 @@ static __always_inline struct socket_state *new_state(struct bpf_sock *socket)
 	return state ? state : bpf_sk_storage_get(&socket_states, socket, 0, 0);
 }
 
-/* Whether the socket that this state belongs to was announced. Its listener, whose state it may have inherited, is another socket. */
+/*
+ * Whether the socket that this state belongs to was announced. Its listener, whose state it may have inherited, is
+ * another socket.
+ */
 static __always_inline bool is_announced(const struct socket_state *state, struct bpf_sock *socket)
 {
 	bool announced = state->announced_socket == (__u64)(unsigned long)socket;

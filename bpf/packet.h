@@ -43,8 +43,8 @@ enum parse_result { PARSE_TCP, PARSE_OTHER, PARSE_UNREADABLE };
 #define CUT_OFF (-2)
 
 /*
- * RFC 8200 section 4: walks the extension headers. A global function, which the verifier checks by itself: inlined everywhere it is more
- * than even new ones follow.
+ * RFC 8200 section 4: walks the extension headers. A global function, which the verifier checks by itself: inlined
+ * everywhere it is more than even new ones follow.
  * @param type of the first one
  * @returns offset of the TCP header, NOT_TCP, or CUT_OFF
  */
@@ -55,8 +55,8 @@ __noinline int skip_extension_headers(struct __sk_buff *skb, __u32 type)
 	for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
 		__u8 head[4];
 
-		if (type != IPPROTO_HOPOPTS && type != IPPROTO_ROUTING && type != IPPROTO_DSTOPTS && type != IPPROTO_FRAGMENT &&
-		    type != IPPROTO_AH)
+		if (type != IPPROTO_HOPOPTS && type != IPPROTO_ROUTING && type != IPPROTO_DSTOPTS &&
+		    type != IPPROTO_FRAGMENT && type != IPPROTO_AH)
 			break;
 		if (bpf_skb_load_bytes(skb, offset, head, sizeof(head)) != 0)
 			return CUT_OFF;
@@ -75,7 +75,10 @@ __noinline int skip_extension_headers(struct __sk_buff *skb, __u32 type)
 	return type == IPPROTO_TCP ? (int)offset : NOT_TCP;
 }
 
-/* Finds the TCP header, `transport` bytes into the packet. Needs only what the kernel keeps in one piece of every packet. */
+/*
+ * Finds the TCP header, `transport` bytes into the packet. Needs only what the kernel keeps in one piece of every
+ * packet.
+ */
 static __always_inline enum parse_result find_tcp(struct __sk_buff *skb, __u32 *transport)
 {
 	void *data = (void *)(long)skb->data;
@@ -168,8 +171,8 @@ static __always_inline bool parse_packet(struct __sk_buff *skb, struct tcp_packe
 			return false;
 		__builtin_memcpy(packet->source, &ip->saddr, 16);
 		__builtin_memcpy(packet->destination, &ip->daddr, 16);
-		packet->is_loopback = packet->destination[0] == 0 && packet->destination[1] == 0 && packet->destination[2] == 0 &&
-				      packet->destination[3] == bpf_htonl(1);
+		packet->is_loopback = packet->destination[0] == 0 && packet->destination[1] == 0 &&
+				      packet->destination[2] == 0 && packet->destination[3] == bpf_htonl(1);
 	}
 	if (bpf_skb_load_bytes(skb, transport, &header, sizeof(header)) != 0)
 		return false;

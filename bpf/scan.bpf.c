@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Finds the owner of the sockets that are older than the agent: walks the open files of every process that the agent's pid namespace
- * shows (of all, in the initial one), in all network namespaces, writes the state that socket_create would have written, so that a
- * listener's accepted sockets inherit it, and reports each socket it wrote.
+ * Finds the owner of the sockets that are older than the agent: walks the open files of every process that the agent's
+ * pid namespace shows (of all, in the initial one), in all network namespaces, writes the state that socket_create
+ * would have written, so that a listener's accepted sockets inherit it, and reports each socket it wrote.
  *
  * Not on 5.10, whose iterators have none of these helpers: there the addon does the same by pidfd_getfd(2).
  */
@@ -20,7 +20,10 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile __u32 agent_tgid;
 
-/* Processes come in the order of their ids, so of those that share a socket the eldest owns it; but not a service manager that passed it on. */
+/*
+ * Processes come in the order of their ids, so of those that share a socket the eldest owns it; but not a service
+ * manager that passed it on.
+ */
 static __always_inline bool is_better_owner(const struct socket_state *state, __u32 tgid)
 {
 	if (!(state->flags & STATE_OWNER_KNOWN))

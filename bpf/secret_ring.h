@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The ring of TLS secrets, alone in it: what its reader has read stays there until it is written over, and the reader cannot do that, whose
- * mapping is read-only. So the reader has zeros written after them, once around the ring: wipe_secrets of capture.bpf.c.
+ * The ring of TLS secrets, alone in it: what its reader has read stays there until it is written over, and the reader
+ * cannot do that, whose mapping is read-only. So the reader has zeros written after them, once around the ring:
+ * wipe_secrets of capture.bpf.c.
  */
 #ifndef WIRESPAN_SECRET_RING_H
 #define WIRESPAN_SECRET_RING_H

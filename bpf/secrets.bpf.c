@@ -4,20 +4,23 @@
  *
  *     int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *key, size_t keylen, const OSSL_PARAM params[]);
  *
- * through which libssl derives every secret of TLS. Its arguments are public ABI (openssl/core.h, openssl/kdf.h), so no private
- * structure is ever read. Three of its calls are of use; every other one leaves as early as it can:
+ * through which libssl derives every secret of TLS. Its arguments are public ABI (openssl/core.h, openssl/kdf.h), so no
+ * private structure is ever read. Three of its calls are of use; every other one leaves as early as it can:
  *
- *  - TLS 1.3, label "s hs traffic": key = the handshake secret, data = Transcript-Hash(ClientHello..ServerHello). Of the two calls with
- *    these values ("c hs traffic" has the same) this is the one that both the client and the server make first.
+ *  - TLS 1.3, label "s hs traffic": key = the handshake secret, data = Transcript-Hash(ClientHello..ServerHello). Of
+ *    the two calls with these values ("c hs traffic" has the same) this is the one that both the client and the server
+ *    make first.
  *  - TLS 1.3, label "c e traffic": key = the early secret, data = Transcript-Hash(ClientHello).
- *  - TLS 1.2 and before, first seed "key expansion": secret = the master secret, then the seeds server_random and client_random.
+ *  - TLS 1.2 and before, first seed "key expansion": secret = the master secret, then the seeds server_random and
+ *    client_random.
  *
- * Parameters are found by their key string, never by their index. To spare reads of the traced process's memory, a parameter's
- * strings are only read when its size can be that of a wanted one.
+ * Parameters are found by their key string, never by their index. To spare reads of the traced process's memory, a
+ * parameter's strings are only read when its size can be that of a wanted one.
  *
- * No function here has a frame above 48 bytes; the build and a test say so. A uprobe program may be preempted by another task that runs it, and
- * since 6.13 the kernel puts frames of 64 bytes and more, rounded up to 16, on a stack of the processor's, which both would share
- * (bpf_enable_priv_stack of kernel/bpf/verifier.c). What is spilled there may be a kernel pointer. Maps by processor have the same fault.
+ * No function here has a frame above 48 bytes; the build and a test say so. A uprobe program may be preempted by
+ * another task that runs it, and since 6.13 the kernel puts frames of 64 bytes and more, rounded up to 16, on a stack
+ * of the processor's, which both would share (bpf_enable_priv_stack of kernel/bpf/verifier.c). What is spilled there
+ * may be a kernel pointer. Maps by processor have the same fault.
  */
 #include <linux/types.h>
 #include <linux/bpf.h>
@@ -28,7 +31,10 @@
 #include "secret_losses.h"
 #include "secret_ring.h"
 
-/* x86-64, arch/x86/include/asm/ptrace.h; the context of a uprobe program. Only the argument registers are named as used. */
+/*
+ * x86-64, arch/x86/include/asm/ptrace.h; the context of a uprobe program. Only the argument registers are named as
+ * used.
+ */
 struct pt_regs {
 	__u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
 };
@@ -50,27 +56,30 @@ struct secret_losses secret_losses;
 const volatile __u8 has_attach_cookie = 0;
 
 /*
- * Set before loading: the program is sleepable (6.0) and may wait for pages. A library's strings are only in a process's page table once it
- * has touched them or their neighbours, and the kernel takes cold ones out again: a new process's "s hs traffic" may well not be there.
- * Where it is 0 the verifier removes the calls.
+ * Set before loading: the program is sleepable (6.0) and may wait for pages. A library's strings are only in a
+ * process's page table once it has touched them or their neighbours, and the kernel takes cold ones out again: a new
+ * process's "s hs traffic" may well not be there. Where it is 0 the verifier removes the calls.
  */
 const volatile __u8 may_fault = 0;
 
 #define COUNT(field) __sync_fetch_and_add(&secret_losses.field, 1)
 
 /*
- * What is known of a call's parameters is kept in numbers, by their places in the array, never in a struct on the stack.
+ * What is known of a call's parameters is kept in numbers, by their places in the array, never in a struct on the
+ * stack.
  *
- * The functions that look at parameters are global: the verifier checks them by themselves, instead of once for each way that leads
- * there, and knows nothing of what they return. They do not sleep: a program that may not sleep could not have them then. What they cannot
- * read they report by its place; it is brought into memory, and they are asked again.
+ * The functions that look at parameters are global: the verifier checks them by themselves, instead of once for each
+ * way that leads there, and knows nothing of what they return. They do not sleep: a program that may not sleep could
+ * not have them then. What they cannot read they report by its place; it is brought into memory, and they are asked
+ * again.
  */
 #define UNREADABLE (1ULL << 32) /* with the place of the parameter in the lowest bits */
 #define PLACE(result) ((result) & (PARAMS_MAX - 1))
 
 /*
  * Goes over all parameters.
- * @returns bits 0..15: the places of what may be a wanted label, by its size; bits 16..31: of what may be a secret, a hash or a random
+ * @returns bits 0..15: the places of what may be a wanted label, by its size; bits 16..31: of what may be a secret, a
+ * hash or a random
  */
 __noinline __u64 survey(__u64 params, __u32 block_number)
 {
@@ -91,7 +100,10 @@ __noinline __u64 survey(__u64 params, __u32 block_number)
 	return places;
 }
 
-/* "s hs tra" "ffic"; "c e traf" "fic"; "key expa" "nsion": the first eight bytes of a label of this size, then four from a fixed place. */
+/*
+ * "s hs tra" "ffic"; "c e traf" "fic"; "key expa" "nsion": the first eight bytes of a label of this size, then four
+ * from a fixed place.
+ */
 static __always_inline __u64 tail_of_label(__u64 size)
 {
 	return size == LABEL_S_HS_TRAFFIC ? 8 : size == LABEL_C_E_TRAFFIC ? 7 : 9;
@@ -147,7 +159,7 @@ __noinline __u64 kind_of_param(__u64 params, __u32 place, __u32 block_number)
 #define HAS_CLIENT_RANDOM (1ULL << 14)
 #define LONG_SECRET (1ULL << 15) /* of HASH_MAX bytes, else of HASH_MIN */
 #define LONG_CONTEXT (1ULL << 16)
-#define SECRET_PLACE(values) ((values) & 15)
+#define SECRET_PLACE(values) (15 & (values))
 #define CONTEXT_PLACE(values) (((values) >> 4) & 15) /* of server_random in TLS 1.2 */
 #define CLIENT_RANDOM_PLACE(values) (((values) >> 8) & 15)
 
@@ -196,7 +208,9 @@ __noinline __u64 with_param(__u64 params, __u32 place, __u64 values, __u32 block
 	return values;
 }
 
-/* @returns the kind of secret that a call derives, by the labels at these places; 0: none that is wanted; or UNREADABLE */
+/*
+ * @returns the kind of secret that a call derives, by the labels at these places; 0: none that is wanted; or UNREADABLE
+ */
 __noinline __u64 find_kind(__u64 params, __u64 places, __u32 block_number)
 {
 	__u64 kind;
@@ -246,7 +260,8 @@ static __always_inline int read_value(void *to, __u64 params, __u32 place, bool 
 
 	if (read_head(&param, params, place, block_number) != 0)
 		return 1;
-	return is_long ? bpf_probe_read_user(to, HASH_MAX, (void *)param.data) : bpf_probe_read_user(to, HASH_MIN, (void *)param.data);
+	return is_long ? bpf_probe_read_user(to, HASH_MAX, (void *)param.data)
+		       : bpf_probe_read_user(to, HASH_MIN, (void *)param.data);
 }
 
 /* Functions of their own, for the sake of the frame. */
@@ -260,7 +275,8 @@ static __noinline int read_context(struct secret_record *record, __u64 params, _
 {
 	if (KIND(values) == SECRET_TLS12_MASTER) {
 		record->context_length = 2 * RANDOM_LENGTH;
-		if (read_value(record->context + RANDOM_LENGTH, params, CLIENT_RANDOM_PLACE(values), false, block_number) != 0)
+		if (read_value(record->context + RANDOM_LENGTH, params, CLIENT_RANDOM_PLACE(values), false,
+			       block_number) != 0)
 			return 1;
 	} else {
 		record->context_length = values & LONG_CONTEXT ? HASH_MAX : HASH_MIN;
@@ -287,7 +303,8 @@ static __noinline int emit_record(struct pt_regs *ctx, __u64 params, __u64 value
 	if (has_attach_cookie)
 		record->library = bpf_get_attach_cookie(ctx);
 	/* No waiting for pages here: what comes after a reserved record in the ring waits for it. */
-	if (read_secret(record, params, values, block_number) != 0 || read_context(record, params, values, block_number) != 0) {
+	if (read_secret(record, params, values, block_number) != 0 ||
+	    read_context(record, params, values, block_number) != 0) {
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		return 1;
 	}
@@ -309,8 +326,8 @@ static __always_inline void fault_in(__u64 pointer, __u64 size)
 }
 
 /*
- * Brings a parameter, its key and its data into memory, where the program may wait for that. They may well not be there: the strings are
- * in the library's constants.
+ * Brings a parameter, its key and its data into memory, where the program may wait for that. They may well not be
+ * there: the strings are in the library's constants.
  */
 static __noinline int fault_in_param(__u64 address)
 {
@@ -319,22 +336,26 @@ static __noinline int fault_in_param(__u64 address)
 	if (!may_fault)
 		return 0;
 	fault_in(address, sizeof(__u64)); /* the key's word; where its end is not mapped, the string is shorter */
-	if (bpf_copy_from_user(&size, sizeof(size), (void *)(address + PARAM_SIZE)) != 0 || size < LABEL_MIN || size > HASH_MAX)
+	if (bpf_copy_from_user(&size, sizeof(size), (void *)(address + PARAM_SIZE)) != 0 || size < LABEL_MIN ||
+	    size > HASH_MAX)
 		return 0;
 	fault_in(address + PARAM_DATA, size);
 	return 0;
 }
 
-/* Asks; and asks again after what could not be read was brought into memory, which a run that has a block must not wait for. */
-#define ASK(result, question)                                                                            \
-	do {                                                                                             \
-		(result) = (question);                                                                   \
+/*
+ * Asks; and asks again after what could not be read was brought into memory, which a run that has a block must not wait
+ * for.
+ */
+#define ASK(result, question)                                                                              \
+	do {                                                                                               \
+		(result) = (question);                                                                     \
 		for (int again = 0; again < PAGES_MAX && may_fault && block_number == NO_BLOCK; again++) { \
-			if (!((result) & UNREADABLE))                                                    \
-				break;                                                                   \
-			fault_in_param(address_of(params, PLACE(result)));                               \
-			(result) = (question);                                                           \
-		}                                                                                        \
+			if (!(UNREADABLE & (result)))                                                      \
+				break;                                                                     \
+			fault_in_param(address_of(params, PLACE(result)));                                 \
+			(result) = (question);                                                             \
+		}                                                                                          \
 	} while (0)
 #define PAGES_MAX 4 /* the parameters and strings of a call lie on a few pages */
 
@@ -382,7 +403,9 @@ int wirespan_kdf(struct pt_regs *ctx)
 	__u32 block_number;
 	int result;
 
-	/* Keys and nonces: a TLS 1.3 secret has the length of its hash, a TLS 1.2 key block is at least 40 bytes long. */
+	/*
+	 * Keys and nonces: a TLS 1.3 secret has the length of its hash, a TLS 1.2 key block is at least 40 bytes long.
+	 */
 	if (ctx->dx < HASH_MIN || params == 0)
 		return 0;
 	block_number = take_block(params);

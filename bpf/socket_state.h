@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What is kept with every TCP socket, in socket storage: shared by the programs and by the addon, which fills it on kernels whose
- * iterators cannot. */
+/*
+ * What is kept with every TCP socket, in socket storage: shared by the programs and by the addon, which fills it on
+ * kernels whose iterators cannot.
+ */
 #ifndef WIRESPAN_SOCKET_STATE_H
 #define WIRESPAN_SOCKET_STATE_H
 
@@ -13,7 +15,7 @@
 #define STATE_MUTED 16
 #define STATE_EGRESS_SEEN 32  /* its flow entry has the sequence number of its first captured packet */
 #define STATE_SKIP_INGRESS 64 /* what it receives was captured at its sender */
-#define STATE_IGNORED 128     /* made in a cgroup that nobody wants: it is never announced, and its peers do not know it */
+#define STATE_IGNORED 128 /* made in a cgroup that nobody wants: it is never announced, and its peers do not know it */
 /* No packet of it is captured. */
 #define STATE_UNWANTED (STATE_OWN | STATE_OWN_PEER | STATE_IGNORED)
 /* What an accepted socket inherits from its listener. */
@@ -21,7 +23,8 @@
 
 struct socket_state {
 	__u64 announced_cookie;
-	__u64 announced_socket; /* the socket this state was announced for, as a number: not this one after a clone from its listener */
+	/* The socket this state was announced for, as a number: not this one after a clone from its listener. */
+	__u64 announced_socket;
 	__u64 process_start_ns;
 	__u32 tgid;
 	__u32 netns;
@@ -36,7 +39,10 @@ struct socket_state {
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-/* An accepted socket gets a copy of its listener's. The socket scan replaces its own by the capture's when it is loaded. */
+/*
+ * An accepted socket gets a copy of its listener's. The socket scan replaces its own by the capture's when it is
+ * loaded.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
@@ -50,7 +56,8 @@ struct capture_globals {
 	__u32 mute_generation;
 	__u32 agent_tgid;
 	__u64 agent_start_ns;
-	__u32 ignored_cgroups; /* how many there are: with any, not all that comes over loopback was captured at its sender */
+	/* How many there are: with any, not all that comes over loopback was captured at its sender. */
+	__u32 ignored_cgroups;
 	__u32 reserved;
 };
 

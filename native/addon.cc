@@ -1,5 +1,6 @@
-// The door between JavaScript and native code. Only the files of this name (addon*) include napi.h: values become plain structs here, and
-// what lies behind knows nothing of JavaScript. One section per area, each with a function that adds its exports.
+// The door between JavaScript and native code. Only the files of this name (addon*) include napi.h: values become plain
+// structs here, and what lies behind knows nothing of JavaScript. One section per area, each with a function that adds
+// its exports.
 #include <napi.h>
 
 #include <linux/types.h>
@@ -27,7 +28,7 @@
 
 namespace {
 
-// --- Layout of records ---------------------------------------------------------------------------------------------------------------
+// --- Layout of records -----------------------------------------------------------------------------------------------
 
 #define OFFSET(object, type, js, member) (object).Set(js, Napi::Number::New(env, offsetof(struct type, member)))
 #define SIZE(object, type) (object).Set("size", Napi::Number::New(env, sizeof(struct type)))
@@ -93,9 +94,11 @@ void ExportLayout(Napi::Env env, Napi::Object exports) {
   exports.Set("recordLayout", Napi::Function::New(env, RecordLayout, "recordLayout"));
 }
 
-// --- Capture: programs, rings, sockets, features ---------------------------------------------------------------------------------------
+// --- Capture: programs, rings, sockets, features ---------------------------------------------------------------------
 
-std::string TextOf(const Napi::Object& options, const char* key) { return options.Get(key).As<Napi::String>().Utf8Value(); }
+std::string TextOf(const Napi::Object& options, const char* key) {
+  return options.Get(key).As<Napi::String>().Utf8Value();
+}
 
 // Runs native code that reports failure by an exception of its own, and makes it one of JavaScript.
 template <typename Body>
@@ -109,7 +112,8 @@ auto Guarded(Napi::Env env, Body&& body) {
   }
 }
 
-// One capture: the programs in the kernel and the thread that reads their rings. Wrapped by src/capture/live.ts, which documents it.
+// One capture: the programs in the kernel and the thread that reads their rings. Wrapped by src/capture/live.ts, which
+// documents it.
 class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
  public:
   static Napi::Function Define(Napi::Env env) {
@@ -155,9 +159,10 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
   }
   using Notifier = Napi::TypedThreadSafeFunction<CaptureSession, void, OnReady>;
 
-  // Hands one chunk to JavaScript, so that timers, sockets and files have their turn before the next: a full one takes some 80 ms to read.
-  // The next turn is JavaScript's to schedule: a thread-safe function that calls itself is called again at once, up to a thousand times
-  // (ThreadSafeFunction::Dispatch of src/node_api.cc), and while the reader keeps up the loop would see to nothing else.
+  // Hands one chunk to JavaScript, so that timers, sockets and files have their turn before the next: a full one takes
+  // some 80 ms to read. The next turn is JavaScript's to schedule: a thread-safe function that calls itself is called
+  // again at once, up to a thousand times (ThreadSafeFunction::Dispatch of src/node_api.cc), and while the reader keeps
+  // up the loop would see to nothing else.
   void Deliver(Napi::Env env, const Napi::Function& on_chunk) {
     if (!reader_) return;
     Napi::HandleScope scope(env);
@@ -181,9 +186,7 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
   }
 
   // resume(onChunk(index, length)): the next turn.
-  void Resume(const Napi::CallbackInfo& info) {
-    Deliver(info.Env(), info[0].As<Napi::Function>());
-  }
+  void Resume(const Napi::CallbackInfo& info) { Deliver(info.Env(), info[0].As<Napi::Function>()); }
 
   // The reader is done and everything was delivered.
   void Finish() {
@@ -204,7 +207,8 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     stats_fd_ = -1;
   }
 
-  // Gives back what the reader's thread refers to, after it; the session itself is given back by the notifier's finalizer.
+  // Gives back what the reader's thread refers to, after it; the session itself is given back by the notifier's
+  // finalizer.
   void LetGo() {
     notifier_.Release();
     napi_remove_env_cleanup_hook(Env(), OnEnvironmentEnd, this);
@@ -219,7 +223,8 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     Guarded(info.Env(), [&] { object_.Attach(); });
   }
 
-  // start(chunks: Buffer[], pollMs, onChunk(index, length), onMore(), onFinished()). After onMore() nothing comes until resume().
+  // start(chunks: Buffer[], pollMs, onChunk(index, length), onMore(), onFinished()). After onMore() nothing comes until
+  // resume().
   void Start(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     if (reader_) throw Napi::Error::New(env, "the capture has been started already");
@@ -232,7 +237,8 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     chunks_ = Napi::Persistent(chunks.As<Napi::Object>());
     on_more_ = Napi::Persistent(info[3].As<Napi::Function>());
     on_finished_ = Napi::Persistent(info[4].As<Napi::Function>());
-    // A call may still be queued when the reader has ended: the session lives until the function that brings it is finalized.
+    // A call may still be queued when the reader has ended: the session lives until the function that brings it is
+    // finalized.
     Ref();
     notifier_ = Notifier::New(env, info[2].As<Napi::Function>(), "wirespan capture", 0, 1, this,
                               [](Napi::Env, void*, CaptureSession* session) { session->Unref(); });
@@ -240,7 +246,8 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     try {
       Guarded(env, [&] {
         reader_ = std::make_unique<wirespan::RingReader>(
-            wirespan::RingDescriptors{object_.control_ring_fd(), object_.secret_ring_fd(), object_.packet_ring_fd(), object_.wipe_program_fd()},
+            wirespan::RingDescriptors{object_.control_ring_fd(), object_.secret_ring_fd(), object_.packet_ring_fd(),
+                                      object_.wipe_program_fd()},
             std::move(pool), info[1].As<Napi::Number>().Int32Value(), [this] { notifier_.NonBlockingCall(); });
       });
     } catch (...) {
@@ -276,18 +283,21 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
   Napi::Value Losses(const Napi::CallbackInfo& info) {
     Napi::Array counts = Napi::Array::New(info.Env());
     uint32_t reason = 0;
-    for (uint64_t count : object_.Losses()) counts.Set(reason++, Napi::Number::New(info.Env(), static_cast<double>(count)));
+    for (uint64_t count : object_.Losses())
+      counts.Set(reason++, Napi::Number::New(info.Env(), static_cast<double>(count)));
     counts.Set(reason, Napi::Number::New(info.Env(), static_cast<double>(reader_ ? reader_->malformed() : 0)));
     return counts;
   }
 
-  // rings(): of the packet ring, then of the control ring and the ring of secrets, each bytes read, waiting, held at most; undefined without a reader.
+  // rings(): of the packet ring, then of the control ring and the ring of secrets, each bytes read, waiting, held at
+  // most; undefined without a reader.
   Napi::Value Rings(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     if (!reader_) return env.Undefined();
     Napi::Array numbers = Napi::Array::New(env);
     uint32_t index = 0;
-    for (const wirespan::RingUsage& usage : {reader_->PacketRingUsage(), reader_->ControlRingUsage(), reader_->SecretRingUsage()}) {
+    for (const wirespan::RingUsage& usage :
+         {reader_->PacketRingUsage(), reader_->ControlRingUsage(), reader_->SecretRingUsage()}) {
       for (uint64_t number : {usage.read, usage.waiting, usage.size}) {
         numbers.Set(index++, Napi::Number::New(env, static_cast<double>(number)));
       }
@@ -313,16 +323,21 @@ class CaptureSession : public Napi::ObjectWrap<CaptureSession> {
     if (stats_fd_ < 0) stats_fd_ = Guarded(info.Env(), [] { return wirespan::EnableBpfStats(); });
   }
 
-  // scan(objectPath: string | undefined): Buffer of socket_records; without a path not by the iterator but by descriptors.
+  // scan(objectPath: string | undefined): Buffer of socket_records; without a path not by the iterator but by
+  // descriptors.
   Napi::Value Scan(const Napi::CallbackInfo& info) {
     std::vector<socket_record> found = Guarded(info.Env(), [&] {
       if (!info[0].IsString()) return wirespan::ScanByDescriptors(object_.socket_states_fd(), object_.agent_tgid());
-      return wirespan::ScanByIterator(info[0].As<Napi::String>().Utf8Value(), object_.socket_states_fd(), object_.agent_tgid());
+      return wirespan::ScanByIterator(info[0].As<Napi::String>().Utf8Value(), object_.socket_states_fd(),
+                                      object_.agent_tgid());
     });
-    return Napi::Buffer<uint8_t>::Copy(info.Env(), reinterpret_cast<uint8_t*>(found.data()), found.size() * sizeof(socket_record));
+    return Napi::Buffer<uint8_t>::Copy(info.Env(), reinterpret_cast<uint8_t*>(found.data()),
+                                       found.size() * sizeof(socket_record));
   }
 
-  Napi::Value SecretRingFd(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), object_.secret_ring_fd()); }
+  Napi::Value SecretRingFd(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), object_.secret_ring_fd());
+  }
   Napi::Value AgentPid(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), object_.agent_tgid()); }
 
   wirespan::CaptureObject object_;
@@ -356,7 +371,8 @@ Napi::Value ClockOffsetUs(const Napi::CallbackInfo& info) {
 
 // probeFeature(name, cgroupPath): undefined when it works here, else why not.
 Napi::Value ProbeFeature(const Napi::CallbackInfo& info) {
-  std::string why = wirespan::ProbeFeature(info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::String>().Utf8Value());
+  std::string why =
+      wirespan::ProbeFeature(info[0].As<Napi::String>().Utf8Value(), info[1].As<Napi::String>().Utf8Value());
   return why.empty() ? info.Env().Undefined() : Napi::String::New(info.Env(), why);
 }
 
@@ -366,7 +382,7 @@ void ExportCapture(Napi::Env env, Napi::Object exports) {
   exports.Set("probeFeature", Napi::Function::New(env, ProbeFeature, "probeFeature"));
 }
 
-// --- Probes for TLS secrets ------------------------------------------------------------------------------------------------------------
+// --- Probes for TLS secrets ------------------------------------------------------------------------------------------
 
 Napi::Error ToJs(Napi::Env env, const wirespan::ProbeError& failure) {
   Napi::Error error = Napi::Error::New(env, failure.message);
@@ -374,16 +390,16 @@ Napi::Error ToJs(Napi::Env env, const wirespan::ProbeError& failure) {
   return error;
 }
 
-// class Probes: constructor({objectPath, secretRingFd, allowMulti, allowSleepable}); its methods are described in src/secrets/native-probes.ts.
+// class Probes: constructor({objectPath, secretRingFd, allowMulti, allowSleepable}); its methods are described in
+// src/secrets/native-probes.ts.
 class NativeProbes : public Napi::ObjectWrap<NativeProbes> {
  public:
   static void Export(Napi::Env env, Napi::Object exports) {
-    Napi::Function constructor = DefineClass(env, "Probes",
-                                             {InstanceMethod<&NativeProbes::Attach>("attach"),
-                                              InstanceMethod<&NativeProbes::Detach>("detach"),
-                                              InstanceMethod<&NativeProbes::Info>("info"),
-                                              InstanceMethod<&NativeProbes::Drain>("drain"),
-                                              InstanceMethod<&NativeProbes::Close>("close")});
+    Napi::Function constructor =
+        DefineClass(env, "Probes",
+                    {InstanceMethod<&NativeProbes::Attach>("attach"), InstanceMethod<&NativeProbes::Detach>("detach"),
+                     InstanceMethod<&NativeProbes::Info>("info"), InstanceMethod<&NativeProbes::Drain>("drain"),
+                     InstanceMethod<&NativeProbes::Close>("close")});
     exports.Set("Probes", constructor);
   }
 

@@ -14,12 +14,13 @@ namespace wirespan {
 
 namespace {
 
-// protectMemory(): no core dump of this process, whose memory holds keys, and no look into it by others of its user. Its files in /proc
-// then belong to root.
+// protectMemory(): no core dump of this process, whose memory holds keys, and no look into it by others of its user.
+// Its files in /proc then belong to root.
 Napi::Value ProtectMemory(const Napi::CallbackInfo& info) {
   rlimit none = {0, 0};
   if (prctl(PR_SET_DUMPABLE, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0) {
-    throw Napi::Error::New(info.Env(), std::string("cannot keep this process's memory from being dumped: ") + strerror(errno));
+    throw Napi::Error::New(info.Env(),
+                           std::string("cannot keep this process's memory from being dumped: ") + strerror(errno));
   }
   return info.Env().Undefined();
 }

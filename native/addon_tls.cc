@@ -14,8 +14,8 @@
 
 namespace {
 
-// One call per run of records, so by the C interface: its C++ wrapper costs as much as decrypting a small record. What a call yields
-// besides its status stands in two arrays that JavaScript made and registered once.
+// One call per run of records, so by the C interface: its C++ wrapper costs as much as decrypting a small record. What
+// a call yields besides its status stands in two arrays that JavaScript made and registered once.
 struct DecryptState {
   wirespan::HandleTable<wirespan::Opener> openers;
   wirespan::HandleTable<wirespan::Tls13Schedule> schedules;
@@ -152,7 +152,7 @@ napi_value TlsHeld(napi_env env, napi_callback_info) {
   return NumberOf(env, static_cast<int32_t>(decrypt_state.openers.size() + decrypt_state.schedules.size()));
 }
 
-// --- Key schedules ---------------------------------------------------------------------------------------------------------------------
+// --- Key schedules ---------------------------------------------------------------------------------------------------
 
 // Arguments that are whole numbers.
 template <size_t kCount>
@@ -182,7 +182,8 @@ bool SecretOf(napi_env env, napi_value value, wirespan::TrafficSecret* which) {
   return true;
 }
 
-// tlsSuite(kind, cipher, macDigest, keyLength, macKeyLength, sha384): the number by which the other calls name that cipher suite.
+// tlsSuite(kind, cipher, macDigest, keyLength, macKeyLength, sha384): the number by which the other calls name that
+// cipher suite.
 napi_value TlsSuite(napi_env env, napi_callback_info info) {
   napi_value args[6];
   uint32_t kind[1];
@@ -204,7 +205,8 @@ const wirespan::CipherSuite* SuiteOf(uint32_t number) {
   return number < decrypt_state.suites.size() ? decrypt_state.suites[number].get() : nullptr;
 }
 
-// tls12Openers(suite, version, encryptThenMac, master, seed): whether OpenSSL has the cipher. The handles are result[0] and result[1].
+// tls12Openers(suite, version, encryptThenMac, master, seed): whether OpenSSL has the cipher. The handles are result[0]
+// and result[1].
 napi_value Tls12Openers(napi_env env, napi_callback_info info) {
   napi_value args[5];
   uint32_t numbers[3];
@@ -224,7 +226,8 @@ napi_value Tls12Openers(napi_env env, napi_callback_info info) {
   return NumberOf(env, 1);
 }
 
-// tls13Schedule(suite, hellos, serverHello, retried, helloHash): a handle, 0 when the hellos are none. Their hash is written to helloHash.
+// tls13Schedule(suite, hellos, serverHello, retried, helloHash): a handle, 0 when the hellos are none. Their hash is
+// written to helloHash.
 napi_value Tls13Create(napi_env env, napi_callback_info info) {
   napi_value args[5];
   uint32_t suite[1];
@@ -233,8 +236,8 @@ napi_value Tls13Create(napi_env env, napi_callback_info info) {
   ByteView server_hello;
   ByteView hash;
   if (!Arguments(env, info, args) || !Numbers(env, args, suite) || !BytesOf(env, args[1], &hellos) ||
-      !BytesOf(env, args[2], &server_hello) || !Numbers(env, args + 3, retried) ||
-      !BytesOf(env, args[4], &hash) || hash.length < wirespan::kMaxHash || SuiteOf(suite[0]) == nullptr) {
+      !BytesOf(env, args[2], &server_hello) || !Numbers(env, args + 3, retried) || !BytesOf(env, args[4], &hash) ||
+      hash.length < wirespan::kMaxHash || SuiteOf(suite[0]) == nullptr) {
     return Refuse(env, "tls13Schedule(suite, hellos, serverHello, retried, helloHash)");
   }
   auto schedule = wirespan::Tls13Schedule::Create(*SuiteOf(suite[0]), hellos.data, hellos.length, server_hello.data,
@@ -387,5 +390,6 @@ void wirespan::ExportDecryption(napi_env env, napi_value exports) {
   };
   napi_define_properties(env, exports, sizeof methods / sizeof methods[0], methods);
   // The registered arrays die with the environment.
-  napi_add_env_cleanup_hook(env, [](void*) { decrypt_state = {}; }, nullptr);
+  auto clear = [](void*) { decrypt_state = {}; };
+  napi_add_env_cleanup_hook(env, clear, nullptr);
 }

@@ -19,13 +19,12 @@ constexpr uint8_t kApplicationData = 23;
 constexpr size_t kMaxFragment = (1 << 14) + 2048;
 constexpr size_t kMaxMac = 64;
 
-bool IsCbc(CipherKind kind) {
-  return kind == CipherKind::kCbcMacThenEncrypt || kind == CipherKind::kCbcEncryptThenMac;
-}
+bool IsCbc(CipherKind kind) { return kind == CipherKind::kCbcMacThenEncrypt || kind == CipherKind::kCbcEncryptThenMac; }
 
 bool IsCcm(CipherKind kind) { return kind == CipherKind::kCcm || kind == CipherKind::kCcm8; }
 
-// Fetching walks OpenSSL's providers under a lock, so each algorithm is fetched once per thread; never freed, the set is small.
+// Fetching walks OpenSSL's providers under a lock, so each algorithm is fetched once per thread; never freed, the set
+// is small.
 EVP_CIPHER* FetchCipher(const char* name) {
   thread_local std::map<std::string, EVP_CIPHER*> ciphers;
   auto found = ciphers.find(name);
@@ -178,8 +177,7 @@ OpenStatus Opener::TryRecord(const uint8_t* input, size_t start, size_t end, uin
   if (IsCbc(kind_) && explicit_nonce_ == 0) return OpenStatus::kAuthenticationFailed;
   for (uint32_t trial = 0; trial <= trials; ++trial) {
     sequence_ = first + trial;
-    const OpenStatus status =
-        OpenRecords(input, start, start + kHeaderLength + length, output, capacity, result);
+    const OpenStatus status = OpenRecords(input, start, start + kHeaderLength + length, output, capacity, result);
     if (status != OpenStatus::kAuthenticationFailed) {
       if (result->records > 0) {
         result->skipped = static_cast<int32_t>(trial);

@@ -1,7 +1,7 @@
 // Opening of TLS records with OpenSSL's EVP. Plain C++: knows nothing of JavaScript.
 //
-// An Opener holds the keys of one direction of one connection, keyed once, and counts its record sequence numbers. No byte of a
-// record is reported before its tag or MAC was verified.
+// An Opener holds the keys of one direction of one connection, keyed once, and counts its record sequence numbers. No
+// byte of a record is reported before its tag or MAC was verified.
 #ifndef WIRESPAN_AEAD_H
 #define WIRESPAN_AEAD_H
 
@@ -46,12 +46,12 @@ struct OpenResult {
 
 struct OpenerConfig {
   CipherKind kind;
-  uint32_t version;            // 0x0304 TLS 1.3, 0x0303 TLS 1.2, ...
-  const char* cipher;          // OpenSSL's name, such as AES-128-GCM
-  const char* digest;          // CBC only: the MAC's hash, such as SHA256
+  uint32_t version;    // 0x0304 TLS 1.3, 0x0303 TLS 1.2, ...
+  const char* cipher;  // OpenSSL's name, such as AES-128-GCM
+  const char* digest;  // CBC only: the MAC's hash, such as SHA256
   const uint8_t* key;
   size_t key_length;
-  const uint8_t* iv;           // AEAD: implicit part of the nonce (4 or 12 bytes); TLS 1.0 CBC: the first IV
+  const uint8_t* iv;  // AEAD: implicit part of the nonce (4 or 12 bytes); TLS 1.0 CBC: the first IV
   size_t iv_length;
   const uint8_t* mac_key;
   size_t mac_key_length;

@@ -69,7 +69,8 @@ void CaptureObject::Load(const CaptureOptions& options) {
   mapped_ = mapped;
   globals_ = reinterpret_cast<capture_globals*>(static_cast<uint8_t*>(mapped) + globals.offset);
   packet_ring_fd_ = bpf_object__find_map_fd_by_name(object_, "packet_ring");
-  int* const fds[] = {&control_ring_fd_, &secret_ring_fd_, &socket_states_fd_, &muted_fd_, &own_listeners_fd_, &ignored_cgroups_fd_, &losses_fd_};
+  int* const fds[] = {&control_ring_fd_,  &secret_ring_fd_,     &socket_states_fd_, &muted_fd_,
+                      &own_listeners_fd_, &ignored_cgroups_fd_, &losses_fd_};
   for (size_t i = 0; i < std::size(fds); i++) *fds[i] = bpf_map__fd(maps[i]);
   wipe_program_fd_ = ProgramFd("wipe_secrets");
 
@@ -86,7 +87,8 @@ void CaptureObject::Load(const CaptureOptions& options) {
 void CaptureObject::IdentifyAgent() {
   LIBBPF_OPTS(bpf_test_run_opts, run);
   int error = bpf_prog_test_run_opts(ProgramFd("identify_agent"), &run);
-  if (error != 0 || globals_->agent_tgid == 0) throw BpfError("cannot tell the agent's own process to the kernel", error);
+  if (error != 0 || globals_->agent_tgid == 0)
+    throw BpfError("cannot tell the agent's own process to the kernel", error);
 }
 
 void CaptureObject::Attach() {
@@ -124,7 +126,8 @@ void CaptureObject::Close() {
   if (mapped_ != nullptr) munmap(mapped_, mapped_bytes_);
   mapped_ = nullptr;
   globals_ = nullptr;
-  packet_ring_fd_ = control_ring_fd_ = secret_ring_fd_ = wipe_program_fd_ = socket_states_fd_ = muted_fd_ = own_listeners_fd_ = ignored_cgroups_fd_ = losses_fd_ = -1;
+  packet_ring_fd_ = control_ring_fd_ = secret_ring_fd_ = wipe_program_fd_ = socket_states_fd_ = muted_fd_ =
+      own_listeners_fd_ = ignored_cgroups_fd_ = losses_fd_ = -1;
 }
 
 int CaptureObject::Mute(uint64_t cookie) {
@@ -160,7 +163,8 @@ int CaptureObject::IgnoreListener(const std::string& address, uint16_t port) {
 int CaptureObject::IgnoreCgroup(uint64_t id, bool ignored) {
   if (globals_ == nullptr) return EBADF;
   uint8_t one = 1;
-  int error = ignored ? bpf_map_update_elem(ignored_cgroups_fd_, &id, &one, BPF_NOEXIST) : bpf_map_delete_elem(ignored_cgroups_fd_, &id);
+  int error = ignored ? bpf_map_update_elem(ignored_cgroups_fd_, &id, &one, BPF_NOEXIST)
+                      : bpf_map_delete_elem(ignored_cgroups_fd_, &id);
   if (error != 0) return errno == EEXIST || errno == ENOENT ? 0 : errno;
   // The programs look only while there are any.
   __atomic_fetch_add(&globals_->ignored_cgroups, ignored ? 1 : -1, __ATOMIC_RELEASE);

@@ -1,5 +1,5 @@
-// Loads and attaches the capture programs. Everything it makes in the kernel hangs on file descriptors of this process: links, maps and
-// programs vanish with them, or with the process however it ends.
+// Loads and attaches the capture programs. Everything it makes in the kernel hangs on file descriptors of this process:
+// links, maps and programs vanish with them, or with the process however it ends.
 #pragma once
 
 #include <sys/types.h>
@@ -18,8 +18,8 @@ namespace wirespan {
 struct CaptureOptions {
   std::string object_path;  // capture.bpf.o
   std::string cgroup_path;
-  bool whole_tree = true;              // cgroup_path is the root of the hierarchy
-  uint32_t packet_ring_bytes = 0;      // a power of two, at least a page
+  bool whole_tree = true;          // cgroup_path is the root of the hierarchy
+  uint32_t packet_ring_bytes = 0;  // a power of two, at least a page
   std::vector<uint16_t> excluded_ports;
 };
 
@@ -83,7 +83,8 @@ class CaptureObject {
   std::vector<bpf_link*> links_;
 };
 
-// Lets BPF maps lock as much memory as they need: kernels before 5.11 count them against RLIMIT_MEMLOCK. Needs CAP_SYS_RESOURCE there.
+// Lets BPF maps lock as much memory as they need: kernels before 5.11 count them against RLIMIT_MEMLOCK. Needs
+// CAP_SYS_RESOURCE there.
 void RaiseMemoryLimit();
 
 // Switches the kernel's accounting of BPF run time on for as long as the descriptor is open. Throws BpfError.

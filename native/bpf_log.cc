@@ -70,6 +70,7 @@ int LoadObject(bpf_object* object) {
   return error;
 }
 
-BpfError::BpfError(const std::string& what, int error) : std::runtime_error(Describe(what, error)), error_(std::abs(error)) {}
+BpfError::BpfError(const std::string& what, int error)
+    : std::runtime_error(Describe(what, error)), error_(std::abs(error)) {}
 
 }  // namespace wirespan

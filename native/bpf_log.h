@@ -14,8 +14,8 @@ void CaptureBpfLog();
 // Takes what libbpf said since the last call: at most its last lines, which name the cause.
 std::string TakeBpfLogTail();
 
-// bpf_object__load with all signals held back: the verifier gives up with EAGAIN when one is pending, and a profiler's or a timer's come
-// faster than a program is verified.
+// bpf_object__load with all signals held back: the verifier gives up with EAGAIN when one is pending, and a profiler's
+// or a timer's come faster than a program is verified.
 int LoadObject(bpf_object* object);
 
 // An error for people: what failed, the errno, what libbpf said.

@@ -12,7 +12,9 @@
 namespace wirespan {
 namespace {
 
-[[noreturn]] void Refuse(const std::string& what) { throw BpfError("the BPF object and the addon are not of one build: " + what, EINVAL); }
+[[noreturn]] void Refuse(const std::string& what) {
+  throw BpfError("the BPF object and the addon are not of one build: " + what, EINVAL);
+}
 
 // The map of a section: its name is the object's, cut, and the section's.
 bpf_map* MapOfSection(bpf_object* object, const char* section) {
@@ -28,7 +30,8 @@ bpf_map* MapOfSection(bpf_object* object, const char* section) {
 bpf_map* RequireMap(bpf_object* object, const char* name, size_t key_size, size_t value_size) {
   bpf_map* map = bpf_object__find_map_by_name(object, name);
   if (map == nullptr) Refuse(std::string("no map ") + name);
-  if (bpf_map__key_size(map) != key_size || bpf_map__value_size(map) != value_size) Refuse(std::string("the sizes of map ") + name);
+  if (bpf_map__key_size(map) != key_size || bpf_map__value_size(map) != value_size)
+    Refuse(std::string("the sizes of map ") + name);
   return map;
 }
 

@@ -1,5 +1,5 @@
-// The maps and variables of a BPF object, each by its name and with the size that was compiled in here. The kernel copies values of the
-// size that the object says: where the two differ, the object is of another build and is refused.
+// The maps and variables of a BPF object, each by its name and with the size that was compiled in here. The kernel
+// copies values of the size that the object says: where the two differ, the object is of another build and is refused.
 #pragma once
 
 #include <cstddef>

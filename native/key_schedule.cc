@@ -26,7 +26,8 @@ constexpr uint8_t kZeros[kMaxHash] = {};
 
 const char* HashName(const CipherSuite& suite) { return suite.sha384 ? "SHA384" : "SHA256"; }
 
-// Fetching walks OpenSSL's providers under a lock, so each algorithm is fetched once per thread; never freed, the set is small.
+// Fetching walks OpenSSL's providers under a lock, so each algorithm is fetched once per thread; never freed, the set
+// is small.
 const EVP_MD* FetchDigest(bool sha384) {
   thread_local EVP_MD* sha256 = EVP_MD_fetch(nullptr, "SHA256", nullptr);
   thread_local EVP_MD* sha384_ = EVP_MD_fetch(nullptr, "SHA384", nullptr);
@@ -230,8 +231,8 @@ std::unique_ptr<Opener> Tls13Schedule::MakeOpener(TrafficSecret which) {
   // RFC 8446 7.3.
   if (hmac().SetKey(SecretAt(which), hash_length_) && hmac().ExpandLabel("key", nullptr, 0, key, suite_.key_length) &&
       hmac().ExpandLabel("iv", nullptr, 0, iv, sizeof iv)) {
-    opener = Opener::Create({suite_.kind, kTls13, suite_.cipher.c_str(), "", key, suite_.key_length, iv, sizeof iv,
-                             nullptr, 0});
+    opener = Opener::Create(
+        {suite_.kind, kTls13, suite_.cipher.c_str(), "", key, suite_.key_length, iv, sizeof iv, nullptr, 0});
   }
   OPENSSL_cleanse(key, sizeof key);
   OPENSSL_cleanse(iv, sizeof iv);
@@ -262,7 +263,9 @@ bool MakeTls12Openers(const CipherSuite& suite, uint32_t version, bool encrypt_t
   // RFC 5288 3, RFC 6655 3: a salt of four bytes; RFC 7905 2: twelve. CBC has IVs in the key block only before TLS 1.1.
   // An IV is a block: of 8 bytes for 3DES, of 16 for all others.
   const size_t block_length = suite.cipher == "DES-EDE3-CBC" ? 8 : 16;
-  const size_t iv_length = cbc ? (version == kTls10 ? block_length : 0) : suite.kind == CipherKind::kChaCha20Poly1305 ? 12 : 4;
+  const size_t iv_length = cbc                                           ? (version == kTls10 ? block_length : 0)
+                           : suite.kind == CipherKind::kChaCha20Poly1305 ? 12
+                                                                         : 4;
   constexpr char kLabel[] = "key expansion";
   constexpr size_t kLabelLength = sizeof kLabel - 1;
   uint8_t label_and_seed[kLabelLength + 2 * kRandom];
@@ -284,8 +287,8 @@ bool MakeTls12Openers(const CipherSuite& suite, uint32_t version, bool encrypt_t
   const uint8_t* ivs = keys + 2 * suite.key_length;
   for (size_t side = 0; ok && side < 2; ++side) {
     openers[side] = Opener::Create({kind, version, suite.cipher.c_str(), suite.mac_digest.c_str(),
-                                    keys + side * suite.key_length, suite.key_length, ivs + side * iv_length,
-                                    iv_length, mac_keys + side * suite.mac_key_length, suite.mac_key_length});
+                                    keys + side * suite.key_length, suite.key_length, ivs + side * iv_length, iv_length,
+                                    mac_keys + side * suite.mac_key_length, suite.mac_key_length});
     ok = openers[side] != nullptr;
   }
   OPENSSL_cleanse(block.data(), block.size());

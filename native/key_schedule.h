@@ -1,8 +1,9 @@
-// The key schedules of TLS, from a secret to the openers of both directions: RFC 8446 section 7 (TLS 1.3), RFC 5246 section 6.3 and
-// RFC 2246 section 6.3 (TLS 1.2 and before). Plain C++: knows nothing of JavaScript, and no key or traffic secret leaves it, but for a
-// key log that the user asked for.
+// The key schedules of TLS, from a secret to the openers of both directions: RFC 8446 section 7 (TLS 1.3), RFC 5246
+// section 6.3 and RFC 2246 section 6.3 (TLS 1.2 and before). Plain C++: knows nothing of JavaScript, and no key or
+// traffic secret leaves it, but for a key log that the user asked for.
 //
-// HMAC is OpenSSL's; its EVP_KDF is not used: the agent probes EVP_KDF_derive in every process, its own program file included.
+// HMAC is OpenSSL's; its EVP_KDF is not used: the agent probes EVP_KDF_derive in every process, its own program file
+// included.
 #ifndef WIRESPAN_KEY_SCHEDULE_H
 #define WIRESPAN_KEY_SCHEDULE_H
 
@@ -54,7 +55,8 @@ class Hmac {
   size_t size() const { return EVP_MAC_CTX_get_mac_size(context_); }
   // Writes the MAC of `data` followed by `more`, whole. Returns false when OpenSSL fails.
   bool Mac(const uint8_t* data, size_t length, const uint8_t* more, size_t more_length, uint8_t* output);
-  // HKDF-Expand-Label(key, label, context, length) of RFC 8446 7.1. TLS never asks for more than one block of HKDF, a hash's length.
+  // HKDF-Expand-Label(key, label, context, length) of RFC 8446 7.1. TLS never asks for more than one block of HKDF, a
+  // hash's length.
   bool ExpandLabel(const char* label, const uint8_t* context, size_t context_length, uint8_t* output, size_t length);
 
  private:
@@ -65,8 +67,8 @@ class Hmac {
 // One TLS 1.3 handshake and what follows from it: the transcript, the secrets, the openers.
 class Tls13Schedule {
  public:
-  // `hellos`: the ClientHello, or ClientHello, HelloRetryRequest and ClientHello joined (`retried`); then the ServerHello. Whole messages
-  // with their headers. nullptr when they are none, or OpenSSL fails.
+  // `hellos`: the ClientHello, or ClientHello, HelloRetryRequest and ClientHello joined (`retried`); then the
+  // ServerHello. Whole messages with their headers. nullptr when they are none, or OpenSSL fails.
   static std::unique_ptr<Tls13Schedule> Create(const CipherSuite& suite, const uint8_t* hellos, size_t length,
                                                const uint8_t* server_hello, size_t server_hello_length, bool retried);
   ~Tls13Schedule();
@@ -117,8 +119,8 @@ class Tls13Schedule {
   bool master_known_ = false;
 };
 
-// The openers of both directions, client's first, from the master secret of TLS 1.2 or before. `seed`: server_random, client_random.
-// False when OpenSSL lacks the cipher or fails.
+// The openers of both directions, client's first, from the master secret of TLS 1.2 or before. `seed`: server_random,
+// client_random. False when OpenSSL lacks the cipher or fails.
 bool MakeTls12Openers(const CipherSuite& suite, uint32_t version, bool encrypt_then_mac, const uint8_t* master,
                       size_t master_length, const uint8_t seed[64], std::unique_ptr<Opener> openers[2]);
 

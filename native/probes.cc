@@ -115,7 +115,8 @@ int Probes::Load(const ProbeOptions& options, const Features& features, std::str
     return EINVAL;
   }
   if (features.sleepable) bpf_program__set_flags(program, BPF_F_SLEEPABLE);
-  if (features.multi) bpf_program__set_expected_attach_type(program, static_cast<enum bpf_attach_type>(kTraceUprobeMulti));
+  if (features.multi)
+    bpf_program__set_expected_attach_type(program, static_cast<enum bpf_attach_type>(kTraceUprobeMulti));
   int error = options.secret_ring_fd >= 0 ? bpf_map__reuse_fd(ring, options.secret_ring_fd) : 0;
   if (error == 0) error = LoadObject(object);
   if (error != 0) {
@@ -147,7 +148,8 @@ int Probes::Load(const ProbeOptions& options, const Features& features, std::str
   return 0;
 }
 
-// A kernel without these links says EINVAL to the attach type; one that has them looks at the path first, and a folder is EBADF.
+// A kernel without these links says EINVAL to the attach type; one that has them looks at the path first, and a folder
+// is EBADF.
 bool Probes::LinksMulti() const {
   uint64_t offset = 0;
   LinkCreate create = {};
@@ -162,7 +164,8 @@ bool Probes::LinksMulti() const {
 }
 
 std::unique_ptr<Probes> Probes::Open(const ProbeOptions& options) {
-  // Before 5.11 maps count against it. libbpf does not see that it must when only CAP_BPF is there; failing is no error here.
+  // Before 5.11 maps count against it. libbpf does not see that it must when only CAP_BPF is there; failing is no error
+  // here.
   rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
   setrlimit(RLIMIT_MEMLOCK, &unlimited);
 
@@ -235,7 +238,8 @@ Probes::Attachment Probes::AttachPerf(const std::string& path, uint64_t file_off
 
 uint32_t Probes::Attach(const std::string& path, uint64_t file_offset, uint64_t cookie) {
   if (object_ == nullptr) throw Failure("the probes are closed", EBADF);
-  Attachment attachment = features_.multi ? AttachMulti(path, file_offset, cookie) : AttachPerf(path, file_offset, cookie);
+  Attachment attachment =
+      features_.multi ? AttachMulti(path, file_offset, cookie) : AttachPerf(path, file_offset, cookie);
   uint32_t id = next_id_++;
   attached_.emplace(id, attachment);
   return id;
@@ -250,7 +254,8 @@ bool Probes::Detach(uint32_t id) {
 }
 
 void Probes::Release(const Attachment& attachment) {
-  std::erase_if(releases_, [](auto& release) { return release.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
+  std::erase_if(releases_,
+                [](auto& release) { return release.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
   try {
     releases_.push_back(std::async(std::launch::async, CloseAttachment, attachment.link_fd, attachment.perf_fd));
   } catch (const std::system_error&) {

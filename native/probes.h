@@ -22,16 +22,16 @@ struct ProbeError {
 };
 
 struct ProbeOptions {
-  std::string object_path;    // of secrets.bpf.o
-  int secret_ring_fd = -1;    // the map that secrets are written to; -1: a ring of their own, read by Drain()
-  bool allow_multi = true;    // false: only perf_event_open, for tests of the older way
+  std::string object_path;      // of secrets.bpf.o
+  int secret_ring_fd = -1;      // the map that secrets are written to; -1: a ring of their own, read by Drain()
+  bool allow_multi = true;      // false: only perf_event_open, for tests of the older way
   bool allow_sleepable = true;  // false: for tests of the older way
 };
 
 struct ProbeProgram {
   std::string name;
   uint32_t id;
-  uint64_t run_count;    // 0 unless kernel.bpf_stats_enabled
+  uint64_t run_count;  // 0 unless kernel.bpf_stats_enabled
   uint64_t run_time_ns;
 };
 
@@ -45,14 +45,16 @@ class Probes {
 
   // One uprobe at `file_offset` of the file at `path`, for all processes. @returns its id @throws ProbeError
   uint32_t Attach(const std::string& path, uint64_t file_offset, uint64_t cookie);
-  // Takes it off again, on a thread of its own: the kernel waits for grace periods, up to 100 ms. @returns whether there was one
+  // Takes it off again, on a thread of its own: the kernel waits for grace periods, up to 100 ms. @returns whether
+  // there was one
   bool Detach(uint32_t id);
   size_t attached() const { return attached_.size(); }
   // The links by BPF_LINK_CREATE with BPF_TRACE_UPROBE_MULTI, else perf_event_open.
   bool multi() const { return features_.multi; }
   // Whether a record's `library` is the attach cookie; else it is 0.
   bool cookies() const { return features_.cookies; }
-  // Whether the program may wait for a page of the traced process that is not in memory; else what stands there is lost, and counted.
+  // Whether the program may wait for a page of the traced process that is not in memory; else what stands there is
+  // lost, and counted.
   bool sleepable() const { return features_.sleepable; }
   secret_losses Counts() const;
   ProbeProgram Program() const;
@@ -65,7 +67,8 @@ class Probes {
     int perf_fd = -1;
   };
   Probes() = default;
-  // What the program uses of the kernel, the oldest last: sleepable programs came with 6.0, cookies with 5.15, multi links with 6.6.
+  // What the program uses of the kernel, the oldest last: sleepable programs came with 6.0, cookies with 5.15, multi
+  // links with 6.6.
   struct Features {
     bool multi;
     bool cookies;
@@ -93,8 +96,8 @@ class Probes {
   std::vector<std::future<void>> releases_;
 };
 
-// The file as /proc/PID/maps names it: device and inode of the file that is really mapped, which on overlay and btrfs file systems are not
-// those of fstat(2). Found by mapping a page of it here. @throws ProbeError
+// The file as /proc/PID/maps names it: device and inode of the file that is really mapped, which on overlay and btrfs
+// file systems are not those of fstat(2). Found by mapping a page of it here. @throws ProbeError
 struct MappedIdentity {
   std::string device;  // "fe:00"
   uint64_t inode;

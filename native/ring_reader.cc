@@ -29,7 +29,9 @@ constexpr std::chrono::milliseconds kWipeAfter(200);
 // Room that any record fits into (PIECE_HEADERS + PIECE_PAYLOAD of bpf/emit.h and its header).
 constexpr size_t kReuseBytes = 128 * 1024;
 
-uint64_t LoadAcquire(const void* address) { return __atomic_load_n(static_cast<const uint64_t*>(address), __ATOMIC_ACQUIRE); }
+uint64_t LoadAcquire(const void* address) {
+  return __atomic_load_n(static_cast<const uint64_t*>(address), __ATOMIC_ACQUIRE);
+}
 
 // RECORD_* of bpf/events.h.
 uint16_t TypeOf(const uint8_t* record, uint32_t length) {
@@ -103,12 +105,14 @@ Ring::Result Ring::Drain(uint64_t limit, Take&& take) {
     }
     position = next;
   }
-  // Before the next look at the producers: a record that comes after it finds the ring read up to itself, and wakes the reader.
+  // Before the next look at the producers: a record that comes after it finds the ring read up to itself, and wakes the
+  // reader.
   __atomic_store_n(consumer_, position, __ATOMIC_SEQ_CST);
   return result;
 }
 
-RingReader::RingReader(const RingDescriptors& descriptors, std::vector<Chunk> pool, int poll_ms, std::function<void()> notify)
+RingReader::RingReader(const RingDescriptors& descriptors, std::vector<Chunk> pool, int poll_ms,
+                       std::function<void()> notify)
     : control_(descriptors.control),
       secrets_(descriptors.secrets),
       packets_(descriptors.packets),
@@ -119,7 +123,8 @@ RingReader::RingReader(const RingDescriptors& descriptors, std::vector<Chunk> po
       stop_event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       busy_epoll_(epoll_create1(EPOLL_CLOEXEC)),
       idle_epoll_(epoll_create1(EPOLL_CLOEXEC)) {
-  if (!stop_event_.ok() || !busy_epoll_.ok() || !idle_epoll_.ok()) throw BpfError("cannot make descriptors to wait on", errno);
+  if (!stop_event_.ok() || !busy_epoll_.ok() || !idle_epoll_.ok())
+    throw BpfError("cannot make descriptors to wait on", errno);
   for (const Chunk& chunk : pool_) {
     if (chunk.capacity < kReuseBytes) throw BpfError("a chunk has no room for the largest record", EINVAL);
   }
@@ -180,7 +185,8 @@ void RingReader::Run() {
     }
     if (stopping && !any && control_.IsEmpty() && secrets_.IsEmpty() && packets_.IsEmpty()) break;
     if (stopping) {
-      // The programs are detached: what is left is bounded. A record that stays busy belongs to a program that still runs.
+      // The programs are detached: what is left is bounded. A record that stays busy belongs to a program that still
+      // runs.
       if (Clock::now() - last_record > std::chrono::seconds(1)) break;
       usleep(200);
       continue;
@@ -240,8 +246,8 @@ void RingReader::WipeSecrets() {
   wipe_since_ = Clock::now();
 }
 
-// One round: what was reserved when it began. Control records and secrets before the packets that they precede. Returns whether there was
-// anything.
+// One round: what was reserved when it began. Control records and secrets before the packets that they precede. Returns
+// whether there was anything.
 bool RingReader::DrainOnce() {
   // In this order: a record that explains a packet was in the control ring before the packet was in its ring.
   uint64_t packet_limit = packets_.ProducerPosition();
@@ -276,7 +282,9 @@ bool RingReader::Append(const void* record, size_t length) {
     malformed_++;
     return true;
   }
-  if (current_ >= 0 && pool_[static_cast<size_t>(current_)].capacity - pool_[static_cast<size_t>(current_)].length < length) HandOver();
+  if (current_ >= 0 &&
+      pool_[static_cast<size_t>(current_)].capacity - pool_[static_cast<size_t>(current_)].length < length)
+    HandOver();
   if (current_ < 0 && !NextChunk()) return false;
   Chunk& chunk = pool_[static_cast<size_t>(current_)];
   memcpy(chunk.data + chunk.length, record, length);
@@ -288,7 +296,8 @@ bool RingReader::Append(const void* record, size_t length) {
 bool RingReader::NextChunk() {
   std::unique_lock lock(mutex_);
   if (!ready_.empty()) {
-    // The receiver has not taken the last one yet: go on filling it, instead of handing over many that are nearly empty.
+    // The receiver has not taken the last one yet: go on filling it, instead of handing over many that are nearly
+    // empty.
     const Chunk& last = pool_[static_cast<size_t>(ready_.back())];
     if (last.capacity - last.length >= kReuseBytes) {
       current_ = ready_.back();

@@ -1,7 +1,9 @@
-// Reads the control ring, the ring of secrets and the packet ring in a thread of its own and hands their records over in large chunks.
+// Reads the control ring, the ring of secrets and the packet ring in a thread of its own and hands their records over
+// in large chunks.
 //
-// The chunks come from a bounded pool that the receiver owns; a record is copied into them with its actual length, while the ring holds
-// size classes. When the receiver is behind, the pool is empty, the reader waits, the ring fills, and the kernel counts what it loses.
+// The chunks come from a bounded pool that the receiver owns; a record is copied into them with its actual length,
+// while the ring holds size classes. When the receiver is behind, the pool is empty, the reader waits, the ring fills,
+// and the kernel counts what it loses.
 #pragma once
 
 #include <atomic>
@@ -43,9 +45,9 @@ class Ring {
   uint64_t ProducerPosition() const;
 
   enum class Result { kDone, kBusy, kFull };
-  // Takes records up to `limit`, each by `take(record, length)`, which returns false when it has no room: then the record stays.
-  // kBusy: a record is still being written. The ring's space is given back once, at the end. A length that goes beyond `limit`, where the
-  // producers were, is none: what is left up to there is passed over, and counted.
+  // Takes records up to `limit`, each by `take(record, length)`, which returns false when it has no room: then the
+  // record stays. kBusy: a record is still being written. The ring's space is given back once, at the end. A length
+  // that goes beyond `limit`, where the producers were, is none: what is left up to there is passed over, and counted.
   template <typename Take>
   Result Drain(uint64_t limit, Take&& take);
   bool IsEmpty() const;
@@ -73,8 +75,8 @@ struct RingDescriptors {
 
 class RingReader {
  public:
-  // `notify` is called in the reader's thread when chunks are ready and the last notification was answered, and at the very end.
-  // Throws BpfError.
+  // `notify` is called in the reader's thread when chunks are ready and the last notification was answered, and at the
+  // very end. Throws BpfError.
   RingReader(const RingDescriptors& descriptors, std::vector<Chunk> pool, int poll_ms, std::function<void()> notify);
   ~RingReader();
   RingReader(const RingReader&) = delete;
@@ -92,7 +94,8 @@ class RingReader {
   RingUsage PacketRingUsage() const { return packets_.Usage(); }
   RingUsage ControlRingUsage() const { return control_.Usage(); }
   RingUsage SecretRingUsage() const { return secrets_.Usage(); }
-  // Records left out because their lengths contradict each other or their ring. None, unless the programs are of another build.
+  // Records left out because their lengths contradict each other or their ring. None, unless the programs are of
+  // another build.
   uint64_t malformed() const { return control_.malformed() + secrets_.malformed() + packets_.malformed() + malformed_; }
 
  private:
@@ -111,7 +114,8 @@ class RingReader {
   Ring secrets_;
   Ring packets_;
   int wipe_program_;
-  // Where the producers of the ring of secrets must have come until nothing is left of what was read; when there was something first.
+  // Where the producers of the ring of secrets must have come until nothing is left of what was read; when there was
+  // something first.
   uint64_t wipe_until_ = 0;
   bool wipe_due_ = false;
   Clock::time_point wipe_since_;

@@ -43,7 +43,8 @@ using Directory = std::unique_ptr<DIR, DirectoryCloser>;
 
 bool IsNumber(const char* name) { return *name >= '1' && *name <= '9'; }
 
-// Start time and command of a process from /proc/PID/stat: field 22 counts clock ticks since boot, coarser than the kernel's own number.
+// Start time and command of a process from /proc/PID/stat: field 22 counts clock ticks since boot, coarser than the
+// kernel's own number.
 bool ReadProcess(uint32_t tgid, socket_state* state) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%u/stat", tgid);
@@ -170,7 +171,8 @@ std::vector<socket_record> ScanByIterator(const std::string& object_path, int so
     for (size_t i = 0; i < whole; i++) {
       socket_record record;
       memcpy(&record, pending.data() + i * sizeof record, sizeof record);
-      if (record.header.length != sizeof record) throw BpfError("the records of the socket iterator are of another build", EINVAL);
+      if (record.header.length != sizeof record)
+        throw BpfError("the records of the socket iterator are of another build", EINVAL);
       found.push_back(record);
     }
     pending.erase(pending.begin(), pending.begin() + static_cast<ptrdiff_t>(whole * sizeof(socket_record)));

@@ -1,12 +1,13 @@
-// What lets the distributions' static libbpf and libelf go into a shared object, for which they were not built (no -fPIC). Two things in
-// them cannot, and are replaced here; both files belong to the addon's build (native/build.mjs).
+// What lets the distributions' static libbpf and libelf go into a shared object, for which they were not built (no
+// -fPIC). Two things in them cannot, and are replaced here; both files belong to the addon's build (native/build.mjs).
 #include <cstdio>
 
 #undef stderr
 
 extern "C" {
 
-// Instead of elf_error.o of libelf.a, which has a thread-local variable. Same functions (libelf.h); libelf is used by one thread.
+// Instead of elf_error.o of libelf.a, which has a thread-local variable. Same functions (libelf.h); libelf is used by
+// one thread.
 static int last_error;
 
 __attribute__((visibility("hidden"))) void __libelf_seterrno(int value) { last_error = value; }
