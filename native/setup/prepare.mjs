@@ -1,6 +1,7 @@
 /** The whole set-up, and the way from it to the program that was asked for. */
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
+import { targetOf } from '../arch/targets.mjs';
 import { ensureBuilt, environmentOf } from './build.mjs';
 import { SetupError, say } from './common.mjs';
 import { ensureNode } from './node.mjs';
@@ -14,8 +15,7 @@ import { ensurePackages } from './packages.mjs';
  */
 export function prepare({ needs = [], purpose = '', addonIsOptional = false } = {}) {
   try {
-    if (process.platform !== 'linux' || process.arch !== 'x64')
-      throw new SetupError('Wirespan runs on x86-64 Linux only');
+    checkMachine();
     ensurePackages(needs, purpose);
     const node = ensureNode();
     ensureBuilt(node, { addonIsOptional });
@@ -24,6 +24,16 @@ export function prepare({ needs = [], purpose = '', addonIsOptional = false } = 
     if (!(error instanceof SetupError)) throw error;
     say(error.message);
     process.exit(1);
+  }
+}
+
+/** @throws {SetupError} where Wirespan does not run */
+function checkMachine() {
+  if (process.platform !== 'linux') throw new SetupError(`Wirespan runs on Linux only, not on ${process.platform}`);
+  try {
+    targetOf();
+  } catch (error) {
+    throw new SetupError(error.message);
   }
 }
 
