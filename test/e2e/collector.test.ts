@@ -15,7 +15,7 @@ import { cleanupAfter } from '../support/programs/cleanup.ts';
 import { freePort, until } from '../support/programs/net.ts';
 import { root } from '../support/programs/paths.ts';
 import { run } from '../support/programs/process.ts';
-import { builder, connection, mysqlExchange, sqlExchange } from '../unit/span/fixtures.ts';
+import { builder, connection, mysqlExchange, sqlExchange } from '../support/spans/fixtures.ts';
 
 const CALLS = 'traces_span_metrics_calls_total';
 const DURATION = 'traces_span_metrics_duration_milliseconds_bucket';

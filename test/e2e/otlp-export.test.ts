@@ -14,7 +14,7 @@ import type { Span } from '../../src/span/span.ts';
 import { newCounters } from '../../src/telemetry/counters.ts';
 import { Log } from '../../src/telemetry/log.ts';
 import { accept, GrpcBackend, partialSuccess, refuse, retryInfo } from '../support/otlp/backend.ts';
-import { builder, exchange } from '../unit/span/fixtures.ts';
+import { builder, exchange } from '../support/spans/fixtures.ts';
 
 const FAST_RETRY = { initialMs: 20, maxMs: 80, giveUpMs: 10_000 };
 const LIMITS = { queueSpans: 100_000, queueMib: 64, batchSpans: 100, batchDelayMs: 10, inFlight: 4 };

@@ -8,11 +8,11 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as grpc from '@grpc/grpc-js';
 import { accept, GrpcBackend, type GrpcBehaviour } from '../support/otlp/backend.ts';
+import { decodeRequest, spansOf } from '../support/otlp/decode.ts';
 import { assertAccounted, startExportRun } from '../support/otlp/export-run.ts';
 import { startRelay } from '../support/otlp/relay.ts';
 import { cleanupAfter } from '../support/programs/cleanup.ts';
 import { captureHeader, exchangeRecords } from '../support/wire/traffic.ts';
-import { decodeRequest, spansOf } from '../unit/export/decode.ts';
 
 const MINUTES = 30;
 const SPEED = 50;

@@ -9,8 +9,8 @@ import { suite, test } from 'node:test';
 import type { SqlExchange } from '../../src/exchange/exchange.ts';
 import { type LoggedStatement, type Postgres, startPostgres } from '../support/databases/postgres.ts';
 import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
+import { c, PostgresBench, type Segment, steps } from '../support/protocols/postgres.ts';
 import { statementsOf } from '../support/sql/spans.ts';
-import { c, PostgresBench, type Segment, steps } from '../unit/protocol/postgres-cases.ts';
 
 const SESSIONS = 60;
 const FLIGHTS = 12;

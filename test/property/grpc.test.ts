@@ -5,9 +5,9 @@ import { FROM_CLIENT, FROM_SERVER } from '../../src/flow/connection.ts';
 import { MessageReader } from '../../src/protocol/grpc/messages.ts';
 import { STATUS_NAMES } from '../../src/protocol/grpc/status.ts';
 import { Base64Reader, WebTrailers } from '../../src/protocol/grpc/web.ts';
-import { Bench, type Step } from '../unit/protocol/cases.ts';
-import { callFields, GrpcScript, grpc, message } from '../unit/protocol/grpc-wire.ts';
-import { data, END_HEADERS, END_STREAM, frame, headers, PREFACE, response, rst } from '../unit/protocol/http2-wire.ts';
+import { Bench, type Step } from '../support/protocols/cases.ts';
+import { callFields, GrpcScript, grpc, message } from '../support/protocols/grpc.ts';
+import { data, END_HEADERS, END_STREAM, frame, headers, PREFACE, response, rst } from '../support/protocols/http2.ts';
 
 const TYPES = ['application/grpc', 'application/grpc-web', 'application/grpc-web-text', 'text/html'];
 const LIMITS = { httpHeaderBytes: 2048, http2Streams: 20, http2TableBytes: 1024 };

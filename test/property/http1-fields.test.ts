@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { FROM_CLIENT, FROM_SERVER } from '../../src/flow/connection.ts';
-import { Bench } from '../unit/protocol/cases.ts';
+import { Bench } from '../support/protocols/cases.ts';
 
 /** Blocks of fields that differ in a value of the same length, in their length, in what they say of the body, or in a line that is none. */
 const REQUEST_FIELDS = [

@@ -5,7 +5,7 @@ import { type Direction, FROM_CLIENT, FROM_SERVER } from '../../src/flow/connect
 import { createDetectLayer } from '../../src/protocol/detect.ts';
 import type { Http1Layer } from '../../src/protocol/http1/layer.ts';
 import { createHttp1Protocol } from '../../src/protocol/http1/protocol.ts';
-import { Bench, keepHeaders, type Step } from '../unit/protocol/cases.ts';
+import { Bench, keepHeaders, type Step } from '../support/protocols/cases.ts';
 
 const LIMITS = { httpHeaderBytes: 2048, httpPipelineDepth: 20, httpOrphanResponses: 4, detectionBytes: 256 };
 

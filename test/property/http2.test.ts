@@ -5,7 +5,7 @@ import { type Direction, FROM_CLIENT, FROM_SERVER } from '../../src/flow/connect
 import { createDetectLayer } from '../../src/protocol/detect.ts';
 import { createHttp1Protocol } from '../../src/protocol/http1/protocol.ts';
 import type { Http2Layer } from '../../src/protocol/http2/layer.ts';
-import { Bench, keepHeaders, type Step } from '../unit/protocol/cases.ts';
+import { Bench, keepHeaders, type Step } from '../support/protocols/cases.ts';
 import {
   continuation,
   data,
@@ -27,7 +27,7 @@ import {
   settings,
   uint32,
   windowUpdate,
-} from '../unit/protocol/http2-wire.ts';
+} from '../support/protocols/http2.ts';
 
 const LIMITS = {
   httpHeaderBytes: 2048,

@@ -21,7 +21,7 @@ import {
   result,
   session,
   type Talk,
-} from '../unit/protocol/mysql-wire.ts';
+} from '../support/protocols/mysql.ts';
 
 const PLANTED = 'planted';
 const { SERVER_MORE_RESULTS_EXISTS, SERVER_STATUS_DB_DROPPED, SERVER_STATUS_NO_BACKSLASH_ESCAPES } = wire;

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { type Direction, FROM_CLIENT, FROM_SERVER } from '../../src/flow/connection.ts';
 import { createDetectLayer } from '../../src/protocol/detect.ts';
 import * as wire from '../../src/protocol/mysql/wire.ts';
-import type { Step } from '../unit/protocol/cases.ts';
+import type { Step } from '../support/protocols/cases.ts';
 import {
   BASE,
   eof,
@@ -29,7 +29,7 @@ import {
   string,
   type Talk,
   u24,
-} from '../unit/protocol/mysql-wire.ts';
+} from '../support/protocols/mysql.ts';
 
 const LIMITS = {
   sqlTextBytes: 2048,

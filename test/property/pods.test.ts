@@ -6,7 +6,7 @@ import { Identities } from '../../src/workload/kubernetes/identity.ts';
 import { NodePods } from '../../src/workload/kubernetes/node-pods.ts';
 import { Peers } from '../../src/workload/kubernetes/peers.ts';
 import { NodePod, Pod } from '../../src/workload/kubernetes/pod.ts';
-import { idOf, podObject } from '../unit/workload/kubernetes/fixtures.ts';
+import { idOf, podObject } from '../support/kubernetes/fixtures.ts';
 
 /*
  * A small cluster: pods of a few names, on this node and elsewhere, take turns at a few addresses; their containers start again; they end in

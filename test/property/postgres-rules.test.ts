@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { c, PostgresBench, type Segment, s, started, steps } from '../unit/protocol/postgres-cases.ts';
+import { c, PostgresBench, type Segment, s, started, steps } from '../support/protocols/postgres.ts';
 
 const STRINGS = 'standard_conforming_strings';
 

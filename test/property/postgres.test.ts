@@ -5,7 +5,7 @@ import { type Direction, FROM_CLIENT, FROM_SERVER } from '../../src/flow/connect
 import { createDetectLayer } from '../../src/protocol/detect.ts';
 import type { PostgresLayer } from '../../src/protocol/postgres/layer.ts';
 import { createPostgresProtocol } from '../../src/protocol/postgres/protocol.ts';
-import type { Step } from '../unit/protocol/cases.ts';
+import type { Step } from '../support/protocols/cases.ts';
 import {
   c,
   describeStatement,
@@ -15,7 +15,7 @@ import {
   s,
   started,
   steps,
-} from '../unit/protocol/postgres-cases.ts';
+} from '../support/protocols/postgres.ts';
 
 const LIMITS = {
   sqlTextBytes: 512,

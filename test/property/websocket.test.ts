@@ -5,9 +5,9 @@ import type { WebSocketExchange } from '../../src/exchange/exchange.ts';
 import { type Direction, FROM_CLIENT, FROM_SERVER } from '../../src/flow/connection.ts';
 import { MAX_HEADER_BYTES } from '../../src/protocol/websocket/frames.ts';
 import { createWebSocketLayer, type WebSocketLayer } from '../../src/protocol/websocket/layer.ts';
-import { Bench, type Step } from '../unit/protocol/cases.ts';
-import { ANSWER, aside, c, code, frame, REQUEST, run, s } from '../unit/protocol/websocket-wire.ts';
-import { exchange } from '../unit/span/fixtures.ts';
+import { Bench, type Step } from '../support/protocols/cases.ts';
+import { ANSWER, aside, c, code, frame, REQUEST, run, s } from '../support/protocols/websocket.ts';
+import { exchange } from '../support/spans/fixtures.ts';
 
 const LIMITS = { httpParseErrors: 4 };
 const direction = fc.constantFrom<Direction>(FROM_CLIENT, FROM_SERVER);

@@ -4,9 +4,9 @@ import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net';
 import { gunzipSync } from 'node:zlib';
 import * as grpc from '@grpc/grpc-js';
-import { type DecodedSpan, decodeRequest, spansOf } from '../../unit/export/decode.ts';
 import type { Cleanup } from '../programs/cleanup.ts';
 import { freePort } from '../programs/net.ts';
+import { type DecodedSpan, decodeRequest, spansOf } from './decode.ts';
 
 /** ExportTraceServiceResponse { partial_success { rejected_spans, error_message } } */
 export function partialSuccess(rejected: number, message: string): Buffer {

@@ -12,7 +12,16 @@ import {
   formatExchange,
 } from '../../../src/export/console.ts';
 import { outputsInUse } from '../../../src/export/create.ts';
-import { builder, call, connection, exchange, mysqlExchange, sqlExchange, statement, tls } from '../span/fixtures.ts';
+import {
+  builder,
+  call,
+  connection,
+  exchange,
+  mysqlExchange,
+  sqlExchange,
+  statement,
+  tls,
+} from '../../support/spans/fixtures.ts';
 
 const piped: ConsoleStyle = { color: false, columns: () => undefined };
 const terminal = (columns: number): ConsoleStyle => ({ color: false, columns: () => columns });

@@ -9,7 +9,7 @@ import { createOutputs } from '../../../src/export/create.ts';
 import { LineWriter } from '../../../src/export/line-writer.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { Log } from '../../../src/telemetry/log.ts';
-import { builder, exchange } from '../span/fixtures.ts';
+import { builder, exchange } from '../../support/spans/fixtures.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'wirespan-lines-'));
 after(() => rmSync(directory, { recursive: true }));

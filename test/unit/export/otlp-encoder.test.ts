@@ -9,6 +9,7 @@ import { ReadableSpans } from '../../../src/export/readable-span.ts';
 import { AttributeBlock, AttributeKey } from '../../../src/span/attributes.ts';
 import type { AttributeValue, Resource } from '../../../src/span/resource.ts';
 import { Span } from '../../../src/span/span.ts';
+import { decodeRequest, spansOf } from '../../support/otlp/decode.ts';
 import {
   builder,
   connection,
@@ -18,8 +19,7 @@ import {
   sqlExchange,
   statement,
   tls,
-} from '../span/fixtures.ts';
-import { decodeRequest, spansOf } from './decode.ts';
+} from '../../support/spans/fixtures.ts';
 
 const SCOPE = { name: 'wirespan', version: '1.2.3' };
 const NO_LIMIT = Number.MAX_SAFE_INTEGER;

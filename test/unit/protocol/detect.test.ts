@@ -6,8 +6,8 @@ import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
 import type { Detection, Protocol } from '../../../src/protocol/layer.ts';
 import { createMysqlProtocol } from '../../../src/protocol/mysql/protocol.ts';
 import { createSqlAnalysers, defaultSqlTextOptions } from '../../../src/protocol/registry.ts';
-import { Bench, keepHeaders, readCases } from './cases.ts';
-import { facts, http2, request, response, Script } from './http2-wire.ts';
+import { Bench, keepHeaders, readCases } from '../../support/protocols/cases.ts';
+import { facts, http2, request, response, Script } from '../../support/protocols/http2.ts';
 
 const http = createHttp1Protocol({ keepHeaders });
 

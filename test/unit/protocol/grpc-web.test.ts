@@ -4,8 +4,8 @@ import { describe, test } from 'node:test';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import { createGrpcProtocol } from '../../../src/protocol/grpc/protocol.ts';
 import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
-import { Bench, describeExchange, keepHeaders, type Step, splits } from './cases.ts';
-import { callFacts, message } from './grpc-wire.ts';
+import { Bench, describeExchange, keepHeaders, type Step, splits } from '../../support/protocols/cases.ts';
+import { callFacts, message } from '../../support/protocols/grpc.ts';
 
 const http1 = createHttp1Protocol({ keepHeaders, bodies: [createGrpcProtocol()] });
 const WEB = 'application/grpc-web+proto';

@@ -5,8 +5,8 @@ import { createGrpcProtocol } from '../../../src/protocol/grpc/protocol.ts';
 import { parseStatus, statusName, statusOfHttp, statusOfReset } from '../../../src/protocol/grpc/status.ts';
 import { deadlineExceeded, parseTimeout } from '../../../src/protocol/grpc/timeout.ts';
 import { createHttp2Protocol } from '../../../src/protocol/http2/protocol.ts';
-import { Bench, keepHeaders, type Step, splits } from './cases.ts';
-import { callFacts, callFields, GrpcScript, grpc, message } from './grpc-wire.ts';
+import { Bench, keepHeaders, type Step, splits } from '../../support/protocols/cases.ts';
+import { callFacts, callFields, GrpcScript, grpc, message } from '../../support/protocols/grpc.ts';
 import {
   CANCEL,
   data,
@@ -20,7 +20,7 @@ import {
   request,
   response,
   rst,
-} from './http2-wire.ts';
+} from '../../support/protocols/http2.ts';
 
 const END = END_HEADERS | END_STREAM;
 

@@ -6,7 +6,7 @@ import { HeaderList } from '../../../src/protocol/http2/headers.ts';
 import { HpackDecoder } from '../../../src/protocol/http2/hpack.ts';
 import { decoded, decodeHuffman, huffmanText } from '../../../src/protocol/http2/huffman.ts';
 import { FieldNames } from '../../../src/protocol/http2/names.ts';
-import { Encoder, type FieldLine, integer, literalString } from './http2-wire.ts';
+import { Encoder, type FieldLine, integer, literalString } from '../../support/protocols/http2.ts';
 
 const NAMES = new FieldNames(
   new Set(['cache-control', 'custom-key', 'date', 'location', 'password', 'content-encoding', 'set-cookie']),

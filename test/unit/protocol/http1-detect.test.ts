@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import { createDetectLayer } from '../../../src/protocol/detect.ts';
 import { createProtocols, createSqlAnalysers, defaultSqlTextOptions } from '../../../src/protocol/registry.ts';
-import { Bench, keepHeaders } from './cases.ts';
+import { Bench, keepHeaders } from '../../support/protocols/cases.ts';
 
 const protocols = createProtocols({ keepHeaders, sql: createSqlAnalysers(defaultSqlTextOptions) });
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Direction, FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
-import { Bench, type Step } from './cases.ts';
+import { Bench, type Step } from '../../support/protocols/cases.ts';
 
 /** Three exchanges, one after the other, told apart by their statuses. */
 const CONVERSATION: readonly (readonly [Direction, string])[] = [

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import type { Limits } from '../../../src/config/limits.ts';
 import { type EndReason, FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import type { Http1Layer } from '../../../src/protocol/http1/layer.ts';
-import { Bench } from './cases.ts';
+import { Bench } from '../../support/protocols/cases.ts';
 
 const OK = Buffer.from('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
 

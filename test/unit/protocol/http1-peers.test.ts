@@ -10,7 +10,7 @@ import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import type { HttpExchange } from '../../../src/exchange/exchange.ts';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
-import { Bench } from './cases.ts';
+import { Bench } from '../../support/protocols/cases.ts';
 
 const run = promisify(execFile);
 const TIMEOUT_MS = 20_000;

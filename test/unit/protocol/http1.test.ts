@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
-import { Bench, type Case, readCases, type Step } from './cases.ts';
+import { Bench, type Case, readCases, type Step } from '../../support/protocols/cases.ts';
 
 const FILES = ['framing.txt', 'endings.txt', 'gaps.txt'];
 

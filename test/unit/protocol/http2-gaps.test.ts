@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type Direction, FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
-import { Bench, type Step } from './cases.ts';
+import { Bench, type Step } from '../../support/protocols/cases.ts';
 import {
   data,
   END_HEADERS,
@@ -15,7 +15,7 @@ import {
   rst,
   Script,
   windowUpdate,
-} from './http2-wire.ts';
+} from '../../support/protocols/http2.ts';
 
 const PATHS = ['/one', '/two', '/three', '/four', '/five', '/six'];
 const STATUSES: Record<string, number> = {

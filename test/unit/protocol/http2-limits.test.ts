@@ -7,7 +7,7 @@ import type { Http2Layer } from '../../../src/protocol/http2/layer.ts';
 import type { StreamObserver, StreamProtocol } from '../../../src/protocol/http2/observer.ts';
 import { createHttp2Protocol } from '../../../src/protocol/http2/protocol.ts';
 import { ask, record } from '../../support/http/http2.ts';
-import { Bench, keepHeaders } from './cases.ts';
+import { Bench, keepHeaders } from '../../support/protocols/cases.ts';
 import {
   continuation,
   data,
@@ -26,7 +26,7 @@ import {
   rst,
   Script,
   settings,
-} from './http2-wire.ts';
+} from '../../support/protocols/http2.ts';
 
 function held(bench: Bench): { heldBytes: number; heldExchanges: number } {
   return bench.layer as Http2Layer;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
-import { Bench, type Step, splits } from './cases.ts';
+import { Bench, type Step, splits } from '../../support/protocols/cases.ts';
 import {
   CANCEL,
   continuation,
@@ -26,7 +26,7 @@ import {
   settings,
   uint32,
   windowUpdate,
-} from './http2-wire.ts';
+} from '../../support/protocols/http2.ts';
 
 interface Case {
   readonly name: string;

@@ -22,7 +22,7 @@ import {
   splits,
   type Talk,
   u16,
-} from './mysql-wire.ts';
+} from '../../support/protocols/mysql.ts';
 
 const MORE = AUTOCOMMIT | wire.SERVER_MORE_RESULTS_EXISTS;
 const SINGLE = MODERN & ~wire.CLIENT_MULTI_STATEMENTS;

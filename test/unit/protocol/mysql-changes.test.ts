@@ -21,7 +21,7 @@ import {
   type Talk,
   u16,
   variableChange,
-} from './mysql-wire.ts';
+} from '../../support/protocols/mysql.ts';
 
 const MORE = AUTOCOMMIT | wire.SERVER_MORE_RESULTS_EXISTS;
 const LITERAL = AUTOCOMMIT | wire.SERVER_STATUS_NO_BACKSLASH_ESCAPES;

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import { detectMysql } from '../../../src/protocol/mysql/detect.ts';
 import * as wire from '../../../src/protocol/mysql/wire.ts';
-import { newConnection } from './cases.ts';
+import { newConnection } from '../../support/protocols/cases.ts';
 import {
   AUTOCOMMIT,
   analyser,
@@ -31,7 +31,7 @@ import {
   u16,
   u24,
   u32,
-} from './mysql-wire.ts';
+} from '../../support/protocols/mysql.ts';
 
 const MARIADB = { capabilities: MODERN & ~wire.CLIENT_LONG_PASSWORD, extended: 0x1f };
 const SERVER = { capabilities: ~wire.CLIENT_LONG_PASSWORD, extended: 0x1f, version: '10.11.6-MariaDB' };

@@ -25,7 +25,7 @@ import {
   splits,
   sslRequest,
   type Talk,
-} from './mysql-wire.ts';
+} from '../../support/protocols/mysql.ts';
 
 const NEXT: Talk = [
   ['C', query('SELECT next')],

@@ -23,7 +23,7 @@ import {
   u24,
   u32,
   variableChange,
-} from './mysql-wire.ts';
+} from '../../support/protocols/mysql.ts';
 
 const MORE = AUTOCOMMIT | wire.SERVER_MORE_RESULTS_EXISTS;
 

@@ -22,7 +22,7 @@ import {
   sslRequest,
   type Talk,
   u24,
-} from './mysql-wire.ts';
+} from '../../support/protocols/mysql.ts';
 
 const COMPRESS = MODERN | wire.CLIENT_COMPRESS;
 

@@ -27,7 +27,7 @@ import {
   string,
   type Talk,
   u16,
-} from './mysql-wire.ts';
+} from '../../support/protocols/mysql.ts';
 
 const MORE = AUTOCOMMIT | wire.SERVER_MORE_RESULTS_EXISTS;
 const CURSOR = AUTOCOMMIT | wire.SERVER_STATUS_CURSOR_EXISTS;

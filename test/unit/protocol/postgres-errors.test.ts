@@ -2,7 +2,16 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FROM_SERVER } from '../../../src/flow/connection.ts';
 import { placeOfError, readError } from '../../../src/protocol/postgres/error.ts';
-import { c, converse, PostgresBench, type Segment, s, started, steps, string } from './postgres-cases.ts';
+import {
+  c,
+  converse,
+  PostgresBench,
+  type Segment,
+  s,
+  started,
+  steps,
+  string,
+} from '../../support/protocols/postgres.ts';
 
 const one = s.complete('SELECT 1');
 

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type Direction, FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import type { PostgresLayer } from '../../../src/protocol/postgres/layer.ts';
-import type { Step } from './cases.ts';
-import { c, converse, PostgresBench, type Segment, s, started, steps } from './postgres-cases.ts';
+import type { Step } from '../../support/protocols/cases.ts';
+import { c, converse, PostgresBench, type Segment, s, started, steps } from '../../support/protocols/postgres.ts';
 
 const query = (text: string): Segment => ['C', c.query(text)];
 const answer = (rows = 1): Segment => [

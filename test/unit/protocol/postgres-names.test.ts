@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { c, converse, PostgresBench, type Segment, s, started, steps } from './postgres-cases.ts';
+import { c, converse, PostgresBench, type Segment, s, started, steps } from '../../support/protocols/postgres.ts';
 
 const A = 'SELECT x FROM a';
 const B = 'SELECT x FROM b';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
-import { c, PostgresBench, type Segment, s, steps, welcome } from './postgres-cases.ts';
+import { c, PostgresBench, type Segment, s, steps, welcome } from '../../support/protocols/postgres.ts';
 
 type Said = readonly [text: string, tag: string, state?: 'I' | 'T' | 'E'];
 

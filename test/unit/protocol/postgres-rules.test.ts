@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FROM_SERVER } from '../../../src/flow/connection.ts';
-import { c, converse, PostgresBench, type Segment, s, started, steps } from './postgres-cases.ts';
+import { c, converse, PostgresBench, type Segment, s, started, steps } from '../../support/protocols/postgres.ts';
 
 const STRINGS = 'standard_conforming_strings';
 /** Read by the wrong rule, the word stands outside of every literal. */

@@ -6,7 +6,7 @@ import type { LayerContext } from '../../../src/protocol/layer.ts';
 import { createPostgresProtocol } from '../../../src/protocol/postgres/protocol.ts';
 import { optionOf } from '../../../src/protocol/postgres/startup.ts';
 import { detectTls } from '../../../src/tls/detect.ts';
-import { newConnection, type Step } from './cases.ts';
+import { newConnection, type Step } from '../../support/protocols/cases.ts';
 import {
   type BenchOptions,
   c,
@@ -20,7 +20,7 @@ import {
   steps,
   string,
   welcome,
-} from './postgres-cases.ts';
+} from '../../support/protocols/postgres.ts';
 
 const QUERY: readonly Segment[] = [
   ['C', c.query('SELECT 1')],

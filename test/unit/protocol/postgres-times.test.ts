@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
-import { c, converse, PostgresBench, s, started, steps } from './postgres-cases.ts';
+import { c, converse, PostgresBench, s, started, steps } from '../../support/protocols/postgres.ts';
 
 describe('postgres: times, bytes and places', () => {
   test('a query', () => {

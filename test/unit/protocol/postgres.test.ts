@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Step } from './cases.ts';
-import { c, converse, PostgresBench, type Segment, s, started, steps } from './postgres-cases.ts';
+import type { Step } from '../../support/protocols/cases.ts';
+import { c, converse, PostgresBench, type Segment, s, started, steps } from '../../support/protocols/postgres.ts';
 
 interface Case {
   readonly name: string;

@@ -8,14 +8,14 @@ import { Pipeline } from '../../../src/pipeline.ts';
 import { createProtocols, createSqlAnalysers, defaultSqlTextOptions } from '../../../src/protocol/registry.ts';
 import { SecretStore } from '../../../src/secrets/store.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
+import { keepHeaders } from '../../support/protocols/cases.ts';
+import * as http2 from '../../support/protocols/http2.ts';
+import { Script } from '../../support/protocols/http2.ts';
+import { ok, query, result, session } from '../../support/protocols/mysql.ts';
+import { c, s, welcome } from '../../support/protocols/postgres.ts';
+import { builder } from '../../support/spans/fixtures.ts';
+import { recordNode } from '../../support/tls/records.ts';
 import { packetRecord } from '../../support/wire/packets.ts';
-import { builder } from '../span/fixtures.ts';
-import { recordNode } from '../tls/support.ts';
-import { keepHeaders } from './cases.ts';
-import * as http2 from './http2-wire.ts';
-import { Script } from './http2-wire.ts';
-import { ok, query, result, session } from './mysql-wire.ts';
-import { c, s, welcome } from './postgres-cases.ts';
 
 type Talk = readonly (readonly [who: 'C' | 'S' | 'hole', bytes: Buffer | string])[];
 

@@ -6,9 +6,19 @@ import { createHttp2Protocol } from '../../../src/protocol/http2/protocol.ts';
 import { BINARY, CLOSE, CONTINUATION, TEXT } from '../../../src/protocol/websocket/frames.ts';
 import { webSocketStreams } from '../../../src/protocol/websocket/streams.ts';
 import { record } from '../../support/http/http2.ts';
-import { Bench, keepHeaders } from './cases.ts';
-import { data, END_HEADERS, END_STREAM, type FieldLine, facts, request, response, rst, Script } from './http2-wire.ts';
-import { aside, code, fromClient, fromServer } from './websocket-wire.ts';
+import { Bench, keepHeaders } from '../../support/protocols/cases.ts';
+import {
+  data,
+  END_HEADERS,
+  END_STREAM,
+  type FieldLine,
+  facts,
+  request,
+  response,
+  rst,
+  Script,
+} from '../../support/protocols/http2.ts';
+import { aside, code, fromClient, fromServer } from '../../support/protocols/websocket.ts';
 
 const CANCEL = 8;
 const http2 = createHttp2Protocol({ keepHeaders, streams: [webSocketStreams] });

@@ -14,9 +14,21 @@ import {
   TEXT,
 } from '../../../src/protocol/websocket/frames.ts';
 import { createWebSocketLayer, type WebSocketLayer } from '../../../src/protocol/websocket/layer.ts';
-import { exchange as httpExchange } from '../span/fixtures.ts';
-import { Bench, type Step } from './cases.ts';
-import { ANSWER, c, close, code, fin, fromClient, fromServer, gap, REQUEST, run, s } from './websocket-wire.ts';
+import { Bench, type Step } from '../../support/protocols/cases.ts';
+import {
+  ANSWER,
+  c,
+  close,
+  code,
+  fin,
+  fromClient,
+  fromServer,
+  gap,
+  REQUEST,
+  run,
+  s,
+} from '../../support/protocols/websocket.ts';
+import { exchange as httpExchange } from '../../support/spans/fixtures.ts';
 
 const HANDSHAKE = 'GET /chat?room=7 1.1 -> 101 in=0 out=0 at=0 times=1,1,2,2 host=chat.example |';
 const hello = fromClient(TEXT, 'hello');

@@ -9,7 +9,7 @@ import {
   type SpanBuilderOptions,
 } from '../../../src/span/builder.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
-import { builder, connection, curl, exchange, headers, nginx, tls } from './fixtures.ts';
+import { builder, connection, curl, exchange, headers, nginx, tls } from '../../support/spans/fixtures.ts';
 
 const client = (changes: Partial<HttpExchange>, options: Partial<SpanBuilderOptions> = {}) =>
   builder({ perspective: 'client', ...options }).build(exchange(changes))[0]!;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { CONTEXT_HEADERS, WireContext } from '../../../src/span/context.ts';
-import { headers } from './fixtures.ts';
+import { headers } from '../../support/spans/fixtures.ts';
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
 const SPAN = 'b7ad6b7169203331';

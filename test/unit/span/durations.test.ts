@@ -12,7 +12,16 @@ import {
 import type { Resource } from '../../../src/span/resource.ts';
 import { defaultSamplingOptions } from '../../../src/span/sampling.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
-import { builder, call, connection, exchange, headers, mysqlExchange, sqlExchange, statement } from './fixtures.ts';
+import {
+  builder,
+  call,
+  connection,
+  exchange,
+  headers,
+  mysqlExchange,
+  sqlExchange,
+  statement,
+} from '../../support/spans/fixtures.ts';
 
 const START_US = 1_700_000_000_000_000.5;
 const HOUR_US = 3_600_000_000;

@@ -5,7 +5,7 @@ import type { GrpcExchange, HttpExchange } from '../../../src/exchange/exchange.
 import { STATUS_NAMES, statusCode } from '../../../src/protocol/grpc/status.ts';
 import { defaultHttpSpanOptions, type SpanBuilderOptions } from '../../../src/span/builder.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
-import { builder, call, connection, curl, exchange, headers, nginx, tls } from './fixtures.ts';
+import { builder, call, connection, curl, exchange, headers, nginx, tls } from '../../support/spans/fixtures.ts';
 
 const build = (
   changes: Partial<GrpcExchange>,

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { SpanStatusCode } from '@opentelemetry/api';
 import type { HttpExchange } from '../../../src/exchange/exchange.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
-import { builder, connection, exchange, headers, tls } from './fixtures.ts';
+import { builder, connection, exchange, headers, tls } from '../../support/spans/fixtures.ts';
 
 const spans = (changes: Partial<HttpExchange>) =>
   builder({ perspective: 'both' }).build(exchange({ version: '2', ...changes }));

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { describe, it } from 'node:test';
 import { connectionSeed, writeClientSpanId, writeServerSpanId, writeTraceId } from '../../../src/span/ids.ts';
 import { PARENT_SPAN_ID, SPAN_ID } from '../../../src/span/span.ts';
-import { connection, tls } from './fixtures.ts';
+import { connection, tls } from '../../support/spans/fixtures.ts';
 
 const NO_SALT = Buffer.alloc(0);
 

@@ -5,7 +5,7 @@ import type { Exchange } from '../../../src/exchange/exchange.ts';
 import { Durations, type SpanBuilder } from '../../../src/span/builder.ts';
 import type { Resource } from '../../../src/span/resource.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
-import { builder, call, connection, exchange, headers, sqlExchange } from './fixtures.ts';
+import { builder, call, connection, exchange, headers, sqlExchange } from '../../support/spans/fixtures.ts';
 
 /** Sockets 1 and 2 belong to a shop of two processes, 3 to a Collector, 4 to a database. */
 const resource = (name: string, instance: string): Resource => ({

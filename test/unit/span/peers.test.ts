@@ -20,7 +20,7 @@ import {
   SERVER_SOCKET,
   sqlExchange,
   tls,
-} from './fixtures.ts';
+} from '../../support/spans/fixtures.ts';
 
 const peer = (name: string, more: Partial<Peer> = {}): Peer => ({
   name,

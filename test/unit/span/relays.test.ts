@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Relays } from '../../../src/span/relays.ts';
-import { builder, connection, exchange, tls } from './fixtures.ts';
+import { builder, connection, exchange, tls } from '../../support/spans/fixtures.ts';
 
 const elsewhere = { socket: 0 };
 

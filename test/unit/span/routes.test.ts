@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { RouteLearner } from '../../../src/span/route-learner.ts';
-import { curl, nginx } from './fixtures.ts';
+import { curl, nginx } from '../../support/spans/fixtures.ts';
 
 const limits = { learnedServices: 2, learnedSegments: 200, learnedSegmentsPerPlace: 10 };
 

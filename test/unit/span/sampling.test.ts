@@ -6,7 +6,7 @@ import { RateLimit } from '../../../src/span/rate-limit.ts';
 import { defaultSamplingOptions, type SamplingOptions } from '../../../src/span/sampling.ts';
 import type { Span } from '../../../src/span/span.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
-import { builder, call, connection, exchange, headers, nginx, sqlExchange } from './fixtures.ts';
+import { builder, call, connection, exchange, headers, nginx, sqlExchange } from '../../support/spans/fixtures.ts';
 
 const PARENT = 'b7ad6b7169203331';
 const sampling = (options: Partial<SamplingOptions>): SamplingOptions => ({ ...defaultSamplingOptions, ...options });

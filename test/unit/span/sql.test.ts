@@ -5,7 +5,16 @@ import type { IncompleteReason, SqlExchange } from '../../../src/exchange/exchan
 import { defaultSqlSpanOptions, type Perspective, type SpanBuilderOptions } from '../../../src/span/builder.ts';
 import { defaultSamplingOptions } from '../../../src/span/sampling.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
-import { builder, connection, curl, mysqlExchange, nginx, sqlExchange, statement, tls } from './fixtures.ts';
+import {
+  builder,
+  connection,
+  curl,
+  mysqlExchange,
+  nginx,
+  sqlExchange,
+  statement,
+  tls,
+} from '../../support/spans/fixtures.ts';
 
 const client = (changes: Partial<SqlExchange>, options: Partial<SpanBuilderOptions> = {}) =>
   builder({ perspective: 'client', ...options }).build(sqlExchange(changes))[0]!;

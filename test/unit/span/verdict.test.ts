@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { defaultSamplingOptions } from '../../../src/span/sampling.ts';
-import { builder, call, connection, exchange, headers, sqlExchange, statement } from './fixtures.ts';
+import { builder, call, connection, exchange, headers, sqlExchange, statement } from '../../support/spans/fixtures.ts';
 
 describe('verdict', () => {
   it('says why each end of an exchange has no span', () => {

@@ -5,7 +5,7 @@ import type { HttpExchange, WebSocketExchange } from '../../../src/exchange/exch
 import { formatExchange } from '../../../src/export/console.ts';
 import { defaultHttpSpanOptions, type SpanBuilderOptions } from '../../../src/span/builder.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
-import { builder, connection, exchange, headers, tls } from './fixtures.ts';
+import { builder, connection, exchange, headers, tls } from '../../support/spans/fixtures.ts';
 
 const CONTEXT = '00-0123456789abcdef0123456789abcdef-0123456789abcdef-01';
 

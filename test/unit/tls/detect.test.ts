@@ -6,8 +6,8 @@ import { createDetectLayer } from '../../../src/protocol/detect.ts';
 import type { Detection, Protocol } from '../../../src/protocol/layer.ts';
 import { SecretStore } from '../../../src/secrets/store.ts';
 import { createTlsLayer, detectTls } from '../../../src/tls/layer.ts';
-import { Bench } from '../protocol/cases.ts';
-import { type Chunk, listen, Replay, recordingProxy, recordNode, rsaCertificate } from './support.ts';
+import { Bench } from '../../support/protocols/cases.ts';
+import { type Chunk, listen, Replay, recordingProxy, recordNode, rsaCertificate } from '../../support/tls/records.ts';
 
 const started = { startSeen: true } as Connection;
 const joined = { startSeen: false } as Connection;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { keysHeld } from '../../../src/tls/addon.ts';
-import { recordOpenssl } from './openssl.ts';
+import { recordOpenssl } from '../../support/tls/openssl.ts';
 import {
   defaultDialogue,
   ecdsaCertificate,
@@ -12,7 +12,7 @@ import {
   rsaCertificate,
   seededRandom,
   splitRandomly,
-} from './support.ts';
+} from '../../support/tls/records.ts';
 
 function assertWhole(recording: Recording, outcome: Outcome): void {
   assert.deepEqual(outcome.counters.connections.undecryptable, {});

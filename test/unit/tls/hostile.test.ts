@@ -4,7 +4,14 @@ import fc from 'fast-check';
 import type { Connection } from '../../../src/flow/connection.ts';
 import { keysHeld } from '../../../src/tls/addon.ts';
 import { detectTls } from '../../../src/tls/layer.ts';
-import { type Chunk, type Recording, Replay, recordNode, seededRandom, splitRandomly } from './support.ts';
+import {
+  type Chunk,
+  type Recording,
+  Replay,
+  recordNode,
+  seededRandom,
+  splitRandomly,
+} from '../../support/tls/records.ts';
 
 const only12 = { minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' } as const;
 const only13 = { minVersion: 'TLSv1.3', maxVersion: 'TLSv1.3' } as const;

@@ -11,8 +11,8 @@ import { parseClientHello } from '../../../src/tls/hello.ts';
 import { OPEN_OTHER_TYPE, Opener } from '../../../src/tls/opener.ts';
 import * as secrets13 from '../../../src/tls/secrets13.ts';
 import { cipherSuites } from '../../../src/tls/suites.ts';
-import { deriveSecret, expandLabel, masterSecret, trafficKeys } from './key-schedule.ts';
-import { type Chunk, Replay, seededRandom, splitRandomly } from './support.ts';
+import { deriveSecret, expandLabel, masterSecret, trafficKeys } from '../../support/tls/key-schedule.ts';
+import { type Chunk, Replay, seededRandom, splitRandomly } from '../../support/tls/records.ts';
 
 /** The values of a trace, by name. */
 function trace(name: string): (field: string) => Buffer {

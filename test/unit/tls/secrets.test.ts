@@ -8,9 +8,9 @@ import {
   type SecretRecord,
 } from '../../../src/capture/records.ts';
 import { keysHeld } from '../../../src/tls/addon.ts';
-import { deriveSecret } from './key-schedule.ts';
-import { recordOpenssl } from './openssl.ts';
-import { type Chunk, type Recording, Replay, recordNode } from './support.ts';
+import { deriveSecret } from '../../support/tls/key-schedule.ts';
+import { recordOpenssl } from '../../support/tls/openssl.ts';
+import { type Chunk, type Recording, Replay, recordNode } from '../../support/tls/records.ts';
 
 const only12 = { minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' } as const;
 const only13 = { minVersion: 'TLSv1.3', maxVersion: 'TLSv1.3' } as const;

@@ -2,7 +2,14 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { SecureVersion } from 'node:tls';
 import { keysHeld } from '../../../src/tls/addon.ts';
-import { ecdsaCertificate, type NodeOptions, Replay, recordNode, seededRandom, splitRandomly } from './support.ts';
+import {
+  ecdsaCertificate,
+  type NodeOptions,
+  Replay,
+  recordNode,
+  seededRandom,
+  splitRandomly,
+} from '../../support/tls/records.ts';
 
 interface Case {
   name: string;

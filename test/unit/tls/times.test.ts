@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
-import { Bench } from '../protocol/cases.ts';
-import { Replay, recordNode } from './support.ts';
+import { Bench } from '../../support/protocols/cases.ts';
+import { Replay, recordNode } from '../../support/tls/records.ts';
 
 describe('the time of a record', () => {
   for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {

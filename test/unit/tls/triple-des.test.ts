@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createCipheriv, createHash, createHmac } from 'node:crypto';
 import { test } from 'node:test';
 import { cipherSuites } from '../../../src/tls/suites.ts';
-import { type Chunk, Replay } from './support.ts';
+import { type Chunk, Replay } from '../../support/tls/records.ts';
 
 const MASTER = Buffer.alloc(48, 0x5a);
 const RANDOMS = [Buffer.alloc(32, 0xc1), Buffer.alloc(32, 0x5e)] as const;

@@ -10,7 +10,7 @@ import {
 } from '../../../../src/workload/kubernetes/identity.ts';
 import type { OwnerChain } from '../../../../src/workload/kubernetes/owners.ts';
 import { NodePod } from '../../../../src/workload/kubernetes/pod.ts';
-import { idOf, type PodFixture, podObject } from './fixtures.ts';
+import { idOf, type PodFixture, podObject } from '../../../support/kubernetes/fixtures.ts';
 
 const chain = (...owners: [string, string][]): OwnerChain => ({
   owners: owners.map(([kind, name]) => ({ kind, name })),

@@ -5,7 +5,7 @@ import { Identities } from '../../../../src/workload/kubernetes/identity.ts';
 import { NodePods } from '../../../../src/workload/kubernetes/node-pods.ts';
 import type { OwnerChain } from '../../../../src/workload/kubernetes/owners.ts';
 import { NodePod } from '../../../../src/workload/kubernetes/pod.ts';
-import { idOf, owner, type PodFixture, podObject } from './fixtures.ts';
+import { idOf, owner, type PodFixture, podObject } from '../../../support/kubernetes/fixtures.ts';
 
 const filterOptions: FilterOptions = {
   namespaces: [],

@@ -4,8 +4,8 @@ import { ApiError, METADATA_ONLY } from '../../../../src/workload/kubernetes/api
 import type { ApiObject } from '../../../../src/workload/kubernetes/objects.ts';
 import { Owners, type OwnersOptions } from '../../../../src/workload/kubernetes/owners.ts';
 import { Pod } from '../../../../src/workload/kubernetes/pod.ts';
+import { owner, type PodFixture, podObject } from '../../../support/kubernetes/fixtures.ts';
 import { until } from '../../../support/programs/net.ts';
-import { owner, type PodFixture, podObject } from './fixtures.ts';
 
 const pod = (fixture: PodFixture) => new Pod(podObject(fixture), { nameFromLabels: false });
 

@@ -4,7 +4,7 @@ import { ClusterNode, EndpointSlice, Service } from '../../../../src/workload/ku
 import type { OwnerChain } from '../../../../src/workload/kubernetes/owners.ts';
 import { Peers } from '../../../../src/workload/kubernetes/peers.ts';
 import { Pod } from '../../../../src/workload/kubernetes/pod.ts';
-import { owner, type PodFixture, podObject } from './fixtures.ts';
+import { owner, type PodFixture, podObject } from '../../../support/kubernetes/fixtures.ts';
 
 const T0 = Date.parse('2026-01-01T00:10:00Z');
 const limits = { kubernetesDeparted: 100, kubernetesDepartedUs: 300_000_000 };

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ClusterNode, EndpointSlice, Service } from '../../../../src/workload/kubernetes/objects.ts';
 import { NodePod, Pod } from '../../../../src/workload/kubernetes/pod.ts';
-import { idOf, owner, podObject } from './fixtures.ts';
+import { idOf, owner, podObject } from '../../../support/kubernetes/fixtures.ts';
 
 const options = { nameFromLabels: false };
 const pod = (fixture: Parameters<typeof podObject>[0]) => new Pod(podObject(fixture), options);

@@ -18,7 +18,7 @@ import type { LayerContext } from '../../../src/protocol/layer.ts';
 import { SecretStore } from '../../../src/secrets/store.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { createTlsLayer } from '../../../src/tls/layer.ts';
-import { accountable, newAccount } from '../../support/wire/memory.ts';
+import { accountable, newAccount } from '../wire/memory.ts';
 
 export interface Chunk {
   direction: Direction;

@@ -6,7 +6,7 @@ import { createMysqlProtocol } from '../../../src/protocol/mysql/protocol.ts';
 import * as wire from '../../../src/protocol/mysql/wire.ts';
 import { createSqlAnalysers, defaultSqlTextOptions } from '../../../src/protocol/registry.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
-import { accountable, newAccount } from '../../support/wire/memory.ts';
+import { accountable, newAccount } from '../wire/memory.ts';
 import { newConnection, type Step } from './cases.ts';
 
 /** Packets as servers and clients write them, by the names of the protocol's documentation; and a layer with what it did. */

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as setTimeoutPromise } from 'node:timers/promises';
-import { listen, type Recording, recordingProxy, rsaCertificate, temporaryPath } from './support.ts';
+import { listen, type Recording, recordingProxy, rsaCertificate, temporaryPath } from './records.ts';
 
 export interface Line {
   client?: string;

@@ -13,7 +13,7 @@ import {
 import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
 import type { LayerContext } from '../../../src/protocol/layer.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
-import { accountable, newAccount } from '../../support/wire/memory.ts';
+import { accountable, newAccount } from '../wire/memory.ts';
 
 /**
  * The golden cases under test/golden/http1: documents of wire bytes and the exchanges that they make.

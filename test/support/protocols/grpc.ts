@@ -4,7 +4,7 @@ import { createGrpcProtocol } from '../../../src/protocol/grpc/protocol.ts';
 import { statusName } from '../../../src/protocol/grpc/status.ts';
 import { createHttp2Protocol } from '../../../src/protocol/http2/protocol.ts';
 import { Bench, keepHeaders } from './cases.ts';
-import { END_HEADERS, END_STREAM, type FieldLine, response, Script } from './http2-wire.ts';
+import { END_HEADERS, END_STREAM, type FieldLine, response, Script } from './http2.ts';
 
 export const grpc = createHttp2Protocol({ keepHeaders, streams: [createGrpcProtocol()] });
 

@@ -1,5 +1,5 @@
 /** Objects of the API as controllers and the kubelet make them, with what has to be dropped. */
-import type { ApiObject, Owner } from '../../../../src/workload/kubernetes/objects.ts';
+import type { ApiObject, Owner } from '../../../src/workload/kubernetes/objects.ts';
 
 export const idOf = (n: number) => n.toString(16).padStart(64, '0');
 

@@ -12,7 +12,7 @@ import type { LayerContext } from '../../../src/protocol/layer.ts';
 import { createPostgresProtocol } from '../../../src/protocol/postgres/protocol.ts';
 import { SqlAnalyser } from '../../../src/sql/analyser.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
-import { accountable, newAccount } from '../../support/wire/memory.ts';
+import { accountable, newAccount } from '../wire/memory.ts';
 import { newConnection, type Step } from './cases.ts';
 
 // --- Bytes of messages, by the names of "Message Formats" ----------------------------------------------------------------------------
