@@ -11,7 +11,7 @@ import { Charge } from '../memory/budget.ts';
 import { bufferCost } from '../memory/cost.ts';
 import { count } from '../telemetry/counters.ts';
 import { isAlertAlone } from '../tls/detect.ts';
-import type { LayerContext, Protocol } from './layer.ts';
+import type { Detection, LayerContext, Protocol } from './layer.ts';
 
 /** Why the protocol of a byte stream stays unknown: keys of `connections.unrecognised`. */
 export type UnrecognisedReason =
@@ -250,7 +250,7 @@ class DetectLayer implements Layer {
       const there = this.otherSide(candidate, direction);
       if (there === 'no') continue;
       this.impossible = false;
-      if (here === 'maybe' && there === 'maybe') continue;
+      if (here !== 'yes' && there !== 'yes' && (here !== 'likely' || there !== 'likely')) continue;
       this.yesCount++;
       found = candidate;
     }
@@ -294,7 +294,7 @@ class DetectLayer implements Layer {
     this.held = this.held.map((held) => ({ ...held, direction: opposite(held.direction) }));
   }
 
-  private otherSide(candidate: Protocol, direction: Direction): 'yes' | 'no' | 'maybe' {
+  private otherSide(candidate: Protocol, direction: Direction): Detection {
     const other: Direction = direction === FROM_CLIENT ? FROM_SERVER : FROM_CLIENT;
     const side = this.sides[other];
     if (side.length === 0) return 'maybe';

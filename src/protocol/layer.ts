@@ -36,8 +36,8 @@ export interface LayerContext {
   internalError?(error: unknown): void;
 }
 
-/** What the first bytes say of a protocol. */
-export type Detection = 'yes' | 'no' | 'maybe';
+/** What the first bytes of one direction say of a protocol. `likely` is a yes when both directions say so, else a `maybe`. */
+export type Detection = 'yes' | 'no' | 'maybe' | 'likely';
 
 /** One protocol that can be recognised in the bytes of a connection and parsed. */
 export interface Protocol {

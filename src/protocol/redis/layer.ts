@@ -1,0 +1,239 @@
+/**
+ * A passive parser of both directions of one connection of Redis (RESP2, RESP3 and inline commands; "Redis serialization protocol
+ * specification").
+ *
+ * Theory of operation. The client's commands (requests.ts) wait in a ring; each reply of the server (replies.ts) answers the first of it, and
+ * takes it off (connection-state.ts). Exceptions:
+ *
+ *     command                       answered by
+ *     any, after MULTI              QUEUED; its outcome is an element of the answer to EXEC. After DISCARD, or an EXEC that fails, it never ran
+ *     SUBSCRIBE, UNSUBSCRIBE        one reply for each channel; RESP3: one push for each. In RESP2 the rest of the connection is passed over,
+ *                                   since a message cannot be distinguished from a reply
+ *     MONITOR, SYNC, PSYNC          OK, then lines, or the data of a replica: passed over
+ *     any, after CLIENT REPLY OFF   nothing, up to CLIENT REPLY ON; CLIENT REPLY SKIP: it and the next command
+ *
+ * Pushes of RESP3 (messages, invalidations) stand between replies and belong to no command. No time is too long for an answer: blocking
+ * commands wait for hours.
+ *
+ * States of each direction. *In sync*: where the next message begins is known. *Desynchronised*: it is not, after a hole that does not lie
+ * within a bulk string, or bytes that are none of the protocol; or not yet, where the connection's start was not seen. *Uncertain*
+ * (`ConnectionState.uncertain`): messages are found, but not which reply answers which command. Back in sync is
+ * - the client, where a segment begins with a command while the server is between two replies;
+ * - the server, where a segment begins with a reply, after the client has gone on, which it does only when it has its answers;
+ * - both, of a client that was seen to send further commands before the answers, only after a silence (`redisQuietUs`).
+ * Commands whose answer may be lost are incomplete, by `gap`.
+ */
+import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
+import { type Account, Charge } from '../../memory/budget.ts';
+import { BUFFER_COST } from '../../memory/cost.ts';
+import { incompleteReason } from '../endings.ts';
+import { ConnectionState, type RedisContext } from './connection-state.ts';
+import { probeReply, probeRequest } from './probe.ts';
+import { isReplyType } from './reply-types.ts';
+
+/** Bytes of the server that are seen before the command that they answer. */
+interface Early {
+  readonly bytes: Buffer;
+  readonly timeUs: number;
+  readonly firstUs: number;
+}
+
+export class RedisLayer implements Layer {
+  private readonly context: RedisContext;
+  private readonly state: ConnectionState;
+  private readonly charge: Charge;
+  /** The client sends further commands before the answers. */
+  private pipelines = false;
+  /** The client has gone on since the server's direction was lost. */
+  private wentOn = false;
+  /** Something of the client was lost that was not measured yet. */
+  private clientLossAhead = false;
+  private lastServerUs = 0;
+  private early: Early[] = [];
+  private earlyBytes = 0;
+
+  constructor(context: RedisContext & { readonly memory: Account }) {
+    this.context = context;
+    this.state = new ConnectionState(context, context.connection.startSeen);
+    this.charge = new Charge(context.memory);
+  }
+
+  /** Bytes held between calls, of what grows with its input. */
+  get heldBytes(): number {
+    const { requests, replies } = this.state;
+    return requests.heldBytes + replies.heldBytes + this.earlyBytes;
+  }
+
+  /** Commands held between calls. */
+  get heldObjects(): number {
+    return this.state.heldObjects;
+  }
+
+  data(direction: Direction, bytes: Buffer, start: number, end: number, timeUs: number, firstUs = timeUs): void {
+    if (this.state.over) return;
+    if (direction === FROM_CLIENT) this.fromClient(bytes, start, end, timeUs, firstUs);
+    else this.fromServer(bytes, start, end, timeUs, firstUs);
+    this.settle();
+  }
+
+  gap(direction: Direction, length: number, timeUs: number): void {
+    const { state } = this;
+    if (state.over) return;
+    if (direction === FROM_CLIENT) {
+      this.clientLossAhead = false;
+      if (!state.requests.gap(length, timeUs)) state.requestsLost();
+    } else {
+      this.dropEarly();
+      if (!state.replies.gap(length, timeUs)) {
+        state.repliesLost('gap', timeUs);
+        this.wentOn = false;
+      }
+    }
+    this.settle();
+  }
+
+  lossAhead(direction: Direction): void {
+    if (direction === FROM_CLIENT) this.clientLossAhead = true;
+  }
+
+  end(direction: Direction, reason: EndReason, timeUs: number): void {
+    // What a client asked for before it closed its side may still be answered.
+    if (direction !== FROM_SERVER || this.state.over) return;
+    this.dropEarly();
+    this.state.end(incompleteReason(reason), timeUs);
+    this.settle();
+  }
+
+  close(reason: EndReason, timeUs: number): void {
+    this.dropEarly();
+    this.state.end(incompleteReason(reason), timeUs);
+    this.settle();
+  }
+
+  /** Charges what is held between calls. */
+  private settle(): void {
+    if (this.state.over) this.dropEarly();
+    this.charge.set(this.heldBytes + this.early.length * BUFFER_COST + this.state.cost);
+  }
+
+  // --- The client ----------------------------------------------------------------------------------------------------------------------
+
+  private fromClient(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
+    const { state } = this;
+    const { requests, replies, ring } = state;
+    if (this.early.length > 0 && firstUs > this.early[0]!.timeUs) this.dropEarly(timeUs);
+    if (state.uncertain && replies.atBoundary && this.isQuiet(timeUs)) {
+      state.giveUpAll('gap', timeUs);
+      state.uncertain = false;
+    }
+    if (!requests.synced) {
+      if (!this.findRequest(bytes, start, end, timeUs)) return;
+    } else if (!replies.synced && requests.atBoundary) this.goesOn(timeUs);
+    if (ring.length > 0 && requests.atBoundary) this.pipelines = true;
+    requests.feed(bytes, start, end, timeUs, firstUs);
+    if (this.early.length > 0) this.readEarly();
+  }
+
+  private isQuiet(timeUs: number): boolean {
+    return timeUs - this.lastServerUs >= this.context.limits.redisQuietUs;
+  }
+
+  /** The client sends while the server's direction is lost: without pipelining it has the answers to all that it asked for. */
+  private goesOn(timeUs: number): void {
+    if (this.pipelines && !this.isQuiet(timeUs)) return;
+    this.state.giveUpAll('gap', timeUs);
+    this.wentOn = true;
+  }
+
+  /** @returns whether the client's direction is in sync again, with the bytes that begin at `start` */
+  private findRequest(bytes: Buffer, start: number, end: number, timeUs: number): boolean {
+    const { state } = this;
+    const { requests, replies } = state;
+    const isBetween = !replies.synced || replies.atBoundary;
+    const isFound = isBetween && probeRequest(bytes, start, end) === 'yes' && (!this.pipelines || this.isQuiet(timeUs));
+    if (!isFound) {
+      requests.skip(end - start, timeUs);
+      return false;
+    }
+    state.giveUpAll('gap', timeUs);
+    state.uncertain = false;
+    if (!replies.synced) this.wentOn = true;
+    requests.resync();
+    return true;
+  }
+
+  // --- The server ----------------------------------------------------------------------------------------------------------------------
+
+  private fromServer(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
+    const { state } = this;
+    const { replies } = state;
+    this.lastServerUs = timeUs;
+    if (this.early.length > 0) {
+      this.hold(bytes, start, end, timeUs, firstUs);
+      return;
+    }
+    if (!replies.synced && !this.findReply(bytes, start, end, timeUs)) return;
+    const next = replies.feed(bytes, start, end, timeUs, firstUs);
+    if (next >= end || state.over) return;
+    if (!replies.synced) replies.skip(end - next, timeUs);
+    // What was lost of the client has the command that this answers.
+    else if (this.clientLossAhead) this.passOver(bytes, next, end, timeUs, firstUs);
+    else this.hold(bytes, next, end, timeUs, firstUs);
+  }
+
+  /** @returns whether the server's direction is in sync again, with the bytes that begin at `start` */
+  private findReply(bytes: Buffer, start: number, end: number, timeUs: number): boolean {
+    const { state } = this;
+    const isFound = this.wentOn && isReplyType(bytes[start]!) && probeReply(bytes, start, end) !== 'no';
+    if (!isFound) {
+      state.replies.skip(end - start, timeUs);
+      return false;
+    }
+    this.wentOn = false;
+    state.replies.resync();
+    return true;
+  }
+
+  /** Replies to commands that were not seen. */
+  private passOver(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
+    const { state } = this;
+    state.acceptsUnasked = true;
+    state.replies.feed(bytes, start, end, timeUs, firstUs);
+    state.acceptsUnasked = false;
+  }
+
+  // --- Replies before their commands: capture by several processors does not keep the order of both directions ----------------------------
+
+  private hold(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
+    const copy = Buffer.allocUnsafeSlow(end - start);
+    bytes.copy(copy, 0, start, end);
+    this.early.push({ bytes: copy, timeUs, firstUs });
+    this.earlyBytes += copy.length;
+    const cost = this.earlyBytes + this.early.length * BUFFER_COST;
+    if (cost > this.context.limits.redisEarlyBytes) this.dropEarly(timeUs);
+  }
+
+  /** The client has sent what these bytes answer. */
+  private readEarly(): void {
+    const { early, state } = this;
+    if (state.ring.length === 0) return;
+    this.early = [];
+    this.earlyBytes = 0;
+    for (const { bytes, timeUs, firstUs } of early) {
+      if (state.over) return;
+      this.fromServer(bytes, 0, bytes.length, timeUs, firstUs);
+    }
+  }
+
+  /** What is held answers nothing that was seen. */
+  private dropEarly(timeUs?: number): void {
+    const { early, state } = this;
+    if (early.length === 0) return;
+    this.early = [];
+    this.earlyBytes = 0;
+    if (state.over) return;
+    for (const { bytes, timeUs: seenUs, firstUs } of early) this.passOver(bytes, 0, bytes.length, seenUs, firstUs);
+    // More answers than commands: which of those that follow belongs to which command is not known, if the client does not wait for them.
+    if (timeUs !== undefined && this.pipelines) state.loseTrack(timeUs);
+  }
+}
