@@ -18,7 +18,7 @@
  * States of each direction. *In sync*: where the next message begins is known. *Desynchronised*: it is not, after a hole that does not lie
  * within a bulk string, or bytes that are none of the protocol; or not yet, where the connection's start was not seen. *Uncertain*
  * (`ConnectionState.uncertain`): messages are found, but not which reply answers which command. Back in sync is
- * - the client, where a segment begins with a command while the server is between two replies;
+ * - the client, where a segment begins with a command after the server was heard, and while it is between two replies;
  * - the server, where a segment begins with a reply, after the client has gone on, which it does only when it has its answers;
  * - both, of a client that was seen to send further commands before the answers, only after a silence (`redisQuietUs`).
  * Commands whose answer may be lost are incomplete, by `gap`.
@@ -46,6 +46,8 @@ export class RedisLayer implements Layer {
   private pipelines = false;
   /** The client has gone on since the server's direction was lost. */
   private wentOn = false;
+  /** The server was heard since the client's direction was lost: what it answered before is not what it answers next. */
+  private heardServer = true;
   /** Something of the client was lost that was not measured yet. */
   private clientLossAhead = false;
   private lastServerUs = 0;
@@ -81,9 +83,13 @@ export class RedisLayer implements Layer {
     if (state.over) return;
     if (direction === FROM_CLIENT) {
       this.clientLossAhead = false;
-      if (!state.requests.gap(length, timeUs)) state.requestsLost();
+      if (!state.requests.gap(length, timeUs)) {
+        state.requestsLost();
+        this.heardServer = false;
+      }
     } else {
       this.dropEarly();
+      this.heardServer = true;
       if (!state.replies.gap(length, timeUs)) {
         state.repliesLost('gap', timeUs);
         this.wentOn = false;
@@ -121,6 +127,7 @@ export class RedisLayer implements Layer {
   private fromClient(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
     const { state } = this;
     const { requests, replies, ring } = state;
+    if (ring.length > 0 && (requests.atBoundary || ring.length > 1)) this.pipelines = true;
     if (this.early.length > 0 && firstUs > this.early[0]!.timeUs) this.dropEarly(timeUs);
     if (state.uncertain && replies.atBoundary && this.isQuiet(timeUs)) {
       state.giveUpAll('gap', timeUs);
@@ -129,7 +136,6 @@ export class RedisLayer implements Layer {
     if (!requests.synced) {
       if (!this.findRequest(bytes, start, end, timeUs)) return;
     } else if (!replies.synced && requests.atBoundary) this.goesOn(timeUs);
-    if (ring.length > 0 && requests.atBoundary) this.pipelines = true;
     requests.feed(bytes, start, end, timeUs, firstUs);
     if (this.early.length > 0) this.readEarly();
   }
@@ -150,7 +156,8 @@ export class RedisLayer implements Layer {
     const { state } = this;
     const { requests, replies } = state;
     const isBetween = !replies.synced || replies.atBoundary;
-    const isFound = isBetween && probeRequest(bytes, start, end) === 'yes' && (!this.pipelines || this.isQuiet(timeUs));
+    const hasAnswers = (this.heardServer && !this.pipelines) || this.isQuiet(timeUs);
+    const isFound = isBetween && hasAnswers && probeRequest(bytes, start, end) === 'yes';
     if (!isFound) {
       requests.skip(end - start, timeUs);
       return false;
@@ -168,6 +175,7 @@ export class RedisLayer implements Layer {
     const { state } = this;
     const { replies } = state;
     this.lastServerUs = timeUs;
+    this.heardServer = true;
     if (this.early.length > 0) {
       this.hold(bytes, start, end, timeUs, firstUs);
       return;
