@@ -1,44 +1,31 @@
-/** What the spans of all protocols have alike: whose they are, their ids, their parents, whether they are made. */
+/** What the drivers of all protocols share: which endpoints have spans, whose they are, whether they are made. */
 import { SpanKind } from '@opentelemetry/api';
 import { defaultLimits, type Limits } from '../config/limits.ts';
-import type { IncompleteReason } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
 import type { Clock } from '../telemetry/clock.ts';
 import { type Counters, count } from '../telemetry/counters.ts';
 import { KEY } from './attributes.ts';
+import { Candidate } from './candidate.ts';
 import type { WireContext } from './context.ts';
 import type { Durations } from './durations.ts';
+import { ConnectionEndpoints } from './endpoint.ts';
 import { type FilterOptions, Filters } from './filters.ts';
 import { connectionSeed, hasSequences, writeTraceId } from './ids.ts';
 import type { ConnectionPeers, Peer, PeerDirectory } from './peer.ts';
 import { Relays } from './relays.ts';
 import type { Resource, ResourceResolver, Watched } from './resource.ts';
-import { Candidate, Decision, defaultSamplingOptions, type SamplingOptions } from './sampling.ts';
-import type { Side } from './side.ts';
-import { PARENT_SPAN_ID, SPAN_ID, Span } from './span.ts';
+import { Decision, defaultSamplingOptions, type SamplingOptions } from './sampling.ts';
+import { type EndpointName, SPAN_ID, Span } from './span.ts';
 import { type Signal, TelemetrySenders } from './telemetry-senders.ts';
 import { UnknownResources } from './unknown.ts';
 import { Verdict } from './verdict.ts';
 
-/** Of one connection: the seed of its ids, and what its spans have alike at each end. */
-export class ConnectionSides {
-  readonly seed: Int32Array;
-  readonly peers: ConnectionPeers | undefined;
-  client: Side | undefined = undefined;
-  server: Side | undefined = undefined;
-
-  constructor(seed: Int32Array, peers: ConnectionPeers | undefined) {
-    this.seed = seed;
-    this.peers = peers;
-  }
-}
-
 /**
- * Whose spans are made of an exchange.
+ * Whose spans are made of an exchange; see also `SpanMapping.primary`.
  *
- * - `auto`: of the ends whose socket is on this machine. HTTP: a CLIENT span, a SERVER span, or both; with neither known, a SERVER span.
- *   SQL: a CLIENT span; a SERVER span only where the client is elsewhere, so that no statement counts twice.
- * - `replay`: HTTP: a SERVER span; SQL: a CLIENT span. Files know no sockets.
+ * - `auto`: of the endpoints whose socket is on this machine. Primary server (HTTP): a CLIENT span, a SERVER span, or both; with neither known, a
+ *   SERVER span. Primary client (SQL): a CLIENT span; a SERVER span only where the client is elsewhere, so that no statement counts twice.
+ * - `replay`: a span of the primary endpoint. Files know no sockets.
  */
 export type Perspective = 'auto' | 'replay' | 'client' | 'server' | 'both';
 
@@ -58,25 +45,25 @@ export interface CommonOptions {
   readonly durations?: Durations | undefined;
   /** See ids.ts: random bytes in an agent, empty in replay. */
   readonly idSalt?: Buffer;
-  /** How an end that no process is known of is called; default: by its address in replay perspectives, else unknown_service. */
+  /** The name of an endpoint without a known process; default: by its address in replay perspectives, else unknown_service. */
   readonly unknownNames?: 'address' | 'unknown_service';
 }
 
-/** What a builder makes of an exchange, and judges it by: filled again for each. */
+/** What is made of an exchange, and what it is judged by: filled again for each. */
 export class Draft {
   readonly candidate = new Candidate();
   readonly clientSpan = new Span('client');
   readonly serverSpan = new Span('server');
 }
 
-/** Which ends of an exchange: a sum of them. */
-export const NO_END = 0;
-export const CLIENT_END = 1;
-export const SERVER_END = 2;
-export type Ends = 0 | 1 | 2 | 3;
+/** Which endpoints of an exchange: a sum of them. */
+export const NO_ENDPOINT = 0;
+export const CLIENT_ENDPOINT = 1;
+export const SERVER_ENDPOINT = 2;
+export type Endpoints = 0 | 1 | 2 | 3;
 
-export function endsOf(client: boolean, server: boolean): Ends {
-  return client ? (server ? 3 : CLIENT_END) : server ? SERVER_END : NO_END;
+function endpointsOf(client: boolean, server: boolean): Endpoints {
+  return client ? (server ? 3 : CLIENT_ENDPOINT) : server ? SERVER_ENDPOINT : NO_ENDPOINT;
 }
 
 /** W3C Trace Context level 2: the trace is sampled; the last 56 bits of its id are random. */
@@ -93,7 +80,7 @@ export class Common {
   private readonly pods: Required<Pick<ResourceResolver, 'knowledgeOf' | 'watchedOf'>> | undefined;
   readonly peers: PeerDirectory | undefined;
   readonly durations: Durations | undefined;
-  /** What processes of this machine are to those at the other end. */
+  /** What processes of this machine are to those at the other endpoint. */
   private readonly localPeers = new WeakMap<Resource, Peer>();
   private readonly senders: TelemetrySenders;
   private readonly avoidsInstrumented: boolean;
@@ -127,21 +114,34 @@ export class Common {
   }
 
   /**
-   * Whether there is to be a span for this end.
-   * @param counted what is not watched is counted; once for each exchange
+   * For which endpoints there is to be a span.
+   *
+   * @param counted what is not wanted is counted; once for each exchange
    */
-  wantsHttp(end: 'client' | 'server', connection: Connection, counted = true): boolean {
-    return this.hasHttp(end, connection) && this.isWatched(end, connection, counted);
+  wanted(
+    connection: Connection,
+    primary: EndpointName,
+    peers: ConnectionPeers | undefined,
+    counted: boolean,
+  ): Endpoints {
+    const client = this.wants('client', connection, primary, peers, counted);
+    return endpointsOf(client, this.wants('server', connection, primary, peers, counted));
   }
 
-  /** The same of a statement. */
-  wantsSql(end: 'client' | 'server', connection: Connection, peers: ConnectionPeers | undefined): boolean {
-    if (!this.hasSql(end, connection) || !this.isWatched(end, connection, true)) return false;
-    // The agent at the client makes the span of its statement; a second one would count it twice.
-    if (end === 'client' || connection.client.socket !== 0 || peers === undefined) return true;
+  private wants(
+    endpoint: EndpointName,
+    connection: Connection,
+    primary: EndpointName,
+    peers: ConnectionPeers | undefined,
+    counted: boolean,
+  ): boolean {
+    if (!this.has(endpoint, connection, primary) || !this.isWatched(endpoint, connection, counted)) return false;
+    if (primary === 'server' || endpoint === 'client') return true;
+    // The agent at the client makes the span of what is seen once; a second one would count it twice.
+    if (connection.client.socket !== 0 || peers === undefined) return true;
     if (!this.peerOf(connection, 'server', peers)?.watched) return true;
-    count(this.counters.spans.leftOut, 'seen_by_client');
-    this.verdict[end] = 'seen_by_client';
+    if (counted) count(this.counters.spans.leftOut, 'seen_by_client');
+    this.verdict[endpoint] = 'seen_by_client';
     return false;
   }
 
@@ -154,53 +154,34 @@ export class Common {
     return !isOf(client.socket, 'out') && !isOf(server.socket, 'in');
   }
 
-  private isWatched(end: 'client' | 'server', connection: Connection, counted: boolean): boolean {
-    const { socket } = connection[end];
+  private isWatched(endpoint: EndpointName, connection: Connection, counted: boolean): boolean {
+    const { socket } = connection[endpoint];
     if (this.pods === undefined || socket === 0) return true;
     const watched = this.pods.watchedOf(socket);
-    if (end === 'client' ? watched.out : watched.in) return true;
+    if (endpoint === 'client' ? watched.out : watched.in) return true;
     if (counted) count(this.counters.spans.leftOut, 'not_watched');
-    this.verdict[end] = 'not_watched';
+    this.verdict[endpoint] = 'not_watched';
     return false;
   }
 
-  private hasHttp(end: 'client' | 'server', connection: Connection): boolean {
+  private has(endpoint: EndpointName, connection: Connection, primary: EndpointName): boolean {
     switch (this.perspective) {
       case 'both':
         return true;
       case 'client':
       case 'server':
-        return this.perspective === end;
+        return this.perspective === endpoint;
       case 'replay':
-        return end === 'server';
+        return endpoint === primary;
       case 'auto':
-        return end === 'client'
-          ? connection.client.socket !== 0
-          : connection.server.socket !== 0 || connection.client.socket === 0;
+        if (endpoint === 'client') return connection.client.socket !== 0;
+        return connection.client.socket === 0 || (primary === 'server' && connection.server.socket !== 0);
     }
   }
 
-  private hasSql(end: 'client' | 'server', connection: Connection): boolean {
-    switch (this.perspective) {
-      case 'both':
-        return true;
-      case 'client':
-      case 'server':
-        return this.perspective === end;
-      case 'replay':
-        return end === 'client';
-      case 'auto':
-        return (end === 'client') === (connection.client.socket !== 0);
-    }
-  }
-
-  /** A CLIENT span may be made of an exchange's other end, here or by another agent; else its id is the parent of nobody. */
-  get makesHttpClients(): boolean {
-    return this.perspective !== 'server' && this.perspective !== 'replay';
-  }
-
-  get makesSqlClients(): boolean {
-    return this.perspective !== 'server';
+  /** A CLIENT span may be made of an exchange's other endpoint, here or by another agent; else its id is the parent of nobody. */
+  makesClients(primary: EndpointName): boolean {
+    return this.perspective !== 'server' && (this.perspective !== 'replay' || primary === 'client');
   }
 
   /** Once for each connection: what it says may be another thing later. */
@@ -212,13 +193,13 @@ export class Common {
     return connectionSeed(connection, salt, isTaken ? 'place' : 'sequences');
   }
 
-  /** What the HTTP and gRPC spans of a connection share: made with its first one. */
-  sidesOf(connection: Connection): ConnectionSides {
+  /** What the spans of a connection share: made with its first exchange. */
+  endpointsOf(connection: Connection): ConnectionEndpoints {
     const known = connection.spanState;
-    if (known instanceof ConnectionSides) return known;
-    const sides = new ConnectionSides(this.seedOf(connection), this.newPeers());
-    connection.spanState = sides;
-    return sides;
+    if (known instanceof ConnectionEndpoints) return known;
+    const endpoints = new ConnectionEndpoints(this.newPeers());
+    connection.spanState = endpoints;
+    return endpoints;
   }
 
   /** Exchanges have to be described as candidates before they are admitted. */
@@ -237,58 +218,63 @@ export class Common {
   admit(
     { candidate, clientSpan, serverSpan }: Draft,
     connection: Connection,
-    wanted: Ends,
+    wanted: Endpoints,
     seed: Int32Array,
     traceOffset: number,
     context: WireContext | undefined,
     counted = true,
-  ): Ends {
-    if (wanted === NO_END) return NO_END;
+  ): Endpoints {
+    if (wanted === NO_ENDPOINT) return NO_ENDPOINT;
     const { decision } = this;
     if (decision === undefined && context?.sampled === false) {
       this.leaveOut('unsampled', wanted, counted);
-      return NO_END;
+      return NO_ENDPOINT;
     }
-    const first = (wanted & CLIENT_END) === 0 ? serverSpan : clientSpan;
+    const first = (wanted & CLIENT_ENDPOINT) === 0 ? serverSpan : clientSpan;
     if (context?.hasTraceId) context.ids.copy(first.ids, 0, 0, SPAN_ID);
     else writeTraceId(first.ids, seed, traceOffset);
     first.flags = context?.hasTraceId ? context.flags | SAMPLED : SAMPLED_AND_RANDOM;
     first.traceState = context?.traceState ?? '';
-    if (wanted === (CLIENT_END | SERVER_END)) {
+    if (wanted === (CLIENT_ENDPOINT | SERVER_ENDPOINT)) {
       // Faster than copy() for so few bytes.
       for (let i = 0; i < SPAN_ID; i++) serverSpan.ids[i] = first.ids[i]!;
       serverSpan.flags = first.flags;
       serverSpan.traceState = first.traceState;
     }
     if (decision === undefined) return wanted;
-    let admitted: Ends = NO_END;
-    for (const end of [CLIENT_END, SERVER_END] as const) {
-      if ((wanted & end) === 0) continue;
-      const resource = this.resourceOf(connection, end === CLIENT_END ? 'client' : 'server');
-      const reason = decision.decide(end === CLIENT_END ? clientSpan : serverSpan, resource, context, candidate);
-      if (reason === '') admitted = (admitted | end) as Ends;
-      else this.leaveOut(reason, end, counted);
+    let admitted: Endpoints = NO_ENDPOINT;
+    for (const endpoint of [CLIENT_ENDPOINT, SERVER_ENDPOINT] as const) {
+      if ((wanted & endpoint) === 0) continue;
+      const resource = this.resourceOf(connection, endpoint === CLIENT_ENDPOINT ? 'client' : 'server');
+      const reason = decision.decide(
+        endpoint === CLIENT_ENDPOINT ? clientSpan : serverSpan,
+        resource,
+        context,
+        candidate,
+      );
+      if (reason === '') admitted = (admitted | endpoint) as Endpoints;
+      else this.leaveOut(reason, endpoint, counted);
     }
     return admitted;
   }
 
   /** Makes no spans of an export of telemetry by another process, which is telemetry about telemetry; but remembers who makes spans. */
-  leaveOutExport(connection: Connection, signal: Signal, wanted: Ends, counted = true): void {
+  leaveOutExport(connection: Connection, signal: Signal, wanted: Endpoints, counted = true): void {
     this.senders.saw(this.processOf(connection, 'client'), this.processOf(connection, 'server'), signal);
     this.leaveOut('otlp_export', wanted, counted);
   }
 
   /** Counts the wanted spans under the reason that they are not made for. */
-  leaveOut(reason: string, wanted: Ends, counted = true): void {
-    if ((wanted & CLIENT_END) !== 0) this.verdict.client = reason;
-    if ((wanted & SERVER_END) !== 0) this.verdict.server = reason;
-    if (counted) count(this.counters.spans.leftOut, reason, wanted === (CLIENT_END | SERVER_END) ? 2 : 1);
+  leaveOut(reason: string, wanted: Endpoints, counted = true): void {
+    if ((wanted & CLIENT_ENDPOINT) !== 0) this.verdict.client = reason;
+    if ((wanted & SERVER_ENDPOINT) !== 0) this.verdict.server = reason;
+    if (counted) count(this.counters.spans.leftOut, reason, wanted === (CLIENT_ENDPOINT | SERVER_ENDPOINT) ? 2 : 1);
   }
 
-  /** Whether exchanges are measured at this end. Those of processes that export metrics of their own are not where these are to be avoided. */
-  measures(connection: Connection, end: 'client' | 'server'): boolean {
+  /** Whether exchanges are measured at this endpoint. Those of processes that export metrics of their own are not where these are to be avoided. */
+  measures(connection: Connection, endpoint: EndpointName): boolean {
     if (!this.avoidsInstrumented || !this.senders.any) return true;
-    if (!this.senders.sends(this.resourceOf(connection, end), 'metrics')) return true;
+    if (!this.senders.sends(this.resourceOf(connection, endpoint), 'metrics')) return true;
     count(this.counters.metrics, 'avoided_service');
     return false;
   }
@@ -307,29 +293,21 @@ export class Common {
     span.kind = SpanKind.INTERNAL;
   }
 
-  setParent(span: Span, ids: Buffer, remote: boolean): void {
-    ids.copy(span.ids, PARENT_SPAN_ID, PARENT_SPAN_ID);
-    span.hasParent = true;
-    span.parentIsRemote = remote;
-  }
-
-  resourceOf(connection: Connection, end: 'client' | 'server'): Resource {
-    const endpoint = connection[end];
+  resourceOf(connection: Connection, endpoint: EndpointName): Resource {
+    const { address, port } = connection[endpoint];
     // A client's port says nothing, and there are many.
-    return (
-      this.processOf(connection, end) ?? this.unknown.resourceOf(endpoint.address, end === 'server' ? endpoint.port : 0)
-    );
+    return this.processOf(connection, endpoint) ?? this.unknown.resourceOf(address, endpoint === 'server' ? port : 0);
   }
 
-  /** To be kept with a connection. @returns `undefined` where nobody tells of peers */
-  newPeers(): ConnectionPeers | undefined {
+  /** @returns `undefined` where there is no directory of peers */
+  private newPeers(): ConnectionPeers | undefined {
     return this.peers === undefined ? undefined : { revision: -1, client: undefined, server: undefined };
   }
 
-  /** Who is at the other end for this one. */
-  peerOf(connection: Connection, end: 'client' | 'server', known: ConnectionPeers | undefined): Peer | undefined {
+  /** Who is at the other endpoint for this one. */
+  peerOf(connection: Connection, endpoint: EndpointName, known: ConnectionPeers | undefined): Peer | undefined {
     if (this.peers === undefined || known === undefined) return undefined;
-    const local = this.processOf(connection, end === 'client' ? 'server' : 'client');
+    const local = this.processOf(connection, endpoint === 'client' ? 'server' : 'client');
     if (local !== undefined) return this.localPeer(local);
     if (known.revision !== this.peers.revision) {
       const { client, server } = connection;
@@ -338,7 +316,7 @@ export class Common {
       known.client = server.socket === 0 ? this.peers.find(server.address, server.port, begunMs) : undefined;
       known.server = client.socket === 0 ? this.peers.find(client.address, 0, begunMs) : undefined;
     }
-    return known[end];
+    return known[endpoint];
   }
 
   private localPeer(resource: Resource): Peer {
@@ -360,31 +338,10 @@ export class Common {
     return this.clock.unixUs(connection.startUs) / 1000;
   }
 
-  /** The process at that end, when it is on this machine and known. */
-  processOf(connection: Connection, end: 'client' | 'server'): Resource | undefined {
-    const { socket } = connection[end];
+  /** The process at that endpoint, when it is on this machine and known. */
+  processOf(connection: Connection, endpoint: EndpointName): Resource | undefined {
+    const { socket } = connection[endpoint];
     return socket === 0 ? undefined : this.resources.resourceOf(socket);
-  }
-}
-
-/** @returns the value of error.type for an exchange that is not whole; empty when that is no error of the observed */
-export function errorOfIncomplete(incomplete: IncompleteReason | undefined): string {
-  switch (incomplete) {
-    case 'connection_reset':
-    case 'connection_closed':
-    case 'stream_reset':
-    case 'timeout':
-    case 'protocol_error':
-      return incomplete;
-    // Limits of the observer are no errors of the observed.
-    case 'gap':
-    case 'shutdown':
-    case 'limit':
-    case 'memory':
-    case undefined:
-      return '';
-    default:
-      return incomplete satisfies never;
   }
 }
 

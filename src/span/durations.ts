@@ -4,65 +4,20 @@
  * counts in one series per metric that has nothing but `otel.metric.overflow`.
  */
 import type { Limits } from '../config/limits.ts';
-import { DATABASE_BOUNDS, REQUEST_BOUNDS } from '../metric/bounds.ts';
 import { Histogram } from '../metric/histogram.ts';
 import type { Attributes, HistogramMetric, HistogramPoint, MetricGroup } from '../metric/metric.ts';
 import { type Counters, count } from '../telemetry/counters.ts';
-import { type AttributeBlock, type AttributeKey, KEY } from './attributes.ts';
+import type { AttributeBlock, AttributeKey } from './attributes.ts';
 import type { Resource } from './resource.ts';
 import type { Span } from './span.ts';
 
-/** What is measured, and which attributes of a connection's end belong to it. */
-interface Instrument {
+/** What is measured, and which attributes of a connection's endpoint belong to it. */
+export interface Instrument {
   readonly name: string;
   readonly description: string;
   readonly bounds: readonly number[];
   readonly keys: readonly AttributeKey[];
 }
-
-const SERVER = [KEY.serverAddress, KEY.serverPort];
-
-export const INSTRUMENTS = {
-  httpClient: {
-    name: 'http.client.request.duration',
-    description: 'Duration of HTTP client requests.',
-    bounds: REQUEST_BOUNDS,
-    keys: [...SERVER, KEY.networkProtocolVersion],
-  },
-  httpServer: {
-    name: 'http.server.request.duration',
-    description: 'Duration of HTTP server requests.',
-    bounds: REQUEST_BOUNDS,
-    keys: [KEY.urlScheme, KEY.networkProtocolVersion],
-  },
-  rpcClient: {
-    name: 'rpc.client.call.duration',
-    description: 'Duration of outgoing remote procedure calls.',
-    bounds: REQUEST_BOUNDS,
-    keys: [KEY.rpcSystemName, ...SERVER],
-  },
-  rpcServer: {
-    name: 'rpc.server.call.duration',
-    description: 'Duration of incoming remote procedure calls.',
-    bounds: REQUEST_BOUNDS,
-    keys: [KEY.rpcSystemName, ...SERVER],
-  },
-  dbClient: {
-    name: 'db.client.operation.duration',
-    description: 'Duration of database client operations.',
-    bounds: DATABASE_BOUNDS,
-    keys: [KEY.dbSystemName, KEY.dbNamespace, ...SERVER],
-  },
-  /** The conventions know nothing of the kind: where the client is elsewhere, and nobody sees it. */
-  dbServer: {
-    name: 'wirespan.db.server.operation.duration',
-    description: 'Duration of database operations whose clients are on other machines.',
-    bounds: DATABASE_BOUNDS,
-    keys: [KEY.dbSystemName, KEY.dbNamespace],
-  },
-} as const satisfies Readonly<Record<string, Instrument>>;
-
-export type InstrumentName = keyof typeof INSTRUMENTS;
 
 export interface DurationsOptions {
   readonly limits: Pick<Limits, 'metricSeries' | 'metricIdleUs'>;
@@ -252,8 +207,8 @@ export class Durations {
     this.exemplars = options.exemplars;
   }
 
-  recorder(name: InstrumentName, describe: Describe): Recorder {
-    return new Recorder(this, INSTRUMENTS[name], describe);
+  recorder(instrument: Instrument, describe: Describe): Recorder {
+    return new Recorder(this, instrument, describe);
   }
 
   /** @returns the group, which is not known to all before it has a series */

@@ -1,6 +1,6 @@
+import type { Candidate } from './candidate.ts';
 import type { Resource } from './resource.ts';
 import { matchesRoute } from './routes.ts';
-import type { Candidate } from './sampling.ts';
 
 /** Conditions that all have to be met. Names may hold `*` for any characters. */
 export interface FilterRule {

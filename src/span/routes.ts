@@ -1,8 +1,3 @@
-/** Routes of paths: from patterns, and learned. */
-
-import type { Resource } from './resource.ts';
-import type { RouteLearner } from './route-learner.ts';
-
 /** Path patterns such as `/orders/{id}`, `/orders/:id` or `/static/*`. */
 export class PathPatterns {
   private readonly patterns: readonly { readonly text: string; readonly segments: readonly string[] }[];
@@ -31,24 +26,4 @@ export function matchesRoute(pattern: readonly string[], path: readonly string[]
     if (variable ? given === '' : given !== wanted) return false;
   }
   return pattern.length === path.length;
-}
-
-/** Finds the route of a path: that of the first pattern, else what was learned. */
-export class Router {
-  private readonly patterns: PathPatterns;
-  private readonly learner: RouteLearner | undefined;
-
-  constructor(patterns: readonly string[], learner: RouteLearner | undefined) {
-    this.patterns = new PathPatterns(patterns);
-    this.learner = learner;
-  }
-
-  /**
-   * @param service whose path it is
-   * @param statusCode what it was answered with
-   * @returns empty when the path has no route
-   */
-  routeOf(path: string, service: Resource, statusCode: number): string {
-    return this.patterns.match(path) || (this.learner?.routeOf(path, service, statusCode) ?? '');
-  }
 }

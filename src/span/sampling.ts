@@ -6,6 +6,7 @@
  * comes out the same on two nodes, but where the rate of one service is limited more than that of the other; then one keeps a part of
  * what the other keeps.
  */
+import type { Candidate } from './candidate.ts';
 import { RANDOM_BITS, type WireContext } from './context.ts';
 import type { Filters } from './filters.ts';
 import { RateLimit } from './rate-limit.ts';
@@ -38,27 +39,6 @@ export const defaultSamplingOptions: SamplingOptions = {
   keepSlowerThanMs: 0,
   keepInUnsampledTraces: false,
 };
-
-/** What an exchange is judged by. A builder fills the same one again. */
-export class Candidate {
-  /** HTTP: the method as on the wire; gRPC: `package.Service/Method`; SQL: the operation. Empty: not known. */
-  method = '';
-  /** The redacted path of a request; empty for SQL. */
-  path = '';
-  /** db.namespace; empty for others. */
-  database = '';
-  /** The exchange is an error from where its client stands, and its server perhaps. */
-  failed = false;
-  /** NaN when the beginning was not seen: no condition on it is met. */
-  durationUs = 0;
-  endUs = 0;
-
-  /** @param startUs 0: not seen */
-  setTimes(startUs: number, endUs: number): void {
-    this.endUs = endUs;
-    this.durationUs = startUs === 0 ? Number.NaN : endUs - startUs;
-  }
-}
 
 /** Why an end has no span; empty: it has one. */
 export type Reason = '' | 'filtered' | 'avoided_service' | 'unsampled' | 'rate_limited';

@@ -8,6 +8,9 @@ export const SPAN_ID = 16;
 export const PARENT_SPAN_ID = 24;
 export const IDS_BYTES = 32;
 
+/** The endpoints of a connection. */
+export type EndpointName = 'client' | 'server';
+
 const NO_RESOURCE: Resource = { name: '', attributes: {} };
 
 /**
@@ -28,7 +31,7 @@ export class Span {
   flags = 1;
   name = '';
   /** Which end of the exchange it is from, whatever its kind. */
-  readonly end: 'client' | 'server';
+  readonly end: EndpointName;
   kind: SpanKind = SpanKind.INTERNAL;
   /** Microseconds since the Unix epoch, with a fraction. */
   startUnixUs = 0;
@@ -47,7 +50,7 @@ export class Span {
   /** For people: the other end's process, when it is here and no span stands for it. */
   peerName = '';
 
-  constructor(end: 'client' | 'server' = 'server') {
+  constructor(end: EndpointName = 'server') {
     this.end = end;
   }
 

@@ -1,8 +1,8 @@
-/** Of an end that the perspective makes no span of. */
+/** Of an endpoint that the perspective makes no span of. */
 export const NOT_WANTED = 'perspective';
 
 /**
- * Why the ends of the exchange that was built last have no span: a reason of `spans.leftOut` or NOT_WANTED. It says nothing of an end that
+ * Why the endpoints of the exchange that was built last have no span: a reason of `spans.leftOut` or NOT_WANTED. It says nothing of an endpoint that
  * has one. One object, filled again for each exchange.
  */
 export class Verdict {
