@@ -301,6 +301,8 @@ static __noinline int is_anonymous_wanted(struct __sk_buff *skb, __u32 netns, bo
 		return 0;
 	if (is_own_service(&packet, !egress, netns))
 		return 0;
+	if (!egress && (packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+		forget_earlier_client(&packet, netns);
 	peer = find_peer(&packet, egress, netns);
 	return !peer || !((peer->flags & STATE_OWN) || (!egress && (peer->flags & STATE_EGRESS_SEEN)));
 }

@@ -78,6 +78,21 @@ static __always_inline struct flow *find_peer(const struct tcp_packet *packet, b
 	return peer;
 }
 
+/*
+ * A SYN arrives at its listener. If it was not captured where it was sent, what is known of its sender's addresses is of an earlier
+ * connection. Sequence numbers cannot tell later: a kernel that uses an address again soon continues those of the connection before.
+ */
+static __always_inline void forget_earlier_client(const struct tcp_packet *packet, __u32 netns)
+{
+	struct flow_key key;
+	struct flow *client;
+
+	local_key(&key, packet, true, netns);
+	client = bpf_map_lookup_elem(&flows, &key);
+	if (client && (!(client->flags & STATE_EGRESS_SEEN) || client->first_sequence != packet->sequence))
+		bpf_map_delete_elem(&flows, &key);
+}
+
 /* Enters the socket in `flows`. */
 static __always_inline void enter_flow(struct socket_state *state, __u64 cookie, const struct tcp_packet *packet,
 				       bool egress)

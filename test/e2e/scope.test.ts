@@ -13,11 +13,35 @@ import { startSink } from '../support/otlp/sink.ts';
 import type { FlatSpan } from '../support/otlp/spans.ts';
 import { startAgent } from '../support/programs/agent.ts';
 import { cleanupAfter } from '../support/programs/cleanup.ts';
-import { until } from '../support/programs/net.ts';
+import { freePort, until } from '../support/programs/net.ts';
 import { run } from '../support/programs/process.ts';
 
 const pathOf = (span: FlatSpan) =>
   String(span.attributes['url.path'] ?? new URL(String(span.attributes['url.full'])).pathname);
+/**
+ * One request from a local port. The client closes first: a second later Linux gives the port of the connection in TIME_WAIT away, and the
+ * sequence numbers go on where those of the one before ended.
+ */
+const FROM_PORT = `
+import socket, sys, time
+local, remote, path = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+for attempt in range(100):
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        s.bind(('127.0.0.1', local))
+        s.connect(('127.0.0.1', remote))
+        break
+    except OSError:
+        s.close()
+        time.sleep(0.1)
+s.sendall(f'GET {path} HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n'.encode())
+answer = b''
+while not (b'\\r\\n\\r\\n' in answer and len(answer.split(b'\\r\\n\\r\\n', 1)[1]) >= int(path.split('/')[-1])):
+    answer += s.recv(65536)
+s.close()
+`;
+
 /** `KIND path`, sorted. */
 const facts = (spans: readonly FlatSpan[]) => spans.map((span) => `${span.kind} ${pathOf(span)}`).sort();
 
@@ -84,6 +108,35 @@ suite('--cgroup', () => {
     const { tcp, tls, decrypted, undecryptable } = stats.connections;
     assert.deepEqual([tcp, tls, decrypted, undecryptable], [servers.length, servers.length, servers.length, {}]);
     assert.equal(stats.exchanges.http, servers.length);
+  });
+
+  test('a client outside that uses the port of one inside again', async (t) => {
+    const cleanup = cleanupAfter(t);
+    const cgroup = await newCgroup(cleanup);
+    const inside = await startNodeServer(cleanup, { prefix: cgroup.prefix, tls: false });
+    const { port } = new URL(inside.url);
+    const localPort = String(await freePort());
+    const agent = await startAgent(cleanup, { args: ['--cgroup', cgroup.path] });
+    for (const [path, prefix] of [
+      ['/bytes/1', cgroup.prefix],
+      ['/bytes/2', []],
+      ['/bytes/3', cgroup.prefix],
+      ['/bytes/4', []],
+    ] as const) {
+      const [command, ...args] = [...prefix, 'python3', '-c', FROM_PORT, localPort, port, path];
+      await run(command!, args);
+    }
+    await agent.waitForSpans(6);
+    const { spans, stats } = await agent.stop();
+    assert.deepEqual(facts(spans), [
+      'CLIENT /bytes/1',
+      'CLIENT /bytes/3',
+      'SERVER /bytes/1',
+      'SERVER /bytes/2',
+      'SERVER /bytes/3',
+      'SERVER /bytes/4',
+    ]);
+    assert.deepEqual([stats.connections.tcp, stats.exchanges.http, stats.reassembly], [4, 4, {}]);
   });
 
   test('a cgroup below the watched one, and its container', async (t) => {

@@ -32,6 +32,7 @@ export interface Stats {
     leftOut: Record<string, number>;
   } & Deliveries;
   otherOutputs: Record<string, Deliveries>;
+  reassembly: Record<string, number>;
   parseErrors: Record<string, number>;
   internalErrors: Record<string, number>;
   cpuSeconds: number;
