@@ -18,11 +18,11 @@
 
 #include "bpf/events.h"
 #include "native/addon_memory.h"
+#include "native/addon_probes.h"
 #include "native/addon_tls.h"
 #include "native/bpf_loader.h"
 #include "native/bpf_log.h"
 #include "native/features.h"
-#include "native/probes.h"
 #include "native/ring_reader.h"
 #include "native/socket_scan.h"
 
@@ -382,120 +382,12 @@ void ExportCapture(Napi::Env env, Napi::Object exports) {
   exports.Set("probeFeature", Napi::Function::New(env, ProbeFeature, "probeFeature"));
 }
 
-// --- Probes for TLS secrets ------------------------------------------------------------------------------------------
-
-Napi::Error ToJs(Napi::Env env, const wirespan::ProbeError& failure) {
-  Napi::Error error = Napi::Error::New(env, failure.message);
-  error.Set("errno", Napi::Number::New(env, failure.code));
-  return error;
-}
-
-// class Probes: constructor({objectPath, secretRingFd, allowMulti, allowSleepable}); its methods are described in
-// src/secrets/native-probes.ts.
-class NativeProbes : public Napi::ObjectWrap<NativeProbes> {
- public:
-  static void Export(Napi::Env env, Napi::Object exports) {
-    Napi::Function constructor =
-        DefineClass(env, "Probes",
-                    {InstanceMethod<&NativeProbes::Attach>("attach"), InstanceMethod<&NativeProbes::Detach>("detach"),
-                     InstanceMethod<&NativeProbes::Info>("info"), InstanceMethod<&NativeProbes::Drain>("drain"),
-                     InstanceMethod<&NativeProbes::Close>("close")});
-    exports.Set("Probes", constructor);
-  }
-
-  explicit NativeProbes(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeProbes>(info) {
-    Napi::Object given = info[0].As<Napi::Object>();
-    wirespan::ProbeOptions options;
-    options.object_path = given.Get("objectPath").As<Napi::String>().Utf8Value();
-    options.secret_ring_fd = given.Get("secretRingFd").As<Napi::Number>().Int32Value();
-    options.allow_multi = given.Get("allowMulti").As<Napi::Boolean>().Value();
-    options.allow_sleepable = given.Get("allowSleepable").As<Napi::Boolean>().Value();
-    try {
-      probes_ = wirespan::Probes::Open(options);
-    } catch (const wirespan::ProbeError& failure) {
-      throw ToJs(info.Env(), failure);
-    }
-  }
-
- private:
-  Napi::Value Attach(const Napi::CallbackInfo& info) {
-    Napi::Env env = info.Env();
-    std::string path = info[0].As<Napi::String>().Utf8Value();
-    auto offset = static_cast<uint64_t>(info[1].As<Napi::Number>().DoubleValue());
-    auto cookie = static_cast<uint64_t>(info[2].As<Napi::Number>().DoubleValue());
-    try {
-      return Napi::Number::New(env, Open(env).Attach(path, offset, cookie));
-    } catch (const wirespan::ProbeError& failure) {
-      throw ToJs(env, failure);
-    }
-  }
-
-  Napi::Value Detach(const Napi::CallbackInfo& info) {
-    if (probes_ == nullptr) return Napi::Boolean::New(info.Env(), false);
-    return Napi::Boolean::New(info.Env(), probes_->Detach(info[0].As<Napi::Number>().Uint32Value()));
-  }
-
-  Napi::Value Info(const Napi::CallbackInfo& info) {
-    Napi::Env env = info.Env();
-    wirespan::Probes& probes = Open(env);
-    secret_losses counts = probes.Counts();
-    wirespan::ProbeProgram program = probes.Program();
-    auto number = [&](uint64_t value) { return Napi::Number::New(env, static_cast<double>(value)); };
-    Napi::Object lost = Napi::Object::New(env);
-    lost.Set("secret_ring_full", number(counts.ring_full));
-    lost.Set("params_unreadable", number(counts.params_unreadable));
-    lost.Set("values_unreadable", number(counts.values_unreadable));
-    lost.Set("unexpected_values", number(counts.unexpected_values));
-    Napi::Object result = Napi::Object::New(env);
-    result.Set("multi", Napi::Boolean::New(env, probes.multi()));
-    result.Set("cookies", Napi::Boolean::New(env, probes.cookies()));
-    result.Set("sleepable", Napi::Boolean::New(env, probes.sleepable()));
-    result.Set("attached", number(probes.attached()));
-    result.Set("emitted", number(counts.emitted));
-    result.Set("lost", lost);
-    result.Set("programName", Napi::String::New(env, program.name));
-    result.Set("programId", number(program.id));
-    result.Set("runCount", number(program.run_count));
-    result.Set("runTimeNs", number(program.run_time_ns));
-    return result;
-  }
-
-  Napi::Value Drain(const Napi::CallbackInfo& info) {
-    std::vector<uint8_t> records = Open(info.Env()).Drain();
-    return Napi::Buffer<uint8_t>::Copy(info.Env(), records.data(), records.size());
-  }
-
-  void Close(const Napi::CallbackInfo&) { probes_.reset(); }
-
-  wirespan::Probes& Open(Napi::Env env) {
-    if (probes_ == nullptr) throw Napi::Error::New(env, "the probes are closed");
-    return *probes_;
-  }
-
-  std::unique_ptr<wirespan::Probes> probes_;
-};
-
-// identifyMapped(fd): "major:minor:inode" as in /proc/PID/maps.
-Napi::Value IdentifyMapped(const Napi::CallbackInfo& info) {
-  try {
-    wirespan::MappedIdentity identity = wirespan::IdentifyMapped(info[0].As<Napi::Number>().Int32Value());
-    return Napi::String::New(info.Env(), identity.device + ":" + std::to_string(identity.inode));
-  } catch (const wirespan::ProbeError& failure) {
-    throw ToJs(info.Env(), failure);
-  }
-}
-
-void ExportProbes(Napi::Env env, Napi::Object exports) {
-  NativeProbes::Export(env, exports);
-  exports.Set("identifyMapped", Napi::Function::New(env, IdentifyMapped, "identifyMapped"));
-}
-
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportLayout(env, exports);
   ExportCapture(env, exports);
   wirespan::ExportDecryption(env, exports);
   wirespan::ExportMemory(env, exports);
-  ExportProbes(env, exports);
+  wirespan::ExportProbes(env, exports);
   return exports;
 }
 

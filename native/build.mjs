@@ -6,7 +6,7 @@
 // Plain JavaScript without dependencies: it runs before anything else is there.
 import { execFile, execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -220,11 +220,21 @@ function writeCompileCommands() {
   if (!existsSync(path) || readFileSync(path, 'utf8') !== text) writeFileSync(path, text);
 }
 
+/** Removes objects whose source is gone. */
+function removeOrphans() {
+  const folder = join(root, 'dist/bpf');
+  const wanted = new Set(bpfSources().map((source) => basename(source).replace(/\.c$/, '.o')));
+  for (const name of readdirSync(folder)) {
+    if (!wanted.has(name.replace(/\.stamp$/, ''))) rmSync(join(folder, name), { force: true });
+  }
+}
+
 /** Builds everything that is out of date. @returns the paths of what was built */
 export async function build() {
   mkdirSync(join(root, 'dist/bpf'), { recursive: true });
   mkdirSync(join(root, 'dist/native'), { recursive: true });
   writeCompileCommands();
+  removeOrphans();
   const bpf = await inParallel(bpfTasks());
   return [...bpf.flat(), ...(await buildAddon())];
 }

@@ -96,7 +96,6 @@ int Probes::Load(const ProbeOptions& options, const Features& features, std::str
     *log = "cannot open " + options.object_path;
     return errno;
   }
-  bpf_program* program = bpf_object__find_program_by_name(object, "wirespan_kdf");
   bpf_map* ring = nullptr;
   BpfVariable losses = {};
   try {
@@ -109,14 +108,19 @@ int Probes::Load(const ProbeOptions& options, const Features& features, std::str
     *log = failure.what();
     return failure.error();
   }
-  if (program == nullptr) {
-    bpf_object__close(object);
-    *log = options.object_path + " has no program wirespan_kdf";
-    return EINVAL;
+  std::map<std::string, bpf_program*> programs;
+  for (const std::string& name : options.programs) {
+    bpf_program* program = bpf_object__find_program_by_name(object, name.c_str());
+    if (program == nullptr) {
+      bpf_object__close(object);
+      *log = options.object_path + " has no program " + name;
+      return EINVAL;
+    }
+    if (features.sleepable) bpf_program__set_flags(program, BPF_F_SLEEPABLE);
+    if (features.multi)
+      bpf_program__set_expected_attach_type(program, static_cast<enum bpf_attach_type>(kTraceUprobeMulti));
+    programs[name] = program;
   }
-  if (features.sleepable) bpf_program__set_flags(program, BPF_F_SLEEPABLE);
-  if (features.multi)
-    bpf_program__set_expected_attach_type(program, static_cast<enum bpf_attach_type>(kTraceUprobeMulti));
   int error = options.secret_ring_fd >= 0 ? bpf_map__reuse_fd(ring, options.secret_ring_fd) : 0;
   if (error == 0) error = LoadObject(object);
   if (error != 0) {
@@ -125,7 +129,7 @@ int Probes::Load(const ProbeOptions& options, const Features& features, std::str
     return -error;
   }
   object_ = object;
-  program_fd_ = bpf_program__fd(program);
+  for (const auto& [name, program] : programs) program_fds_[name] = bpf_program__fd(program);
   losses_fd_ = bpf_map__fd(losses.map);
   losses_offset_ = losses.offset;
   losses_section_bytes_ = losses.section_size;
@@ -153,7 +157,7 @@ int Probes::Load(const ProbeOptions& options, const Features& features, std::str
 bool Probes::LinksMulti() const {
   uint64_t offset = 0;
   LinkCreate create = {};
-  create.prog_fd = static_cast<uint32_t>(program_fd_);
+  create.prog_fd = static_cast<uint32_t>(program_fds_.begin()->second);
   create.attach_type = kTraceUprobeMulti;
   create.uprobe_multi.path = Address("/");
   create.uprobe_multi.offsets = Address(&offset);
@@ -184,9 +188,10 @@ std::unique_ptr<Probes> Probes::Open(const ProbeOptions& options) {
   throw error;
 }
 
-Probes::Attachment Probes::AttachMulti(const std::string& path, uint64_t file_offset, uint64_t cookie) const {
+Probes::Attachment Probes::AttachMulti(int program_fd, const std::string& path, uint64_t file_offset,
+                                       uint64_t cookie) const {
   LinkCreate create = {};
-  create.prog_fd = static_cast<uint32_t>(program_fd_);
+  create.prog_fd = static_cast<uint32_t>(program_fd);
   create.attach_type = kTraceUprobeMulti;
   create.uprobe_multi.path = Address(path.c_str());
   create.uprobe_multi.offsets = Address(&file_offset);
@@ -197,7 +202,8 @@ Probes::Attachment Probes::AttachMulti(const std::string& path, uint64_t file_of
   return {fd, -1};
 }
 
-Probes::Attachment Probes::AttachPerf(const std::string& path, uint64_t file_offset, uint64_t cookie) const {
+Probes::Attachment Probes::AttachPerf(int program_fd, const std::string& path, uint64_t file_offset,
+                                      uint64_t cookie) const {
   uint32_t type = 0;
   FILE* file = fopen("/sys/bus/event_source/devices/uprobe/type", "re");
   if (file == nullptr) throw Failure("/sys/bus/event_source/devices/uprobe/type", errno);
@@ -216,14 +222,14 @@ Probes::Attachment Probes::AttachPerf(const std::string& path, uint64_t file_off
 
   // A link (5.15) can carry the cookie; before it the program is set on the event.
   LinkCreate create = {};
-  create.prog_fd = static_cast<uint32_t>(program_fd_);
+  create.prog_fd = static_cast<uint32_t>(program_fd);
   create.target_fd = static_cast<uint32_t>(attachment.perf_fd);
   create.attach_type = kPerfEvent;
   create.perf_event.bpf_cookie = cookie;
   int link = features_.cookies ? CreateLink(&create, 24) : -EINVAL;
   if (link >= 0) {
     attachment.link_fd = link;
-  } else if (ioctl(attachment.perf_fd, PERF_EVENT_IOC_SET_BPF, program_fd_) != 0) {
+  } else if (ioctl(attachment.perf_fd, PERF_EVENT_IOC_SET_BPF, program_fd) != 0) {
     int code = errno;
     CloseAttachment(-1, attachment.perf_fd);
     throw Failure("PERF_EVENT_IOC_SET_BPF", code);
@@ -236,10 +242,12 @@ Probes::Attachment Probes::AttachPerf(const std::string& path, uint64_t file_off
   return attachment;
 }
 
-uint32_t Probes::Attach(const std::string& path, uint64_t file_offset, uint64_t cookie) {
+uint32_t Probes::Attach(const std::string& program, const std::string& path, uint64_t file_offset, uint64_t cookie) {
   if (object_ == nullptr) throw Failure("the probes are closed", EBADF);
-  Attachment attachment =
-      features_.multi ? AttachMulti(path, file_offset, cookie) : AttachPerf(path, file_offset, cookie);
+  auto found = program_fds_.find(program);
+  if (found == program_fds_.end()) throw Failure("no program " + program, EINVAL);
+  Attachment attachment = features_.multi ? AttachMulti(found->second, path, file_offset, cookie)
+                                          : AttachPerf(found->second, path, file_offset, cookie);
   uint32_t id = next_id_++;
   attached_.emplace(id, attachment);
   return id;
@@ -274,11 +282,14 @@ secret_losses Probes::Counts() const {
   return counts;
 }
 
-ProbeProgram Probes::Program() const {
-  bpf_prog_info info = {};
-  uint32_t size = sizeof(info);
-  if (program_fd_ < 0 || bpf_obj_get_info_by_fd(program_fd_, &info, &size) != 0) return {"wirespan_kdf", 0, 0, 0};
-  return {"wirespan_kdf", info.id, info.run_cnt, info.run_time_ns};
+std::vector<ProbeProgram> Probes::Programs() const {
+  std::vector<ProbeProgram> all;
+  for (const auto& [name, fd] : program_fds_) {
+    bpf_prog_info info = {};
+    uint32_t size = sizeof(info);
+    if (bpf_obj_get_info_by_fd(fd, &info, &size) == 0) all.push_back({name, info.id, info.run_cnt, info.run_time_ns});
+  }
+  return all;
 }
 
 std::vector<uint8_t> Probes::Drain() {
@@ -296,7 +307,8 @@ void Probes::Close() {
   if (object_ != nullptr) bpf_object__close(object_);
   ring_ = nullptr;
   object_ = nullptr;
-  program_fd_ = losses_fd_ = -1;
+  program_fds_.clear();
+  losses_fd_ = -1;
 }
 
 Probes::~Probes() { Close(); }

@@ -1,8 +1,10 @@
-// Uprobes for TLS secrets: loads bpf/secrets.bpf.c and attaches it to files. Knows nothing of JavaScript.
+// Uprobes for TLS secrets: loads the object of one provider (src/secrets/NAME/NAME.bpf.c) and attaches its programs to
+// files. Knows nothing of JavaScript.
 #pragma once
 
 #include <cstdint>
 #include <future>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -22,10 +24,11 @@ struct ProbeError {
 };
 
 struct ProbeOptions {
-  std::string object_path;      // of secrets.bpf.o
-  int secret_ring_fd = -1;      // the map that secrets are written to; -1: a ring of their own, read by Drain()
-  bool allow_multi = true;      // false: only perf_event_open, for tests of the older way
-  bool allow_sleepable = true;  // false: for tests of the older way
+  std::string object_path;
+  std::vector<std::string> programs;  // of the object, at least one
+  int secret_ring_fd = -1;            // the map that secrets are written to; -1: a ring of their own, read by Drain()
+  bool allow_multi = true;            // false: only perf_event_open, for tests of the older way
+  bool allow_sleepable = true;        // false: for tests of the older way
 };
 
 struct ProbeProgram {
@@ -43,8 +46,9 @@ class Probes {
   Probes(const Probes&) = delete;
   Probes& operator=(const Probes&) = delete;
 
-  // One uprobe at `file_offset` of the file at `path`, for all processes. @returns its id @throws ProbeError
-  uint32_t Attach(const std::string& path, uint64_t file_offset, uint64_t cookie);
+  // One uprobe at `file_offset` of the file at `path`, for all processes, that runs the program of that name.
+  // @returns its id @throws ProbeError
+  uint32_t Attach(const std::string& program, const std::string& path, uint64_t file_offset, uint64_t cookie);
   // Takes it off again, on a thread of its own: the kernel waits for grace periods, up to 100 ms. @returns whether
   // there was one
   bool Detach(uint32_t id);
@@ -57,7 +61,7 @@ class Probes {
   // lost, and counted.
   bool sleepable() const { return features_.sleepable; }
   secret_losses Counts() const;
-  ProbeProgram Program() const;
+  std::vector<ProbeProgram> Programs() const;
   // Whole records of the ring of its own, one after the other; nothing when the ring is someone else's.
   std::vector<uint8_t> Drain();
 
@@ -77,8 +81,8 @@ class Probes {
   // @returns 0 or errno, with the log's end in `log`
   int Load(const ProbeOptions& options, const Features& features, std::string* log);
   bool LinksMulti() const;
-  Attachment AttachMulti(const std::string& path, uint64_t file_offset, uint64_t cookie) const;
-  Attachment AttachPerf(const std::string& path, uint64_t file_offset, uint64_t cookie) const;
+  Attachment AttachMulti(int program_fd, const std::string& path, uint64_t file_offset, uint64_t cookie) const;
+  Attachment AttachPerf(int program_fd, const std::string& path, uint64_t file_offset, uint64_t cookie) const;
   void Release(const Attachment& attachment);
   // Takes all off, all at once, and waits for it.
   void Close();
@@ -86,7 +90,7 @@ class Probes {
   bpf_object* object_ = nullptr;
   ring_buffer* ring_ = nullptr;
   std::vector<uint8_t> drained_;
-  int program_fd_ = -1;
+  std::map<std::string, int> program_fds_;
   int losses_fd_ = -1;
   uint32_t losses_offset_ = 0;
   uint32_t losses_section_bytes_ = 0;

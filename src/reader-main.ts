@@ -15,7 +15,7 @@ import {
   type ReaderStats,
   type ToReader,
 } from './reader-protocol.ts';
-import { type NativeProbes, openProbes, probeBackend } from './secrets/native-probes.ts';
+import { openProbes, probeBackend, type SecretProbes } from './secrets/native-probes.ts';
 import { ProbeManager } from './secrets/probes.ts';
 import { count } from './telemetry/counters.ts';
 import { ownerOf, type ProcessFacts, readCgroup, readProcess } from './workload/proc.ts';
@@ -55,7 +55,7 @@ function factsOf(pid: number): ProcessFacts | undefined {
   return facts;
 }
 
-function statsOf(probes: NativeProbes, manager: ProbeManager): ReaderStats {
+function statsOf(probes: SecretProbes, manager: ProbeManager): ReaderStats {
   return {
     attached: manager.attached,
     probes: { ...manager.counts },
@@ -64,7 +64,7 @@ function statsOf(probes: NativeProbes, manager: ProbeManager): ReaderStats {
   };
 }
 
-function serve(probes: NativeProbes): void {
+function serve(probes: SecretProbes): void {
   const manager = new ProbeManager({
     ...probeBackend(probes),
     procRoot: settings.procRoot,

@@ -96,7 +96,7 @@ export function noticeText() {
     'Wirespan',
     'Copyright the Wirespan authors',
     '',
-    'Wirespan is licensed under Apache-2.0; bpf/ and what is made of it under GPL-2.0-only OR BSD-2-Clause: see LICENSE. What the packages carry',
+    'Wirespan is licensed under Apache-2.0; bpf/, the C sources in src/ and what is made of them under GPL-2.0-only OR BSD-2-Clause: see LICENSE. What the packages carry',
     'of others follows. This file is written by `npm run notice`.',
     '',
     '1. The npm package',

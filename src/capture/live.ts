@@ -1,8 +1,7 @@
-import { fileURLToPath } from 'node:url';
 import { captureLimits } from '../config/limits.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import { isHierarchyRoot } from './cgroup.ts';
-import { native } from './native.ts';
+import { bpfObjectPath, native } from './native.ts';
 import type { SocketRecord } from './records.ts';
 import { walkChunk } from './walk.ts';
 
@@ -89,11 +88,6 @@ const LOSS_REASONS = [
 
 const EPERM = 1;
 const EACCES = 13;
-
-/** The BPF objects: the same from src/ and from dist/. */
-export function bpfObjectPath(name: string): string {
-  return fileURLToPath(new URL(`../../dist/bpf/${name}.bpf.o`, import.meta.url));
-}
 
 /**
  * The packets of all sockets below a cgroup, and who owns them, live from the kernel. Nothing of it stays in the kernel when the process

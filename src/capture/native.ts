@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
@@ -19,6 +20,11 @@ export interface NativeLayout {
 
 /** Folder of what the native build makes: the same from src/ and from dist/, both of which lie beside it. */
 const ADDON_PATH = '../../dist/native/wirespan.node';
+
+/** The BPF objects: the same from src/ and from dist/. */
+export function bpfObjectPath(name: string): string {
+  return fileURLToPath(new URL(`../../dist/bpf/${name}.bpf.o`, import.meta.url));
+}
 
 let loaded: unknown;
 

@@ -1,6 +1,7 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { DoctorOptions } from '../cli/options.ts';
+import * as providers from '../secrets/providers.ts';
 import { watchedProcesses } from './processes-watched.ts';
 import { readingChecks } from './reading.ts';
 import { type Check, canRun, type Report, toJson, toText } from './report.ts';
@@ -47,7 +48,7 @@ async function checkFiles(): Promise<Check[]> {
   } catch (error) {
     checks.push({ group, name: 'native addon', state: 'no', detail: (error as Error).message, remedy: BUILD_REMEDY });
   }
-  for (const name of ['capture.bpf.o', 'secrets.bpf.o']) {
+  for (const name of ['capture.bpf.o', ...Object.values(providers).map(({ name }) => `${name}.bpf.o`)]) {
     const path = fileURLToPath(new URL(`../../dist/bpf/${name}`, import.meta.url));
     try {
       accessSync(path, constants.R_OK);

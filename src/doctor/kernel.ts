@@ -1,8 +1,8 @@
 import { closeSync, openSync } from 'node:fs';
 import { type Feature, probeFeatures } from '../capture/features.ts';
 import { ElfFile, readerOf } from '../secrets/elf.ts';
-import { judge } from '../secrets/libraries.ts';
-import { type NativeProbes, openProbes } from '../secrets/native-probes.ts';
+import { type FoundPlace, Libraries } from '../secrets/libraries.ts';
+import { openProbes, type SecretProbes } from '../secrets/native-probes.ts';
 import type { Check } from './report.ts';
 
 const GROUP = 'Kernel';
@@ -47,11 +47,11 @@ export function describeFeature({ name, ok, detail }: Feature): Check {
  */
 function checkProbes(): Check {
   const name = 'probes of TLS libraries';
-  let probes: NativeProbes | undefined;
+  let probes: SecretProbes | undefined;
   try {
-    const offset = ownProbeOffset();
+    const place = ownProbePlace();
     probes = openProbes();
-    if (offset === undefined) {
+    if (place === undefined) {
       return {
         group: GROUP,
         name,
@@ -59,7 +59,9 @@ function checkProbes(): Check {
         detail: 'the program loads; attaching it was not tried, this Node has no OpenSSL of its own',
       };
     }
-    probes.detach(probes.attach(process.execPath, offset, 0));
+    probes.detach(
+      probes.attach(process.execPath, place.fileOffset, 0, { provider: place.provider.name, program: place.program }),
+    );
     const way = probes.info().multi ? 'by uprobe_multi links' : 'by perf events, the older way';
     return { group: GROUP, name, state: 'ok', detail: `attached and detached, ${way}` };
   } catch (error) {
@@ -69,12 +71,12 @@ function checkProbes(): Check {
   }
 }
 
-function ownProbeOffset(): number | undefined {
+function ownProbePlace(): FoundPlace | undefined {
   const descriptor = openSync(process.execPath, 'r');
   try {
     const elf = ElfFile.open(readerOf(descriptor));
-    const judgement = elf === undefined ? undefined : judge(elf, process.execPath);
-    return judgement?.verdict === 'probe' ? judgement.fileOffset : undefined;
+    const judgement = elf === undefined ? undefined : new Libraries().judge(elf, process.execPath);
+    return judgement?.verdict === 'probe' ? judgement.places[0] : undefined;
   } finally {
     closeSync(descriptor);
   }

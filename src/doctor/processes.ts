@@ -4,7 +4,7 @@ import { type Guard, unwatched } from '../files/guard.ts';
 import { CappedFile, newTally, openRegular, type Tally } from '../files/read.ts';
 import { byImportance, type CodeMapping, listProcesses, readMaps } from '../secrets/discovery.ts';
 import { ElfFile } from '../secrets/elf.ts';
-import { judge, libraryByStrings, openSslVersion } from '../secrets/libraries.ts';
+import { isCheap, type Judgement, Libraries } from '../secrets/libraries.ts';
 import { count } from '../telemetry/counters.ts';
 import { readProcess } from '../workload/proc.ts';
 import type { ProcessCheck } from './report.ts';
@@ -33,6 +33,7 @@ interface Search {
   readonly procRoot: string;
   readonly tally: Tally;
   readonly findings: Map<string, Finding | undefined>;
+  readonly libraries: Libraries;
   /** Until when executables are looked through for the traces of a library. */
   readonly searchUntilMs: number;
 }
@@ -47,6 +48,7 @@ export function checkProcesses(procRoot = '/proc', options: ProcessesOptions = {
     procRoot,
     tally: options.tally ?? newTally(),
     findings: new Map(),
+    libraries: new Libraries(),
     searchUntilMs: performance.now() + STRING_SEARCH_MS,
   };
   const guard = options.guard ?? unwatched;
@@ -70,7 +72,7 @@ function checkProcess(search: Search, pid: number): ProcessCheck | undefined {
   if (facts === undefined || mappings?.length === 0) return undefined;
   const name = facts.program || facts.comm;
   if (mappings === undefined) return { pid, name, state: 'unreadable', detail: 'its memory map may not be read' };
-  return { pid, name, ...findLibrary(search, pid, byImportance(mappings), facts.executable) };
+  return { pid, name, ...findLibrary(search, pid, byImportance(mappings, search.libraries), facts.executable) };
 }
 
 /** The best that its files say: a library that can be probed before one that cannot. */
@@ -99,6 +101,18 @@ function findLibrary(search: Search, pid: number, mappings: readonly CodeMapping
   return { state: 'no_tls_library', detail: 'no TLS library was recognised' };
 }
 
+/** The version of what can be probed, and where it is. */
+function probeable(elf: ElfFile, judgement: Judgement & { verdict: 'probe' }, libraries: Libraries) {
+  const { library, places } = judgement;
+  const version = libraries.versionOf(elf, judgement);
+  const cost = isCheap(judgement) ? 'cheap: the instruction is emulated' : 'dear: the instruction is single-stepped';
+  const at = places.map(({ fileOffset }) => `0x${fileOffset.toString(16)}`).join(', ');
+  return {
+    version: version === undefined ? library : `${places[0]?.provider.library} ${version}`,
+    detail: `can be probed at ${at} (${cost})`,
+  };
+}
+
 /** @returns `undefined` when the file has nothing to do with TLS */
 function lookInto(search: Search, pid: number, mapping: CodeMapping, isExecutable: boolean): Finding | undefined {
   const descriptor = openMapped(search, pid, mapping, isExecutable);
@@ -107,7 +121,7 @@ function lookInto(search: Search, pid: number, mapping: CodeMapping, isExecutabl
     const file = new CappedFile(descriptor, readerLimits.elf, search.tally);
     const elf = ElfFile.open(file.readAt);
     if (elf === undefined) return undefined;
-    const judgement = judge(elf, mapping.path);
+    const judgement = search.libraries.judge(elf, mapping.path);
     if (file.capped !== undefined)
       count(search.tally.counts, file.capped === 'time' ? 'elf_time_limit' : 'elf_bytes_limit');
     const library = mapping.path;
@@ -115,18 +129,9 @@ function lookInto(search: Search, pid: number, mapping: CodeMapping, isExecutabl
       return { state: 'unsupported_library', library, version: judgement.library, detail: judgement.detail };
     }
     if (judgement.verdict === 'probe') {
-      const version = openSslVersion(elf);
-      const cost = judgement.emulated
-        ? 'cheap: the instruction is emulated'
-        : 'dear: the instruction is single-stepped';
-      return {
-        state: 'probeable',
-        library,
-        version: version === undefined ? judgement.library : `OpenSSL ${version}`,
-        detail: `can be probed at 0x${judgement.fileOffset.toString(16)} (${cost})`,
-      };
+      return { state: 'probeable', library, ...probeable(elf, judgement, search.libraries) };
     }
-    const traces = isExecutable && performance.now() < search.searchUntilMs ? libraryByStrings(elf) : undefined;
+    const traces = isExecutable && performance.now() < search.searchUntilMs ? search.libraries.traceOf(elf) : undefined;
     if (traces === undefined) return undefined;
     return { state: 'unsupported_library', library, version: traces, detail: 'has no symbol to probe' };
   } finally {

@@ -1,10 +1,11 @@
 import { closeSync, lstatSync, readdirSync, readlinkSync, statSync } from 'node:fs';
 import { dirname, posix } from 'node:path';
+import { thisMachine } from '../arch/machine.ts';
 import { readerLimits } from '../config/limits.ts';
 import { readEnvironment } from '../files/environ.ts';
 import { newTally, openRegular, readFolder, readHead, readLines, type Tally } from '../files/read.ts';
 import { count } from '../telemetry/counters.ts';
-import { isCryptoLibraryName, unsupportedByName } from './libraries.ts';
+import type { Libraries } from './libraries.ts';
 
 /**
  * Reads what /proc and library folders say about the files that processes run. A process may end between any two reads: everything
@@ -87,11 +88,10 @@ export function readMaps(
 }
 
 /** The program first, then what is a TLS library by its name, then all others: when not all may be looked into, these were. */
-export function byImportance(mappings: readonly CodeMapping[]): CodeMapping[] {
+export function byImportance(mappings: readonly CodeMapping[], libraries: Libraries): CodeMapping[] {
   const [program, ...others] = mappings;
   if (program === undefined) return [];
-  const isTls = ({ path }: CodeMapping): boolean =>
-    isCryptoLibraryName(posix.basename(path)) || unsupportedByName(path) !== undefined;
+  const isTls = ({ path }: CodeMapping): boolean => libraries.isTlsByName(path);
   const tls = others.filter(isTls);
   return [program, ...tls, ...(tls.length === 0 ? others : others.filter((each) => !isTls(each)))];
 }
@@ -165,16 +165,17 @@ export function resolveInRoot(root: string, path: string): string | undefined {
   return resolved;
 }
 
-const STANDARD_FOLDERS = [
-  '/lib/x86_64-linux-gnu',
-  '/usr/lib/x86_64-linux-gnu',
+/** The processor's folders before those of all. */
+const standardFolders = (triplet: string) => [
+  `/lib/${triplet}`,
+  `/usr/lib/${triplet}`,
   '/lib64',
   '/usr/lib64',
   '/lib',
   '/usr/lib',
   '/usr/local/lib',
   '/usr/local/lib64',
-  '/usr/local/lib/x86_64-linux-gnu',
+  `/usr/local/lib/${triplet}`,
   '/usr/local/ssl/lib',
   '/usr/local/ssl/lib64',
 ];
@@ -218,7 +219,7 @@ function foldersNamedBy(root: string, file: string, tally: Tally): string[] {
 export function libraryFolders(root: string, tally: Tally = newTally()): string[] {
   const found = new Set<string>();
   let tries = 0;
-  for (const folder of [...STANDARD_FOLDERS, ...new Set(configuredFolders(root, tally))]) {
+  for (const folder of [...standardFolders(thisMachine().triplet), ...new Set(configuredFolders(root, tally))]) {
     if (found.size >= readerLimits.libraryFolders || ++tries > MAX_FOLDER_TRIES) {
       count(tally.counts, 'library_folders_limit');
       break;
@@ -242,14 +243,16 @@ export function stampOf(path: string): string | undefined {
 /** A folder that changed this recently may change again within the same tick of its clock. */
 const UNSETTLED_MS = 50;
 
-/** The libcrypto files of one folder, read again only when the folder has changed. */
+/** The TLS libraries of one folder, read again only when the folder has changed. */
 export class LibraryFolder {
   readonly path: string;
+  readonly #libraries: Libraries;
   #modified = '';
   #names: string[] = [];
 
-  constructor(path: string) {
+  constructor(path: string, libraries: Libraries) {
     this.path = path;
+    this.#libraries = libraries;
   }
 
   /**
@@ -262,7 +265,7 @@ export class LibraryFolder {
       const stat = statSync(root + this.path, { bigint: true });
       const modified = `${stat.dev}:${stat.ino}:${stat.mtimeNs}`;
       if (modified === this.#modified) return false;
-      this.#names = libraryNames(root + this.path, tally);
+      this.#names = libraryNames(root + this.path, tally, this.#libraries);
       this.#modified = Math.abs(nowMs - Number(stat.mtimeMs)) < UNSETTLED_MS ? '' : modified;
       return true;
     } catch {
@@ -281,10 +284,10 @@ export class LibraryFolder {
 }
 
 /** Names of libraries in a folder; when there are too many, those with the shortest names, `libcrypto.so.3` among them. */
-function libraryNames(folder: string, tally: Tally): string[] {
+function libraryNames(folder: string, tally: Tally, libraries: Libraries): string[] {
   const names: string[] = [];
   readFolder(folder, readerLimits.folderEntries, tally, 'folder_entries_limit', ({ name }) => {
-    if (isCryptoLibraryName(name)) names.push(name);
+    if (libraries.isLibraryName(name)) names.push(name);
   });
   if (names.length <= readerLimits.librariesPerFolder) return names;
   count(tally.counts, 'libraries_per_folder_limit');

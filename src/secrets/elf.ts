@@ -1,7 +1,8 @@
 import { readSync } from 'node:fs';
+import { thisMachine } from '../arch/machine.ts';
 
 /**
- * The little of an ELF file (System V ABI, gabi; x86-64 psABI) that placing a probe needs, read piece by piece: program headers, the
+ * The little of an ELF file (System V ABI, gabi) that placing a probe needs, read piece by piece: program headers, the
  * dynamic section, one symbol through its hash table, else through the section headers' symbol table. A file of a hundred megabytes
  * costs about ten small reads. Whatever the file says, nothing throws, every loop has a cap, and what cannot be read is not there.
  */
@@ -111,13 +112,16 @@ export class ElfFile {
     this.#read = read;
   }
 
-  /** @returns undefined when it is not an ELF file of x86-64 that can be read */
-  static open(read: ReadAt): ElfFile | undefined {
+  /**
+   * @param machine e_machine that the file must have
+   * @returns undefined when it is not an ELF file of this processor that can be read
+   */
+  static open(read: ReadAt, machine = thisMachine().elfMachine): ElfFile | undefined {
     const file = new ElfFile(read);
     const header = file.#bytes(0, 64);
     if (header === undefined || header.readUInt32BE(0) !== 0x7f454c46) return undefined;
-    // ELFCLASS64, ELFDATA2LSB, EM_X86_64
-    if (header[4] !== 2 || header[5] !== 1 || header.readUInt16LE(18) !== 62) return undefined;
+    // ELFCLASS64, ELFDATA2LSB
+    if (header[4] !== 2 || header[5] !== 1 || header.readUInt16LE(18) !== machine) return undefined;
     file.#sectionHeaders = {
       offset: u64(header, 40),
       size: header.readUInt16LE(58),

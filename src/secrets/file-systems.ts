@@ -11,13 +11,13 @@ const MAX_EXTRA_FOLDERS = 1024;
 interface FileSystem {
   pids: Set<number>;
   folders: LibraryFolder[];
-  /** Paths of libcrypto files to what they were when last looked at, and whose they are. */
+  /** Paths of libraries to what they were when last looked at, and whose they are. */
   libraries: Map<string, { stamp: string; key: string }>;
   checkedAtMs: number;
 }
 
 /**
- * The libcrypto files in the library folders of every file system that a known process lives in. They are probed whether or not somebody
+ * The TLS libraries in the library folders of every file system that a known process lives in. They are probed whether or not somebody
  * maps them, so that a program finds its library probed when it starts.
  */
 export class FileSystems {
@@ -67,7 +67,7 @@ export class FileSystems {
   }
 
   /**
-   * Probes new and changed libcrypto files in the library folders; forgets a file system in which nobody lives any more.
+   * Probes new and changed libraries in the library folders; forgets a file system in which nobody lives any more.
    * @param container whose it is
    * @param thorough also find the folders anew, and look at every library whether or not its folder has changed
    * @param pid a process that lives in it just now
@@ -85,7 +85,9 @@ export class FileSystems {
     if (!this.#guard.enter(container, `folders of ${id}`)) return;
     if (thorough || fileSystem.folders.length === 0) {
       const known = new Map(fileSystem.folders.map((folder) => [folder.path, folder]));
-      fileSystem.folders = libraryFolders(root, this.#tally).map((path) => known.get(path) ?? new LibraryFolder(path));
+      fileSystem.folders = libraryFolders(root, this.#tally).map(
+        (path) => known.get(path) ?? new LibraryFolder(path, this.#files.libraries),
+      );
     }
     let changed = thorough;
     for (const folder of fileSystem.folders) {
@@ -95,7 +97,7 @@ export class FileSystems {
     if (changed) this.#examine(id, fileSystem, root, container);
   }
 
-  /** Probes the libcrypto files of a folder that one process wants libraries from. They stay probed while they are used. */
+  /** Probes the libraries of a folder that one process wants libraries from. They stay probed while they are used. */
   checkExtra(id: string, container: string, pid: number, path: string): void {
     const root = `${this.#proc}/${pid}/root`;
     if (!this.#guard.enter(container, `${path} of ${id}`)) return;
@@ -106,7 +108,7 @@ export class FileSystems {
     if (folder === undefined) {
       const oldest = this.#extraFolders.size >= MAX_EXTRA_FOLDERS ? this.#extraFolders.keys().next().value : undefined;
       if (oldest !== undefined) this.#extraFolders.delete(oldest);
-      folder = new LibraryFolder(resolved);
+      folder = new LibraryFolder(resolved, this.#files.libraries);
       this.#extraFolders.set(folderId, folder);
     }
     folder.refresh(root, this.#now(), this.#tally);

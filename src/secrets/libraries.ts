@@ -1,24 +1,24 @@
 import { basename } from 'node:path';
-import type { ElfFile, ElfSymbol } from './elf.ts';
-import { chooseProbeSite, PROLOGUE_BYTES } from './probe-site.ts';
+import type { ElfFile } from './elf.ts';
+import type { Finding, ProbePlace, SecretProvider, Trace } from './provider.ts';
+import * as list from './providers.ts';
+import { SEARCH_BYTES } from './traces.ts';
+
+/** A place that a provider found. */
+export interface FoundPlace extends ProbePlace {
+  readonly provider: SecretProvider;
+}
 
 /** What a file is to the taking of secrets. */
 export type Judgement =
-  /** It carries OpenSSL 3 or later: here is where to probe it. */
-  | { verdict: 'probe'; library: string; fileOffset: number; emulated: boolean }
+  /** It carries a library, or several, whose secrets are read: here is where to probe it. */
+  | { readonly verdict: 'probe'; readonly library: string; readonly places: readonly FoundPlace[] }
   /** A TLS library that this version does not read secrets from. */
-  | { verdict: 'unsupported'; library: string; detail: string }
+  | { readonly verdict: 'unsupported'; readonly library: string; readonly detail: string }
   /** Nothing of TLS was recognised. */
-  | { verdict: 'none' };
+  | { readonly verdict: 'none' };
 
-const DERIVE = 'EVP_KDF_derive';
-/** OpenSSL 3 has these too; the function of the same name in Red Hat's 1.1.1 has another signature and comes without them. */
-const COMPANIONS = ['EVP_KDF_fetch', 'OSSL_PARAM_construct_utf8_string'] as const;
-
-/** Version nodes of libcrypto: `OPENSSL_3.0.0`, in private builds also with a word between; 1.1.1 has `OPENSSL_1_1_0`. */
-const VERSION_NODE = /^OPENSSL\w*?_(\d+)[._]/;
-
-/** TLS libraries by the name of their file. libcrypto of OpenSSL 3 is not here: its symbols decide. */
+/** TLS libraries without a provider, by the name of their file. */
 const BY_NAME: readonly [RegExp, string, string][] = [
   [/^lib(ssl|crypto)[-.\w]*\.so\.1\.[01]/, 'OpenSSL 1', 'OpenSSL before 3.0 is not probed in this version'],
   [/^libgnutls[-.\w]*\.so/, 'GnuTLS', 'GnuTLS is not probed in this version'],
@@ -30,78 +30,88 @@ const BY_NAME: readonly [RegExp, string, string][] = [
   [/^cygrpc\b.*\.so/, 'BoringSSL (gRPC)', 'BoringSSL without symbols is not probed'],
 ];
 
+/** The same, by texts in an executable. They come before those of the providers, whose libraries such files hold besides. */
+const TRACES: readonly Trace[] = [
+  { marker: 'BoringSSL', pattern: /^BoringSSL/, library: 'BoringSSL' },
+  { marker: 'AWS-LC', pattern: /^AWS-LC/, library: 'AWS-LC' },
+  { marker: 'rustls', pattern: /^rustls/, library: 'rustls' },
+];
+
+/** What the places of a file cost: whether each is emulated. */
+export function isCheap({ places }: { readonly places: readonly ProbePlace[] }): boolean {
+  return places.every(({ emulated }) => emulated);
+}
+
+/** What TLS library a file carries, and where it is probed: by what all providers say of it, then by what is known of other libraries. */
+export class Libraries {
+  readonly providers: readonly SecretProvider[];
+
+  constructor(providers: readonly SecretProvider[] = Object.values(list)) {
+    this.providers = providers;
+  }
+
+  /** File names in a library folder that are worth a look before any process maps them. */
+  isLibraryName(name: string): boolean {
+    return this.providers.some((provider) => provider.isLibraryName(name));
+  }
+
+  /** Whether a file is a TLS library by its name alone. */
+  isTlsByName(path: string): boolean {
+    return this.isLibraryName(basename(path)) || unsupportedByName(path) !== undefined;
+  }
+
+  /**
+   * Decides whether and where to probe a file.
+   * @param path for its name only
+   */
+  judge(elf: ElfFile, path: string): Judgement {
+    const exported = this.#ask((provider) => provider.recognise(elf, path));
+    if (exported !== undefined) return exported;
+    const known = unsupportedByName(path);
+    if (known !== undefined) return { verdict: 'unsupported', ...known };
+    const found = this.#ask((provider) => provider.search?.(elf, path));
+    if (found !== undefined) return found;
+    if (elf.isGo)
+      return {
+        verdict: 'unsupported',
+        library: 'Go (crypto/tls)',
+        detail: 'Go programs are not probed in this version',
+      };
+    return { verdict: 'none' };
+  }
+
+  /** The version of the first library of a file that is probed, such as `3.5.8`. Slow: may read the whole file. */
+  versionOf(elf: ElfFile, judgement: Judgement): string | undefined {
+    return judgement.verdict === 'probe' ? judgement.places[0]?.provider.versionOf(elf) : undefined;
+  }
+
+  /** A TLS library that an executable carries without symbols, by its strings. Slow: reads the whole file, several times. */
+  traceOf(elf: ElfFile): string | undefined {
+    const traces = [...TRACES, ...this.providers.flatMap((provider) => provider.traces)];
+    return traces.find(({ marker, pattern }) => elf.findInData(marker, pattern, SEARCH_BYTES) !== undefined)?.library;
+  }
+
+  /** What the providers say: all places of those that can probe it, else the first that knows why it cannot. */
+  #ask(question: (provider: SecretProvider) => Finding | undefined): Judgement | undefined {
+    const names: string[] = [];
+    const places: FoundPlace[] = [];
+    let refused: Judgement | undefined;
+    for (const provider of this.providers) {
+      const finding = question(provider);
+      if (finding?.verdict === 'probe') {
+        names.push(finding.library);
+        places.push(...finding.places.map((place) => ({ ...place, provider })));
+      } else {
+        refused ??= finding;
+      }
+    }
+    return places.length > 0 ? { verdict: 'probe', library: names.join(', '), places } : refused;
+  }
+}
+
 /** A TLS library that can be told from its file name alone. */
-export function unsupportedByName(path: string): { library: string; detail: string } | undefined {
+function unsupportedByName(path: string): { library: string; detail: string } | undefined {
   const name = basename(path.replace(/ \(deleted\)$/, ''));
   const found = BY_NAME.find(([pattern]) => pattern.test(name));
   return found === undefined ? undefined : { library: found[1], detail: found[2] };
-}
-
-/** File names in a library folder that are worth a look before any process maps them, also with a hash as Python wheels have it. */
-export function isCryptoLibraryName(name: string): boolean {
-  return /^libcrypto[-.].*\.so\b|^libcrypto\.so\b/.test(name);
-}
-
-/** `undefined`: OpenSSL 3 or later; else why it is not. */
-function refusal(symbol: ElfSymbol, has: (name: string) => boolean): string | undefined {
-  if (symbol.version !== undefined) {
-    const major = VERSION_NODE.exec(symbol.version)?.[1];
-    if (major !== undefined && Number(major) >= 3) return undefined;
-    return `${DERIVE} of version ${symbol.version} has another signature`;
-  }
-  const missing = COMPANIONS.find((name) => !has(name));
-  return missing === undefined ? undefined : `${DERIVE} without ${missing} is not OpenSSL 3`;
-}
-
-function placed(elf: ElfFile, symbol: ElfSymbol): Judgement {
-  const site = chooseProbeSite(elf.codeAt(symbol.address, PROLOGUE_BYTES), symbol.size);
-  const fileOffset = elf.codeOffset(symbol.address);
-  if (site === undefined || fileOffset === undefined) {
-    return { verdict: 'unsupported', library: 'OpenSSL', detail: `${DERIVE} does not begin with an instruction` };
-  }
-  return { verdict: 'probe', library: 'OpenSSL 3', fileOffset: fileOffset + site.offset, emulated: site.emulated };
-}
-
-/**
- * Decides by a file's symbols whether and where to probe it; by its name which other library it is.
- * @param path for its name only
- */
-export function judge(elf: ElfFile, path: string): Judgement {
-  const exported = elf.dynamicFunction(DERIVE);
-  if (exported !== undefined) {
-    const reason = refusal(exported, (name) => elf.dynamicFunction(name) !== undefined);
-    if (reason === undefined) return placed(elf, exported);
-    return { verdict: 'unsupported', library: 'OpenSSL 1', detail: reason };
-  }
-  const known = unsupportedByName(path);
-  if (known !== undefined) return { verdict: 'unsupported', ...known };
-  const local = elf.staticFunctions([DERIVE, ...COMPANIONS]);
-  const symbol = local.get(DERIVE);
-  if (symbol !== undefined) {
-    const reason = refusal(symbol, (name) => local.has(name));
-    return reason === undefined ? placed(elf, symbol) : { verdict: 'unsupported', library: 'OpenSSL', detail: reason };
-  }
-  if (elf.isGo)
-    return { verdict: 'unsupported', library: 'Go (crypto/tls)', detail: 'Go programs are not probed in this version' };
-  return { verdict: 'none' };
-}
-
-/** How much of a file is looked through for a version or the traces of a library; tens of milliseconds. */
-const SEARCH_BYTES = 128 * 1024 * 1024;
-
-/** The OpenSSL version that a file says it is, such as `3.5.8`. Slow: reads the whole file. */
-export function openSslVersion(elf: ElfFile): string | undefined {
-  return elf.findInData('OpenSSL ', /^OpenSSL (\d+\.\d+\.\d+\S*) +\d+ \w+ \d{4}/, SEARCH_BYTES)?.[1];
-}
-
-const TRACES: readonly [string, RegExp, string][] = [
-  ['BoringSSL', /^BoringSSL/, 'BoringSSL'],
-  ['AWS-LC', /^AWS-LC/, 'AWS-LC'],
-  ['rustls', /^rustls/, 'rustls'],
-  ['OpenSSL ', /^OpenSSL \d+\.\d+\.\d+/, 'OpenSSL without symbols'],
-];
-
-/** A TLS library that an executable carries without symbols, by its strings. Slow: reads the whole file, several times. */
-export function libraryByStrings(elf: ElfFile): string | undefined {
-  return TRACES.find(([marker, pattern]) => elf.findInData(marker, pattern, SEARCH_BYTES) !== undefined)?.[2];
 }

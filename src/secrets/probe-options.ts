@@ -2,6 +2,7 @@ import type { Limits } from '../config/limits.ts';
 import type { WorkBudget } from '../files/budget.ts';
 import type { Guard } from '../files/guard.ts';
 import type { Tally } from '../files/read.ts';
+import type { Libraries } from './libraries.ts';
 import type { ProbeBackend, ProbeNotice } from './probed-files.ts';
 
 export interface ProbeManagerOptions extends ProbeBackend {
@@ -15,4 +16,6 @@ export interface ProbeManagerOptions extends ProbeBackend {
   budget?: WorkBudget;
   guard?: Guard;
   tally?: Tally;
+  /** What is known of TLS libraries; not given: all providers. */
+  libraries?: Libraries;
 }

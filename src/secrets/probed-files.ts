@@ -3,12 +3,22 @@ import { type Limits, readerLimits } from '../config/limits.ts';
 import { CappedFile, openRegular, type Tally } from '../files/read.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import { ElfFile } from './elf.ts';
-import { type Judgement, judge, libraryByStrings, openSslVersion } from './libraries.ts';
+import { type FoundPlace, isCheap, type Judgement, Libraries } from './libraries.ts';
+import type { ProbedFileStatus } from './probe-status.ts';
+
+/** Names a BPF program. */
+export interface ProgramName {
+  readonly provider: string;
+  readonly program: string;
+}
 
 /** The ways to the kernel, and to where a file is mapped from: of the addon, or of a test. */
 export interface ProbeBackend {
-  /** @returns an id for `detach` @throws Error that says why not */
-  attach(path: string, fileOffset: number, cookie: number): number;
+  /**
+   * Puts a program of a provider on a place of a file.
+   * @returns an id for `detach` @throws Error that says why not
+   */
+  attach(path: string, fileOffset: number, cookie: number, program: ProgramName): number;
   detach(id: number): unknown;
   /** `major:minor:inode` of an open file as /proc/PID/maps has it. @throws Error */
   identify(fd: number): string;
@@ -20,10 +30,10 @@ export interface KnownFile {
   /** As a process sees it, for people. */
   path: string;
   judgement: Judgement;
-  /** Attach cookie: what a secret record's `library` says. */
+  /** Its number: the lower half of the attach cookies, which a secret record's `library` says. */
   cookie: number;
-  /** The attachment; undefined when there is none. */
-  probe: number | undefined;
+  /** The attachments, one for each place; empty when it is not probed. */
+  probes: readonly number[];
   /** Why it could not be attached. */
   error: string | undefined;
   attachedAtMs: number;
@@ -68,6 +78,22 @@ export type ProbeNotice =
   | { event: 'detached'; path: string; library: string }
   | { event: 'failed'; path: string; library: string; error: string };
 
+/** A file's number has the lower half of an attach cookie, the place's parameter what a number can hold above it. */
+const COOKIE_FILES = 2 ** 32;
+const MAX_PARAMETER = 0xffff;
+
+export function isProbed(file: KnownFile): boolean {
+  return file.probes.length > 0;
+}
+
+/** @throws Error when the place's parameter cannot be passed on */
+function cookieOf(file: KnownFile, { parameter = 0 }: FoundPlace): number {
+  if (!Number.isInteger(parameter) || parameter < 0 || parameter > MAX_PARAMETER) {
+    throw new Error(`the parameter of a place must be from 0 to ${MAX_PARAMETER}, not ${parameter}`);
+  }
+  return parameter * COOKIE_FILES + file.cookie;
+}
+
 /** So often a file is looked into that takes too long. */
 const SLOW_TRIES = 10;
 
@@ -85,6 +111,8 @@ export class ProbedFiles {
   readonly #notify: (notice: ProbeNotice) => void;
   readonly #now: () => number;
   readonly #tally: Tally;
+  /** What is known of TLS libraries. */
+  readonly libraries: Libraries;
   readonly #files = new Map<string, KnownFile>();
   readonly #attachedOf = new Map<string, number>();
   #nextCookie = 1;
@@ -92,6 +120,7 @@ export class ProbedFiles {
 
   constructor(
     backend: ProbeBackend,
+    libraries: Libraries | undefined,
     limits: Limits,
     counts: ReasonCounts,
     tally: Tally,
@@ -99,6 +128,7 @@ export class ProbedFiles {
     now: () => number,
   ) {
     this.#backend = backend;
+    this.libraries = libraries ?? new Libraries();
     this.#limits = limits;
     this.#counts = counts;
     this.#tally = tally;
@@ -114,8 +144,9 @@ export class ProbedFiles {
     return this.#files.values();
   }
 
+  /** @param cookie of one of its probes */
   byCookie(cookie: number): KnownFile | undefined {
-    for (const file of this.#files.values()) if (file.cookie === cookie) return file;
+    for (const file of this.#files.values()) if (file.cookie === cookie % COOKIE_FILES) return file;
     return undefined;
   }
 
@@ -140,7 +171,7 @@ export class ProbedFiles {
       const known = this.#files.get(identity);
       if (known?.content === content && (!known.unfinished || asked.hurried)) {
         known.way = way;
-        if (known.judgement.verdict === 'probe' && known.probe === undefined) this.#attach(known, fd); // another try
+        if (known.judgement.verdict === 'probe' && !isProbed(known)) this.#attach(known, fd); // another try
         return known;
       }
       if (known !== undefined) this.#detach(known); // its bytes have changed under the probe
@@ -156,24 +187,42 @@ export class ProbedFiles {
   sweep(): void {
     const before = this.#now() - KEEP_MS;
     for (const file of this.#files.values()) {
-      if (file.users.size > 0 || file.places.size > 0 || (file.probe !== undefined && file.attachedAtMs > before))
-        continue;
+      if (file.users.size > 0 || file.places.size > 0 || (isProbed(file) && file.attachedAtMs > before)) continue;
       this.#detach(file);
       this.#files.delete(file.key);
     }
   }
 
-  /** The OpenSSL version a file says it is. Slow the first time. */
+  /** The version that a file's library says it is. Slow the first time. */
   versionOf(file: KnownFile): string | undefined {
     if (file.judgement.verdict === 'probe' && file.version === undefined) {
-      file.version = this.#reopened(file, openSslVersion) ?? '';
+      file.version = this.#reopened(file, (elf) => this.libraries.versionOf(elf, file.judgement)) ?? '';
     }
     return file.version === '' ? undefined : file.version;
   }
 
   /** The library that an executable without symbols carries, by its strings. Slow. */
   traceOf(file: KnownFile): string | undefined {
-    return this.#reopened(file, libraryByStrings);
+    return this.#reopened(file, (elf) => this.libraries.traceOf(elf));
+  }
+
+  /** All files with a library that can be probed, and who maps them. */
+  statuses(): ProbedFileStatus[] {
+    const found: ProbedFileStatus[] = [];
+    for (const file of this.#files.values()) {
+      if (file.judgement.verdict !== 'probe') continue;
+      found.push({
+        path: file.path,
+        library: file.judgement.library,
+        version: this.versionOf(file),
+        cookie: file.cookie,
+        emulated: isCheap(file.judgement),
+        probed: isProbed(file),
+        error: file.error,
+        pids: [...file.users],
+      });
+    }
+    return found;
   }
 
   /** Takes all probes off. */
@@ -186,7 +235,7 @@ export class ProbedFiles {
     const { path, way, container, hurried = false } = asked;
     const reader = new CappedFile(fd, hurried ? readerLimits.elfHurried : readerLimits.elf, this.#tally);
     const elf = ElfFile.open(reader.readAt);
-    const judgement: Judgement = elf === undefined ? { verdict: 'none' } : judge(elf, path);
+    const judgement: Judgement = elf === undefined ? { verdict: 'none' } : this.libraries.judge(elf, path);
     const cut = judgement.verdict === 'none' ? reader.capped : undefined;
     const slowTries = (before?.content === content ? before.slowTries : 0) + (cut === 'time' ? 1 : 0);
     const unfinished = cut !== undefined && (hurried || (cut === 'time' && slowTries < SLOW_TRIES));
@@ -197,7 +246,7 @@ export class ProbedFiles {
       path,
       judgement,
       cookie: this.#nextCookie++,
-      probe: undefined,
+      probes: [],
       error: undefined,
       attachedAtMs: 0,
       content,
@@ -219,7 +268,7 @@ export class ProbedFiles {
   #attach(file: KnownFile, fd: number): void {
     const { judgement } = file;
     if (judgement.verdict !== 'probe') return;
-    const { library, fileOffset, emulated } = judgement;
+    const { library, places } = judgement;
     if (this.#attached >= this.#limits.probeAttachments) {
       count(this.#counts, 'probe_attachments_limit');
       file.error = `the limit of ${this.#limits.probeAttachments} probed files is reached`;
@@ -233,12 +282,12 @@ export class ProbedFiles {
     }
     try {
       // By descriptor: exactly the file whose instructions were checked, even when its name is gone or means another by now.
-      file.probe = this.#backend.attach(`/proc/self/fd/${fd}`, fileOffset, file.cookie);
+      file.probes = this.#attachAll(`/proc/self/fd/${fd}`, file, places);
       file.error = undefined;
       file.attachedAtMs = this.#now();
       this.#attached++;
       this.#attachedOf.set(file.container, ofContainer + 1);
-      this.#notify({ event: 'attached', path: file.path, library, emulated });
+      this.#notify({ event: 'attached', path: file.path, library, emulated: isCheap(judgement) });
     } catch (error) {
       count(this.#counts, 'probe_attach_failed');
       const message = error instanceof Error ? error.message : String(error);
@@ -247,10 +296,25 @@ export class ProbedFiles {
     }
   }
 
+  /** All places of a file, or none. @throws Error that says why not */
+  #attachAll(path: string, file: KnownFile, places: readonly FoundPlace[]): number[] {
+    const probes: number[] = [];
+    try {
+      for (const place of places) {
+        const program = { provider: place.provider.name, program: place.program };
+        probes.push(this.#backend.attach(path, place.fileOffset, cookieOf(file, place), program));
+      }
+      return probes;
+    } catch (error) {
+      for (const probe of probes) this.#backend.detach(probe);
+      throw error;
+    }
+  }
+
   #detach(file: KnownFile): void {
-    if (file.probe === undefined) return;
-    this.#backend.detach(file.probe);
-    file.probe = undefined;
+    if (!isProbed(file)) return;
+    for (const probe of file.probes) this.#backend.detach(probe);
+    file.probes = [];
     this.#attached--;
     const left = (this.#attachedOf.get(file.container) ?? 1) - 1;
     if (left > 0) this.#attachedOf.set(file.container, left);
@@ -265,7 +329,7 @@ export class ProbedFiles {
     count(this.#counts, 'probe_files_limit');
     let first: KnownFile | undefined;
     for (const file of this.#files.values()) {
-      if (file.probe !== undefined) continue;
+      if (isProbed(file)) continue;
       first ??= file;
       if (file.users.size === 0 && file.places.size === 0) {
         first = file;

@@ -18,7 +18,7 @@ import {
 import { FileSystems } from './file-systems.ts';
 import type { ProbeManagerOptions } from './probe-options.ts';
 import { NOTHING, type ProbedFileStatus, type ProcessLibrary, type ProcessStatus } from './probe-status.ts';
-import { type KnownFile, ProbedFiles } from './probed-files.ts';
+import { isProbed, type KnownFile, ProbedFiles } from './probed-files.ts';
 
 /*
  * Which files must carry the probe, and when.
@@ -93,7 +93,15 @@ export class ProbeManager {
     this.#guard = options.guard ?? unwatched;
     this.#tally = options.tally ?? newTally();
     const notify = options.notify ?? (() => {});
-    this.#files = new ProbedFiles(options, this.#limits, this.counts, this.#tally, notify, this.#now);
+    this.#files = new ProbedFiles(
+      options,
+      options.libraries,
+      this.#limits,
+      this.counts,
+      this.#tally,
+      notify,
+      this.#now,
+    );
     this.#fileSystems = new FileSystems(this.#proc, this.#files, this.#guard, this.#tally, this.#now);
   }
 
@@ -142,7 +150,7 @@ export class ProbeManager {
     if (file === undefined || file.judgement.verdict === 'none') return undefined;
     const { judgement } = file;
     const detail = judgement.verdict === 'unsupported' ? judgement.detail : (file.error ?? '');
-    return { name: judgement.library, path: file.path, probed: file.probe !== undefined, detail };
+    return { name: judgement.library, path: file.path, probed: isProbed(file), detail };
   }
 
   /** @param deep also look through the executable for a library without symbols, which takes some tens of milliseconds */
@@ -155,28 +163,14 @@ export class ProbeManager {
       return { library: file.path, state: 'unsupported_library', detail: `${judgement.library}: ${judgement.detail}` };
     }
     const version = this.#files.versionOf(file);
-    const state = file.probe === undefined ? 'no_probe' : 'probed';
-    const detail = file.probe === undefined ? (file.error ?? 'not attached') : judgement.library;
+    const state = isProbed(file) ? 'probed' : 'no_probe';
+    const detail = isProbed(file) ? judgement.library : (file.error ?? 'not attached');
     return { library: file.path, state, detail, ...(version === undefined ? {} : { version }) };
   }
 
-  /** All files with an OpenSSL that can be probed, and who maps them. */
+  /** All files with a library that can be probed, and who maps them. */
   list(): ProbedFileStatus[] {
-    const found: ProbedFileStatus[] = [];
-    for (const file of this.#files.values()) {
-      if (file.judgement.verdict !== 'probe') continue;
-      found.push({
-        path: file.path,
-        library: file.judgement.library,
-        version: this.#files.versionOf(file),
-        cookie: file.cookie,
-        emulated: file.judgement.emulated,
-        probed: file.probe !== undefined,
-        error: file.error,
-        pids: [...file.users],
-      });
-    }
-    return found;
+    return this.#files.statuses();
   }
 
   /** The file whose probe a secret record's `library` names. */
@@ -356,7 +350,7 @@ export class ProbeManager {
   #useFiles(pid: number, known: KnownProcess, maps: CodeMapping[], untilMs: number, hurried: boolean): boolean {
     const keys = new Set<string>();
     let isDone = true;
-    for (const mapping of byImportance(maps)) {
+    for (const mapping of byImportance(maps, this.#files.libraries)) {
       let file = this.#knownFile(mapping, hurried);
       if (file === undefined && performance.now() > untilMs) isDone = false;
       else file ??= this.#lookInto(pid, known.container, mapping, hurried);
@@ -399,7 +393,7 @@ export class ProbeManager {
     const known = this.#files.get(mapping.key);
     if (known === undefined || (known.unfinished && !hurried)) return undefined;
     // An inode number is used again when its file is gone; that of a probed file cannot be.
-    return known.path === mapping.path || known.probe !== undefined ? known : undefined;
+    return known.path === mapping.path || isProbed(known) ? known : undefined;
   }
 
   #lookInto(pid: number, container: string, mapping: CodeMapping, hurried: boolean): KnownFile | undefined {
@@ -409,7 +403,7 @@ export class ProbeManager {
     const own = `${this.#proc}/${pid}`;
     const byRange = this.#files.examine({ ...asked, way: `${own}/map_files/${range}`, exact: true });
     if (byRange !== undefined || deleted) {
-      if (byRange !== undefined && byRange.probe === undefined) byRange.path = path;
+      if (byRange !== undefined && !isProbed(byRange)) byRange.path = path;
       return byRange ?? this.#files.examine({ ...asked, way: `${own}/exe` });
     }
     // map_files needs more capabilities (CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE) than a name.
@@ -417,7 +411,7 @@ export class ProbeManager {
     const byName =
       resolved === undefined ? undefined : this.#files.examine({ ...asked, way: `${own}/root${resolved}` });
     const file = byName ?? this.#files.examine({ ...asked, way: `${own}/exe` });
-    if (file !== undefined && file.probe === undefined) file.path = path;
+    if (file !== undefined && !isProbed(file)) file.path = path;
     return file;
   }
 
@@ -428,7 +422,7 @@ export class ProbeManager {
     for (const key of this.#processes.get(pid)?.files ?? []) {
       const file = this.#files.get(key);
       if (file === undefined || file.judgement.verdict === 'none') continue;
-      if (file.probe !== undefined) return file;
+      if (isProbed(file)) return file;
       if (best === undefined || file.judgement.verdict === 'probe') best = file;
     }
     return best;

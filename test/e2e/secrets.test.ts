@@ -10,7 +10,7 @@ import {
   SECRET_TLS13_EARLY,
   SECRET_TLS13_HANDSHAKE,
 } from '../../src/capture/records.ts';
-import { type NativeProbes, openProbes, probeBackend } from '../../src/secrets/native-probes.ts';
+import { openProbes, probeBackend, type SecretProbes } from '../../src/secrets/native-probes.ts';
 import { ProbeManager } from '../../src/secrets/probes.ts';
 import { clientScript } from '../support/http/clients.ts';
 import { assertKernelClean } from '../support/kernel/kernel.ts';
@@ -81,7 +81,7 @@ function isLogged(secret: Secret, keyLog: string): boolean {
 }
 
 interface Watch {
-  probes: NativeProbes;
+  probes: SecretProbes;
   manager: ProbeManager;
   /** As the kernel's record of it would. */
   started(pid: number): void;
@@ -148,7 +148,7 @@ async function handshake(folder: string, port: number, args: readonly string[] =
 }
 
 /** The probes see every process of the machine: only those of the test count. */
-function drain(probes: NativeProbes, ...pids: number[]): Secret[] {
+function drain(probes: SecretProbes, ...pids: number[]): Secret[] {
   return secretsOf(probes.drain()).filter(({ pid }) => pids.includes(pid));
 }
 

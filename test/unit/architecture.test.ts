@@ -17,6 +17,7 @@ const stages: readonly string[] = ['capture', 'packet', 'flow', 'tls', 'protocol
 
 /** What every stage may import. */
 const foundations: readonly string[] = [
+  'arch/',
   'bytes/',
   'link/',
   'sql/',
@@ -36,6 +37,7 @@ const contracts: readonly string[] = ['exchange/exchange.ts', 'protocol/layer.ts
 
 /** Beside the flow of data: what each of them may import besides the foundations and itself. */
 const sides: Readonly<Record<string, readonly string[]>> = {
+  arch: [],
   bytes: [],
   link: [],
   sql: [],

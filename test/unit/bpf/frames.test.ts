@@ -1,4 +1,4 @@
-/** What the kernel may put on a stack that those who preempt each other share: bpf/secrets.bpf.c says why there must be nothing. */
+/** What the kernel may put on a stack that those who preempt each other share: bpf/secret_probe.h says why there must be nothing. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -52,7 +52,7 @@ test('frames are measured: those of programs with large variables are as large a
   const programs = objects.flatMap(read).filter(isProgram);
   assert.ok(programs.some(({ name }) => name === 'wirespan_kdf'));
   assert.ok(
-    [...reachable(read('secrets.bpf.o'), 'wirespan_kdf').keys()].includes('key_word'),
+    [...reachable(read('openssl.bpf.o'), 'wirespan_kdf').keys()].includes('key_word'),
     'called by what it calls',
   );
 });

@@ -3,8 +3,11 @@ import { closeSync, openSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { ElfFile, type ReadAt, readerOf } from '../../../src/secrets/elf.ts';
-import { judge, openSslVersion } from '../../../src/secrets/libraries.ts';
+import { isCheap, Libraries } from '../../../src/secrets/libraries.ts';
+import { openssl } from '../../../src/secrets/openssl/provider.ts';
 import { BASE, makeElf, type SampleOptions } from './elf-samples.ts';
+
+const libraries = new Libraries();
 
 interface Reads {
   calls: number;
@@ -72,12 +75,12 @@ test('reads what the dynamic section names, and the notes', () => {
   assert.equal(elf.soname, 'x.so');
   assert.equal(elf.isDynamicallyLinked, true);
   assert.equal(elf.isGo, true);
-  assert.equal(openSslVersion(elf), '3.5.8');
+  assert.equal(openssl.versionOf(elf), '3.5.8');
   assert.equal(open({}).isGo, false);
 });
 
 test('the version of the symbol decides, then what comes with it', () => {
-  const verdict = (options: SampleOptions, path = '/usr/lib/libcrypto.so.3') => judge(open(options), path);
+  const verdict = (options: SampleOptions, path = '/usr/lib/libcrypto.so.3') => libraries.judge(open(options), path);
   const three = verdict({ dynamic: [{ ...DERIVE, version: 'OPENSSL_3.0.0' }] });
   assert.equal(three.verdict, 'probe');
   const four = verdict({ dynamic: [{ ...DERIVE, version: 'OPENSSL_4.0.0' }] });
@@ -100,10 +103,10 @@ test('the version of the symbol decides, then what comes with it', () => {
 
 test('the probe is placed by file offset', () => {
   const elf = open({ dynamic: [{ ...DERIVE, version: 'OPENSSL_3.0.0' }] });
-  const judgement = judge(elf, 'libcrypto.so.3');
+  const judgement = libraries.judge(elf, 'libcrypto.so.3');
   assert.ok(judgement.verdict === 'probe');
-  assert.equal(judgement.fileOffset, elf.dynamicFunction('EVP_KDF_derive')!.address - BASE + 3);
-  assert.equal(judgement.emulated, true);
+  assert.equal(judgement.places[0]?.fileOffset, elf.dynamicFunction('EVP_KDF_derive')!.address - BASE + 3);
+  assert.equal(isCheap(judgement), true);
 });
 
 test('other files are no ELF files', () => {
@@ -121,9 +124,9 @@ test('other files are no ELF files', () => {
 /** Everything there is to ask. */
 function askAll(elf: ElfFile | undefined): void {
   if (elf === undefined) return;
-  judge(elf, '/usr/lib/libcrypto.so.3');
+  libraries.judge(elf, '/usr/lib/libcrypto.so.3');
   elf.staticFunctions(['EVP_KDF_derive']);
-  void [elf.needed, elf.runPath, elf.soname, elf.isGo, elf.isDynamicallyLinked, openSslVersion(elf)];
+  void [elf.needed, elf.runPath, elf.soname, elf.isGo, elf.isDynamicallyLinked, openssl.versionOf(elf)];
 }
 
 const RICH: SampleOptions = {
@@ -195,10 +198,10 @@ test('this Node and its OpenSSL', () => {
   try {
     const elf = ElfFile.open(readerOf(fd));
     assert.ok(elf);
-    const judgement = judge(elf, process.execPath);
+    const judgement = libraries.judge(elf, process.execPath);
     assert.ok(judgement.verdict === 'probe');
-    assert.equal(judgement.emulated, true);
-    assert.equal(openSslVersion(elf), process.versions.openssl);
+    assert.equal(isCheap(judgement), true);
+    assert.equal(openssl.versionOf(elf), process.versions.openssl);
   } finally {
     closeSync(fd);
   }

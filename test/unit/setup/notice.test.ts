@@ -69,8 +69,8 @@ test('every library that is linked into the addon is named', () => {
 });
 
 test('every header of others, but those of the C and C++ libraries, is named', () => {
-  const sources = ['native', 'bpf'].flatMap((folder) =>
-    readdirSync(join(root, folder))
+  const sources = ['native', 'bpf', 'src'].flatMap((folder) =>
+    readdirSync(join(root, folder), { encoding: 'utf8', recursive: true })
       .filter((file) => /\.(c|cc|h)$/.test(file))
       .map((file) => `${folder}/${file}`),
   );

@@ -1,3 +1,5 @@
+import type { Machine, ProbeReads, ProbeSite } from './types.ts';
+
 /**
  * Where in a function a probe costs least. The kernel emulates a few instructions under a uprobe (arch/x86/kernel/uprobes.c: `push` of a
  * register, conditional jumps; also jmp, call and nop, which no function here begins with) and single-steps all others, which costs
@@ -6,13 +8,6 @@
  *
  * A probe in the middle of an instruction would crash the program: what the decoder does not know ends the search.
  */
-
-export interface ProbeSite {
-  /** Bytes from the function's entry; always the first byte of an instruction. */
-  offset: number;
-  /** The kernel emulates the instruction there. */
-  emulated: boolean;
-}
 
 /** What one instruction is to the search. */
 interface Instruction {
@@ -31,8 +26,11 @@ const RSP = 1 << 4;
 const RSI = 1 << 6;
 const RDI = 1 << 7;
 
-/** The first four integer arguments (System V x86-64 ABI, 3.2.3): all that a probe on EVP_KDF_derive reads. The stack it does not. */
-const ARGUMENTS = RDI | RSI | RDX | RCX;
+const R8 = 1 << 8;
+const R9 = 1 << 9;
+
+/** The integer arguments (System V x86-64 ABI, 3.2.3). */
+const ARGUMENTS = [RDI, RSI, RDX, RCX, R8, R9] as const;
 
 /** Longest function start that is looked through. */
 export const PROLOGUE_BYTES = 64;
@@ -266,13 +264,14 @@ function decode(code: Uint8Array, start: number): Instruction | undefined {
   }
 }
 
-/**
- * Chooses where to probe a function whose arguments are read from rdi, rsi, rdx and rcx.
- * @param code its first bytes; PROLOGUE_BYTES are enough
- * @param size of the function, 0 when it is not known: the site is never beyond it
- * @returns undefined when not even the first instruction is one (no code, or a breakpoint of someone else's)
- */
-export function chooseProbeSite(code: Uint8Array, size = 0): ProbeSite | undefined {
+/** Of what a program reads, the registers. */
+function registersOf({ arguments: count, stack = false }: ProbeReads): number {
+  return ARGUMENTS.slice(0, count).reduce((all, register) => all | register, stack ? RSP : 0);
+}
+
+/** See Machine. PROLOGUE_BYTES of the code are enough. */
+export function chooseProbeSite(code: Uint8Array, reads: ProbeReads, size = 0): ProbeSite | undefined {
+  const kept = registersOf(reads);
   const end = Math.min(code.length, PROLOGUE_BYTES, size > 0 ? size : PROLOGUE_BYTES);
   if (end === 0 || code[0] === 0xcc) return undefined; // int3
   const limited = code.subarray(0, Math.min(code.length, end + MAX_INSTRUCTION_BYTES));
@@ -280,8 +279,18 @@ export function chooseProbeSite(code: Uint8Array, size = 0): ProbeSite | undefin
     const instruction = decode(limited, at);
     if (instruction === undefined || at + instruction.length > end || instruction.length > MAX_INSTRUCTION_BYTES) break;
     if (instruction.emulated) return { offset: at, emulated: true };
-    if (instruction.ends || (instruction.writes & ARGUMENTS) !== 0) break;
+    if (instruction.ends || (instruction.writes & kept) !== 0) break;
     at += instruction.length;
   }
   return { offset: 0, emulated: false };
 }
+
+/** x86-64: EM_X86_64 of the psABI. */
+export const x8664: Machine = {
+  name: 'x86-64',
+  arch: 'x64',
+  elfMachine: 62,
+  triplet: 'x86_64-linux-gnu',
+  prologueBytes: PROLOGUE_BYTES,
+  chooseProbeSite,
+};

@@ -16,21 +16,13 @@
  *
  * Parameters are found by their key string, never by their index. To spare reads of the traced process's memory, a
  * parameter's strings are only read when its size can be that of a wanted one.
- *
- * No function here has a frame above 48 bytes; the build and a test say so. A uprobe program may be preempted by
- * another task that runs it, and since 6.13 the kernel puts frames of 64 bytes and more, rounded up to 16, on a stack
- * of the processor's, which both would share (bpf_enable_priv_stack of kernel/bpf/verifier.c). What is spilled there
- * may be a kernel pointer. Maps by processor have the same fault.
  */
 #include <linux/types.h>
 #include <linux/bpf.h>
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
-#include "arch/registers.h"
-#include "events.h"
+#include "secret_probe.h"
 #include "ossl_params.h"
-#include "secret_losses.h"
-#include "secret_ring.h"
 
 #define LABEL_S_HS_TRAFFIC 12 /* lengths; no two wanted labels share one */
 #define LABEL_C_E_TRAFFIC 11
@@ -42,20 +34,6 @@
 #define HASH_MIN 32 /* SHA-256 */
 #define HASH_MAX 48 /* SHA-384 */
 #define MASTER_SECRET_LENGTH 48
-
-struct secret_losses secret_losses;
-
-/* Set before loading: bpf_get_attach_cookie exists (5.15). Where it is 0 the verifier removes the call. */
-const volatile __u8 has_attach_cookie = 0;
-
-/*
- * Set before loading: the program is sleepable (6.0) and may wait for pages. A library's strings are only in a
- * process's page table once it has touched them or their neighbours, and the kernel takes cold ones out again: a new
- * process's "s hs traffic" may well not be there. Where it is 0 the verifier removes the calls.
- */
-const volatile __u8 may_fault = 0;
-
-#define COUNT(field) __sync_fetch_and_add(&secret_losses.field, 1)
 
 /*
  * What is known of a call's parameters is kept in numbers, by their places in the array, never in a struct on the
@@ -280,21 +258,10 @@ static __noinline int read_context(struct secret_record *record, __u64 params, _
 /* @returns not 0 when a value could not be read; nothing was emitted then */
 static __noinline int emit_record(struct pt_regs *ctx, __u64 params, __u64 values, __u32 block_number)
 {
-	struct secret_record *record;
+	struct secret_record *record = reserve_secret(ctx, KIND(values));
 
-	record = bpf_ringbuf_reserve(&secret_ring, sizeof(*record), 0);
-	if (!record) {
-		COUNT(ring_full);
+	if (!record)
 		return 0;
-	}
-	__builtin_memset(record, 0, sizeof(*record));
-	record->header.length = sizeof(*record);
-	record->header.type = RECORD_SECRET;
-	record->header.time_ns = bpf_ktime_get_boot_ns();
-	record->tgid = bpf_get_current_pid_tgid() >> 32;
-	record->kind = KIND(values);
-	if (has_attach_cookie)
-		record->library = bpf_get_attach_cookie(ctx);
 	/* No waiting for pages here: what comes after a reserved record in the ring waits for it. */
 	if (read_secret(record, params, values, block_number) != 0 ||
 	    read_context(record, params, values, block_number) != 0) {
@@ -304,18 +271,6 @@ static __noinline int emit_record(struct pt_regs *ctx, __u64 params, __u64 value
 	COUNT(emitted);
 	bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP); /* the handshake's packets wake the reader */
 	return 0;
-}
-
-/* Brings what a pointer of the traced process points to into its memory: the pages of its first and last byte. */
-static __always_inline void fault_in(__u64 pointer, __u64 size)
-{
-	__u64 address = 0;
-	__u8 byte;
-
-	if (bpf_copy_from_user(&address, sizeof(address), (void *)pointer) != 0 || address == 0)
-		return;
-	bpf_copy_from_user(&byte, 1, (void *)address);
-	bpf_copy_from_user(&byte, 1, (void *)(address + size - 1));
 }
 
 /*

@@ -2,8 +2,11 @@ import assert from 'node:assert/strict';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { chooseProbeSite, PROLOGUE_BYTES } from '../../../src/arch/x86-64.ts';
 import { ElfFile, readerOf } from '../../../src/secrets/elf.ts';
-import { chooseProbeSite, PROLOGUE_BYTES } from '../../../src/secrets/probe-site.ts';
+
+/** As a program asks that reads four arguments. */
+const choose = (code: Uint8Array, size?: number) => chooseProbeSite(code, { arguments: 4 }, size);
 
 function bytes(hex: string): Buffer {
   return Buffer.from(hex.replace(/ /g, ''), 'hex');
@@ -56,9 +59,9 @@ const SITES: [string, string, number, boolean][] = [
 
 for (const [name, hex, offset, emulated] of SITES) {
   test(`probe site: ${name}`, () => {
-    assert.deepEqual(chooseProbeSite(bytes(hex)), { offset, emulated });
+    assert.deepEqual(choose(bytes(hex)), { offset, emulated });
     // What follows the function does not matter.
-    assert.deepEqual(chooseProbeSite(Buffer.concat([bytes(hex), Buffer.alloc(100, 0x90)])), { offset, emulated });
+    assert.deepEqual(choose(Buffer.concat([bytes(hex), Buffer.alloc(100, 0x90)])), { offset, emulated });
   });
 }
 
@@ -66,7 +69,7 @@ test('a function that is cut anywhere is probed where its known part allows, nev
   for (const [name, hex, offset] of SITES) {
     const code = bytes(hex);
     for (let length = 0; length < code.length; length++) {
-      const site = chooseProbeSite(code.subarray(0, length));
+      const site = choose(code.subarray(0, length));
       if (length === 0) assert.equal(site, undefined);
       else assert.ok(site?.offset === 0 || site?.offset === offset, `${name} at ${length}`);
     }
@@ -75,23 +78,23 @@ test('a function that is cut anywhere is probed where its known part allows, nev
 
 test('the site lies inside the function', () => {
   const code = bytes('4885ff c3 55');
-  assert.deepEqual(chooseProbeSite(code, 4), { offset: 0, emulated: false });
-  assert.deepEqual(chooseProbeSite(bytes('4885ff 7413'), 4), { offset: 0, emulated: false });
-  assert.deepEqual(chooseProbeSite(bytes('4885ff 7413'), 5), { offset: 3, emulated: true });
+  assert.deepEqual(choose(code, 4), { offset: 0, emulated: false });
+  assert.deepEqual(choose(bytes('4885ff 7413'), 4), { offset: 0, emulated: false });
+  assert.deepEqual(choose(bytes('4885ff 7413'), 5), { offset: 3, emulated: true });
 });
 
 test('a breakpoint of someone else is left alone', () => {
-  assert.equal(chooseProbeSite(bytes('cc 55')), undefined);
+  assert.equal(choose(bytes('cc 55')), undefined);
 });
 
 test('the search has an end', () => {
-  assert.deepEqual(chooseProbeSite(Buffer.alloc(4096, 0x90)), { offset: 0, emulated: false });
+  assert.deepEqual(choose(Buffer.alloc(4096, 0x90)), { offset: 0, emulated: false });
 });
 
 test('any bytes give a site within them', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 100 }), fc.nat(100), (code, size) => {
-      const site = chooseProbeSite(code, size);
+      const site = choose(code, size);
       if (site === undefined) return;
       assert.ok(site.offset < Math.min(code.length, PROLOGUE_BYTES));
       if (!site.emulated) assert.equal(site.offset, 0);
@@ -118,7 +121,7 @@ for (const path of [process.execPath, '/usr/bin/node', '/usr/lib/x86_64-linux-gn
       const symbol = elf?.dynamicFunction('EVP_KDF_derive');
       assert.ok(elf && symbol);
       const code = elf.codeAt(symbol.address, PROLOGUE_BYTES);
-      const site = chooseProbeSite(code, symbol.size);
+      const site = choose(code, symbol.size);
       assert.equal(site?.emulated, true);
       assert.ok(isEmulated(code.subarray(site.offset)));
     } finally {
@@ -126,3 +129,15 @@ for (const path of [process.execPath, '/usr/bin/node', '/usr/lib/x86_64-linux-gn
     }
   });
 }
+
+test('what a program reads decides where its probe may be', () => {
+  const writesR8 = bytes('4d31c0 55'); // xor r8, r8; push rbp
+  assert.deepEqual(chooseProbeSite(writesR8, { arguments: 4 }), { offset: 3, emulated: true });
+  assert.deepEqual(chooseProbeSite(writesR8, { arguments: 5 }), { offset: 0, emulated: false });
+  const movesStack = bytes('4883ec08 4885ff 7413'); // sub rsp, 8; test rdi, rdi; je
+  assert.deepEqual(chooseProbeSite(movesStack, { arguments: 1 }), { offset: 7, emulated: true });
+  assert.deepEqual(chooseProbeSite(movesStack, { arguments: 1, stack: true }), { offset: 0, emulated: false });
+  const writesRdi = bytes('4831ff 55'); // xor rdi, rdi; push rbp
+  assert.deepEqual(chooseProbeSite(writesRdi, { arguments: 0 }), { offset: 3, emulated: true });
+  assert.deepEqual(chooseProbeSite(writesRdi, { arguments: 1 }), { offset: 0, emulated: false });
+});
