@@ -3,13 +3,11 @@
  * is said to need, so that the kernel would kill it: it gives up the connections that hold the most, and nothing else.
  */
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
-import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { findCgroupRoot } from '../../src/capture/cgroup.ts';
-import { newCgroup } from '../support/kernel/cgroup.ts';
+import { newCgroup, newMemoryCgroup } from '../support/kernel/cgroup.ts';
 import { startAgent } from '../support/programs/agent.ts';
 import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
 import { freePort, until } from '../support/programs/net.ts';
@@ -17,8 +15,6 @@ import { root } from '../support/programs/paths.ts';
 import { start } from '../support/programs/process.ts';
 
 const LIMIT_MIB = 512;
-/** Version 1, where memory is its. */
-const V1 = '/sys/fs/cgroup/memory';
 const ATTACK_MS = 240_000;
 /** After an attack the agent holds little: its own memory comes back to what it was, but for code that was compiled and the C library's rest. */
 const GIVEN_BACK_MIB = 50;
@@ -28,25 +24,6 @@ interface Counted {
   memory: Record<string, number>;
   incomplete: Record<string, number>;
   internalErrors: Record<string, number>;
-}
-
-/** @returns what puts a command into a control group of so much memory */
-async function memoryCgroup(cleanup: Cleanup, mib: number): Promise<readonly string[]> {
-  const version1 = existsSync(V1);
-  const path = join(version1 ? V1 : findCgroupRoot(), `wirespan-memory-${process.pid}-${performance.now() | 0}`);
-  await mkdir(path);
-  cleanup.add(() =>
-    until(
-      () =>
-        rmdir(path).then(
-          () => true,
-          () => undefined,
-        ),
-      `${path} is empty`,
-    ),
-  );
-  await writeFile(join(path, version1 ? 'memory.limit_in_bytes' : 'memory.max'), String(mib * 1024 * 1024));
-  return ['sh', '-c', `echo $$ > ${path}/cgroup.procs && exec "$0" "$@"`];
 }
 
 /** Own memory of a process in MiB: what is mapped from files, and the rings that it shares with the kernel, are not. */
@@ -77,10 +54,10 @@ function watchHealth(port: number): () => Promise<number> {
 
 async function attack(cleanup: Cleanup, which: string): Promise<Counted> {
   const watched = await newCgroup(cleanup);
-  const limited = await memoryCgroup(cleanup, LIMIT_MIB);
+  const limited = await newMemoryCgroup(cleanup, LIMIT_MIB);
   const port = await freePort();
   const agent = await startAgent(cleanup, {
-    prefix: limited,
+    prefix: limited.prefix,
     args: ['--cgroup', watched.path, '--listen', `127.0.0.1:${port}`],
   });
   const pid = agent.running.pid;

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { defaultLimits, type Limits } from '../../../src/config/limits.ts';
 import type { SqlExchange } from '../../../src/exchange/exchange.ts';
 import { type Connection, type Direction, FROM_CLIENT, FROM_SERVER, type Layer } from '../../../src/flow/connection.ts';
@@ -70,6 +71,8 @@ export const BASE =
 export const MODERN =
   BASE | wire.CLIENT_DEPRECATE_EOF | wire.CLIENT_MULTI_STATEMENTS | wire.CLIENT_SESSION_TRACK | CLIENT_CONNECT_WITH_DB;
 export const AUTOCOMMIT = 2;
+/** The status of a result that another one follows. */
+export const MORE = AUTOCOMMIT | wire.SERVER_MORE_RESULTS_EXISTS;
 
 export interface Peer {
   capabilities?: number;
@@ -353,5 +356,19 @@ export function* splits(talk: Talk): Generator<Talk> {
     for (let at = 1; at < bytes.length; at++) {
       yield [...talk.slice(0, i), [who, bytes.subarray(0, at)], [who, bytes.subarray(at)], ...talk.slice(i + 1)];
     }
+  }
+}
+
+/** A whole connection: the handshake, what follows it, the end. */
+export function converse(...of: Parameters<typeof session>): MysqlBench {
+  return new MysqlBench().talk(session(...of)).close();
+}
+
+/** Asserts what a connection says, whole and at every split, without an error and without a loss. */
+export function assertSaid(talk: Talk, said: readonly string[]): void {
+  for (const pieces of [talk, ...splits(talk)]) {
+    const { said: actual, counters } = new MysqlBench().talk(pieces).close();
+    assert.deepEqual(actual, said);
+    assert.deepEqual([counters.incomplete, counters.parseErrors], [{}, {}]);
   }
 }

@@ -4,9 +4,11 @@ import { describe, test } from 'node:test';
 import * as wire from '../../../src/protocol/mysql/wire.ts';
 import {
   AUTOCOMMIT,
+  converse,
   err,
   execute,
   MODERN,
+  MORE,
   MysqlBench,
   ok,
   onStatement,
@@ -23,7 +25,6 @@ import {
   variableChange,
 } from '../../support/protocols/mysql.ts';
 
-const MORE = AUTOCOMMIT | wire.SERVER_MORE_RESULTS_EXISTS;
 const LITERAL = AUTOCOMMIT | wire.SERVER_STATUS_NO_BACKSLASH_ESCAPES;
 const DROPPED = AUTOCOMMIT | wire.SERVER_STATUS_DB_DROPPED;
 /** Most drivers: no session tracking. */
@@ -49,7 +50,7 @@ const together = (talk: Talk): Talk => [
 ];
 
 function bench(talk: Talk, peer = UNTRACKED, server: Parameters<typeof session>[2] = MARIADB): MysqlBench {
-  return new MysqlBench().talk(session(talk, peer, server)).close();
+  return converse(talk, peer, server);
 }
 
 describe('the current database', () => {

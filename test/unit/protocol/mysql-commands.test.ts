@@ -7,6 +7,7 @@ import { newConnection } from '../../support/protocols/cases.ts';
 import {
   AUTOCOMMIT,
   analyser,
+  converse,
   err,
   execute,
   fetch,
@@ -35,7 +36,7 @@ import {
 
 const MARIADB = { capabilities: MODERN & ~wire.CLIENT_LONG_PASSWORD, extended: 0x1f };
 const SERVER = { capabilities: ~wire.CLIENT_LONG_PASSWORD, extended: 0x1f, version: '10.11.6-MariaDB' };
-const mariadb = (talk: Talk): MysqlBench => new MysqlBench().talk(session(talk, MARIADB, SERVER)).close();
+const mariadb = (talk: Talk): MysqlBench => converse(talk, MARIADB, SERVER);
 
 describe('MariaDB', () => {
   test('COM_STMT_BULK_EXECUTE: parameter sets are counted', () => {

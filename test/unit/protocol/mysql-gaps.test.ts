@@ -5,6 +5,7 @@ import { createDetectLayer } from '../../../src/protocol/detect.ts';
 import * as wire from '../../../src/protocol/mysql/wire.ts';
 import {
   BASE,
+  converse,
   eof,
   err,
   execute,
@@ -209,7 +210,7 @@ describe('an answer that is seen before its command', () => {
     assert.deepEqual([e?.startUs, e?.responseStartUs, e?.endUs], [10, 20, 20]);
   });
   test('is nobody\u2019s when it is older', () => {
-    const bench = new MysqlBench().talk(session([['S', result()], ...NEXT])).close();
+    const bench = converse([['S', result()], ...NEXT]);
     assert.deepEqual(bench.said, ['SELECT | shop idle | 1 -1']);
     assert.deepEqual(bench.counters.incomplete, { request_not_seen: 1 });
   });
@@ -220,7 +221,7 @@ describe('an answer that is seen before its command', () => {
     assert.deepEqual(bench.talk(NEXT).close().said, ['SELECT | shop idle | 1 -1']);
   });
   test('an error before the connection is closed is no answer', () => {
-    const bench = new MysqlBench().talk(session([...NEXT, ['S', err(0, 4031, 'HY000')]])).close();
+    const bench = converse([...NEXT, ['S', err(0, 4031, 'HY000')]]);
     assert.equal(bench.exchanges.length, 1);
     assert.deepEqual(bench.counters.incomplete, {});
   });

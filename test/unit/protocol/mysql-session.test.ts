@@ -8,6 +8,7 @@ import {
   greeting,
   hello,
   MODERN,
+  MORE,
   MysqlBench,
   ok,
   packet,
@@ -24,8 +25,6 @@ import {
   u32,
   variableChange,
 } from '../../support/protocols/mysql.ts';
-
-const MORE = AUTOCOMMIT | wire.SERVER_MORE_RESULTS_EXISTS;
 
 test('times and sizes are those of the packets', () => {
   const bench = new MysqlBench().talk(session([]));

@@ -11,6 +11,7 @@ import {
   fetch,
   greeting,
   hello,
+  MORE,
   MysqlBench,
   ok,
   onStatement,
@@ -29,7 +30,6 @@ import {
   u16,
 } from '../../support/protocols/mysql.ts';
 
-const MORE = AUTOCOMMIT | wire.SERVER_MORE_RESULTS_EXISTS;
 const CURSOR = AUTOCOMMIT | wire.SERVER_STATUS_CURSOR_EXISTS;
 const LAST_ROW = AUTOCOMMIT | wire.SERVER_STATUS_LAST_ROW_SENT;
 const IN_TRANS = AUTOCOMMIT | wire.SERVER_STATUS_IN_TRANS;
