@@ -1,19 +1,22 @@
 #!/usr/bin/env node
 /**
- * `npm test [-- PART...]`: set-up, then the parts of the test suite one after the other (all of them when none is named), and
- * their totals in the last line. Plain JavaScript: it starts on the machine's own Node and runs everything with the right one.
+ * `npm test [-- PART...]`: set-up, then the parts of the test suite (all of them when none is named), the slowest files, and the totals in
+ * the last line. Plain JavaScript: it starts on the machine's own Node and runs everything with the right one.
+ *
+ * The parts run one after the other. A part that only needs processors runs beside those that come before the live tests.
  *
  * WIRESPAN_SKIP_LIVE=1 leaves out what needs root and a kernel that can be watched; the last line says how much that was.
  *
  * Live tests run against the clock of a machine that may stand still for others. A file of them that fails is run once more, alone; one that
  * passes then is named at the end and in test/unsteady.txt, to be looked into. WIRESPAN_TEST_TRIES=1 takes the first result.
  */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { environmentOf } from '../native/setup/build.mjs';
-import { root } from '../native/setup/common.mjs';
+import { cacheFolder, root } from '../native/setup/common.mjs';
 import { prepare } from '../native/setup/prepare.mjs';
 import { PARTS } from './parts.mjs';
 
@@ -62,6 +65,11 @@ const tries = Number(process.env.WIRESPAN_TEST_TRIES ?? 2);
 const SECOND_TRY_FILES = 3;
 /** Files that passed only then. */
 const unsteady = [];
+/** What took how long: files by their names, in milliseconds. */
+const durations = new Map();
+const SLOWEST_FILES = 15;
+/** Node compiles a source once for all test files that import it. Live tests do without: the agent under test would write there. */
+const compiled = { NODE_COMPILE_CACHE: join(cacheFolder, 'compiled') };
 
 function heading(text) {
   process.stdout.write(`\n== ${text}\n`);
@@ -77,31 +85,68 @@ function execute(args, more = {}) {
 /**
  * @param {Part} part
  * @param {string[]} files
- * @returns {{passed: number, failed: number, skipped: number, failedFiles: string[]}}
+ * @returns {{args: string[], more: NodeJS.ProcessEnv, totalsFile: string}} how a part's files are run
  */
-function runFiles(part, files) {
+function invocation(part, files) {
   const totalsFile = join(work, `${part.name}.json`);
   const minutes = part.fileMinutes ?? 3;
-  const ok = execute(
-    [
-      ...['--test', `--test-timeout=${minutes * 60_000}`, '--import=./test/support/runner/deadline.mjs'],
-      `--test-concurrency=${part.serial ? 1 : availableParallelism()}`,
-      ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
-      ...['--test-reporter=./test/support/runner/totals-reporter.mjs', `--test-reporter-destination=${totalsFile}`],
-      ...files,
-    ],
-    { WIRESPAN_TEST_FILE_MINUTES: String(minutes) },
-  );
+  const args = [
+    ...['--test', `--test-timeout=${minutes * 60_000}`, '--import=./test/support/runner/deadline.mjs'],
+    `--test-concurrency=${part.serial ? 1 : availableParallelism()}`,
+    ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
+    ...['--test-reporter=./test/support/runner/totals-reporter.mjs', `--test-reporter-destination=${totalsFile}`],
+    ...files,
+  ];
+  return { args, more: { WIRESPAN_TEST_FILE_MINUTES: String(minutes), ...(part.live ? {} : compiled) }, totalsFile };
+}
+
+/**
+ * @param {string[]} files that were run
+ * @param {string} totalsFile
+ * @param {boolean} ok whether the run ended well
+ * @returns {{passed: number, failed: number, skipped: number, failedFiles: string[]}}
+ */
+function outcome(files, totalsFile, ok) {
   const line = readFileSync(totalsFile, 'utf8').trim();
   // A run that was cut short has no totals: that is a failure too, of any of them.
   if (line === '') return { passed: 0, failed: 1, skipped: 0, failedFiles: files };
-  const { passed, failed, cancelled, skipped, todo, failedFiles } = JSON.parse(line);
+  const { passed, failed, cancelled, skipped, todo, failedFiles, durations: ofFiles } = JSON.parse(line);
+  for (const [file, ms] of Object.entries(ofFiles)) durations.set(relative(root, file), ms);
   return {
     passed,
     failed: failed + cancelled === 0 && !ok ? 1 : failed + cancelled,
     skipped: skipped + todo,
     failedFiles: failedFiles.map((/** @type {string} */ file) => relative(root, file)),
   };
+}
+
+/** @param {Part} part @param {string[]} files */
+function runFiles(part, files) {
+  const { args, more, totalsFile } = invocation(part, files);
+  return outcome(files, totalsFile, execute(args, more));
+}
+
+/** Starts a part beside others. What it prints is kept. @param {Part} part */
+function begin(part) {
+  const { args, more, totalsFile } = invocation(part, testFiles(part));
+  const output = join(work, `${part.name}.txt`);
+  writeFileSync(totalsFile, '');
+  const descriptor = openSync(output, 'w');
+  const child = spawn(node, args, { cwd: root, env: { ...env, ...more }, stdio: ['ignore', descriptor, descriptor] });
+  closeSync(descriptor);
+  const stop = () => child.kill();
+  process.on('exit', stop);
+  const ended = once(child, 'exit').finally(() => process.off('exit', stop));
+  return { part, output, totalsFile, ended };
+}
+
+/** Waits for a part that runs beside others, and counts it. @param {ReturnType<typeof begin>} begun */
+async function finish({ part, output, totalsFile, ended }) {
+  const [code] = await ended;
+  const files = testFiles(part);
+  heading(`${part.name}: ${files.length} files, beside the parts above`);
+  process.stdout.write(readFileSync(output));
+  count(part, outcome(files, totalsFile, code === 0));
 }
 
 /** @param {Part} part */
@@ -114,7 +159,11 @@ function runTests(part) {
     failures.push(part.name);
     return;
   }
-  const { passed, failed, skipped, failedFiles } = runFiles(part, files);
+  count(part, runFiles(part, files));
+}
+
+/** @param {Part} part @param {ReturnType<typeof outcome>} result */
+function count(part, { passed, failed, skipped, failedFiles }) {
   totals.passed += passed;
   totals.skipped += skipped;
   if (failed === 0) return;
@@ -146,7 +195,26 @@ function recordUnsteady() {
   if (readFileSync(list, 'utf8') !== text) writeFileSync(list, text);
 }
 
-for (const part of parts) {
+/** The files that took longest, and the parts. @param {Map<string, number>} ofParts */
+function printTimes(ofParts) {
+  const seconds = (/** @type {number} */ ms) => `${(ms / 1000).toFixed(1).padStart(8)} s`;
+  const slowest = [...durations].sort(([, a], [, b]) => b - a).slice(0, SLOWEST_FILES);
+  if (slowest.length > 0) heading('the slowest files');
+  for (const [file, ms] of slowest) process.stdout.write(`${seconds(ms)}  ${file}\n`);
+  heading('time');
+  for (const [name, ms] of ofParts) process.stdout.write(`${seconds(ms)}  ${name}\n`);
+}
+
+/** @type {Map<string, number>} */
+const ofParts = new Map();
+const begunMs = performance.now();
+/** Alone, such a part shows its output at once. */
+const besides = parts.filter((part) => part.beside && parts.some((other) => !other.beside && !other.serial)).map(begin);
+
+for (const part of parts.filter((each) => !besides.some((begun) => begun.part === each))) {
+  // A live test measures, and the machine is its own.
+  if (part.serial) for (const begun of besides.splice(0)) await finish(begun);
+  const startMs = performance.now();
   for (const [what, args] of part.checks ?? []) {
     heading(`${part.name}: ${what}`);
     if (execute(args)) {
@@ -157,10 +225,14 @@ for (const part of parts) {
     }
   }
   if (part.folders) runTests(part);
+  ofParts.set(part.name, performance.now() - startMs);
 }
+for (const begun of besides) await finish(begun);
+ofParts.set('all', performance.now() - begunMs);
 rmSync(work, { recursive: true, force: true });
 if (parts.some((part) => part.name === 'live')) recordUnsteady();
 
+printTimes(ofParts);
 process.stdout.write('\n');
 if (unsteady.length > 0) process.stdout.write(`passed only when run once more: ${unsteady.join(', ')}\n`);
 if (failures.length > 0) process.stdout.write(`failed: ${failures.join(', ')}\n`);
