@@ -1,8 +1,15 @@
 /** The mappings of all protocols that have spans. */
-import { grpcSpans } from './grpc.ts';
-import { httpSpans } from './http.ts';
+import { grpcSpans } from '../protocol/grpc/span.ts';
+import { httpSpans } from '../protocol/http/span.ts';
+import { mysqlSpans } from '../protocol/mysql/span.ts';
+import { postgresqlSpans } from '../protocol/postgres/span.ts';
+import { webSocketSpans } from '../protocol/websocket/span.ts';
 import type { MappingFactory } from './mapping.ts';
-import { sqlSpans } from './sql.ts';
-import { webSocketSpans } from './websocket.ts';
 
-export const defaultMappings: readonly MappingFactory[] = [httpSpans, grpcSpans, sqlSpans, webSocketSpans];
+export const defaultMappings: readonly MappingFactory[] = [
+  httpSpans,
+  grpcSpans,
+  postgresqlSpans,
+  mysqlSpans,
+  webSocketSpans,
+];

@@ -1,12 +1,18 @@
 import type { SqlExchange } from '../exchange/exchange.ts';
-import type { MemoryBudget } from '../memory/budget.ts';
 import { DATABASE_BOUNDS } from '../metric/bounds.ts';
 import type { SqlStatement } from '../sql/statement.ts';
 import { type AttributeKey, KEY } from './attributes.ts';
 import type { Candidate } from './candidate.ts';
 import type { WireContext } from './context.ts';
 import type { ConnectionEndpoints, EndpointDescription, EndpointKey } from './endpoint.ts';
-import type { ExchangeFacts, Instruments, MappingFactory, SeriesFacts, SpanMapping } from './mapping.ts';
+import type {
+  ExchangeFacts,
+  Instruments,
+  MappingFactory,
+  MappingOptions,
+  SeriesFacts,
+  SpanMapping,
+} from './mapping.ts';
 import { defaultSqlSpanOptions, type SqlSpanOptions } from './options.ts';
 import { errorOfIncomplete, setDelay, setOutcome } from './outcome.ts';
 import type { Peer } from './peer.ts';
@@ -45,9 +51,6 @@ const INSTRUMENTS: Instruments = {
   describe: describeDuration,
 };
 
-/** Ports registered with IANA: server.port is said where the server has another. */
-const DEFAULT_PORTS: Readonly<Record<SqlExchange['system'], number>> = { postgresql: 5432, mysql: 3306, mariadb: 3306 };
-
 /** Prepared statements whose context was used. */
 class UsedContexts {
   readonly statements = new Set<SqlStatement>();
@@ -68,17 +71,29 @@ class UsedContexts {
  * All statements of one message belong to one trace, that of the message's offset; each has a span id of its own.
  */
 export class SqlSpans implements SpanMapping<SqlExchange> {
-  readonly protocols = ['postgresql', 'mysql'];
+  readonly protocols: readonly string[];
   readonly primary = 'client';
   readonly instruments = INSTRUMENTS;
+  private readonly defaultPort: number;
   private readonly options: SqlSpanOptions;
   private readonly blocks: StatementBlocks;
   /** Of this statement. */
   private error = '';
 
-  constructor(options: SqlSpanOptions, memory?: MemoryBudget) {
+  /**
+   * @param protocol of which database
+   * @param defaultPort registered with IANA: server.port is said where the server has another
+   */
+  constructor(
+    protocol: SqlExchange['protocol'],
+    defaultPort: number,
+    options: SqlSpanOptions,
+    blocks: StatementBlocks,
+  ) {
+    this.protocols = [protocol];
+    this.defaultPort = defaultPort;
     this.options = options;
-    this.blocks = new StatementBlocks(options.captureOperationAndCollection, memory);
+    this.blocks = blocks;
   }
 
   begin(exchange: SqlExchange, facts: ExchangeFacts): void {
@@ -135,7 +150,7 @@ export class SqlSpans implements SpanMapping<SqlExchange> {
       system: first,
       // The name that the client was configured with, where it says it (RFC 6066 section 3); that of the Service that the address stands for.
       serverAddress: tls?.serverName || (endpoint === 'client' && peer?.serviceName) || server.address,
-      serverPort: server.port === DEFAULT_PORTS[system] ? undefined : server.port,
+      serverPort: server.port === this.defaultPort ? undefined : server.port,
       protocol: [],
       origin: '',
       askedName: '',
@@ -215,4 +230,17 @@ export function errorType(exchange: SqlExchange): string {
   return errorOfIncomplete(exchange.incomplete);
 }
 
-export const sqlSpans: MappingFactory = ({ sql, memory }) => new SqlSpans(sql ?? defaultSqlSpanOptions, memory);
+const allBlocks = new WeakMap<MappingOptions, StatementBlocks>();
+
+/** @returns makes the mapping of a database; those of one builder remember statements together */
+export function sqlSpans(protocol: SqlExchange['protocol'], defaultPort: number): MappingFactory {
+  return (options) => {
+    const { sql = defaultSqlSpanOptions, memory } = options;
+    let blocks = allBlocks.get(options);
+    if (blocks === undefined) {
+      blocks = new StatementBlocks(sql.captureOperationAndCollection, memory);
+      allBlocks.set(options, blocks);
+    }
+    return new SqlSpans(protocol, defaultPort, sql, blocks);
+  };
+}

@@ -15,6 +15,9 @@ const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 /** In the order of the data. */
 const stages: readonly string[] = ['capture', 'packet', 'flow', 'tls', 'protocol', 'exchange', 'span', 'export'];
 
+/** Files of a protocol's folder that belong to another stage than `protocol`, by their names. */
+const stageOfFile: Readonly<Record<string, string>> = { 'span.ts': 'span' };
+
 /** What every stage may import. */
 const foundations: readonly string[] = [
   'arch/',
@@ -133,6 +136,8 @@ function code(text: string): string {
 }
 
 function partOf(file: string): string {
+  const own = /^protocol\/\w+\/([^/]+)$/.exec(file)?.[1];
+  if (own !== undefined && stageOfFile[own] !== undefined) return stageOfFile[own];
   return file.includes('/') ? file.slice(0, file.indexOf('/')) : file;
 }
 
@@ -194,6 +199,15 @@ test('this test sees what it is there for', () => {
   assert.ok(objection({ from: 'span/builder.ts', to: 'workload/workloads.ts', ...value }));
   assert.ok(objection({ from: 'packet/decode.ts', to: 'agent.ts', ...value }));
   assert.ok(objection({ from: 'elsewhere/x.ts', to: 'flow/table.ts', ...value }));
+});
+
+test('a file of a protocol may belong to a later stage', () => {
+  const value = { typeOnly: false, dynamic: false };
+  assert.equal(objection({ from: 'protocol/http/span.ts', to: 'span/mapping.ts', ...value }), undefined);
+  assert.equal(objection({ from: 'protocol/grpc/span.ts', to: 'protocol/grpc/status.ts', ...value }), undefined);
+  assert.equal(objection({ from: 'span/mappings.ts', to: 'protocol/http/span.ts', ...value }), undefined);
+  assert.ok(objection({ from: 'protocol/http1/layer.ts', to: 'protocol/http/span.ts', ...value }));
+  assert.ok(objection({ from: 'protocol/grpc/span.ts', to: 'export/console.ts', ...value }));
 });
 
 test('stages without input and output import none and read no clock', () => {

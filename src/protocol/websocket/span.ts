@@ -1,17 +1,17 @@
-import type { WebSocketExchange } from '../exchange/exchange.ts';
-import { type AttributeKey, KEY } from './attributes.ts';
-import type { Candidate } from './candidate.ts';
-import type { WireContext } from './context.ts';
-import type { EndpointAttributes, EndpointDescription, EndpointKey } from './endpoint.ts';
-import { describeHttpEndpoint, fullUrl, identifyHttp, isProxied, withQuery } from './http-endpoint.ts';
-import type { ExchangeFacts, MappingFactory, SpanMapping } from './mapping.ts';
-import type { HttpSpanOptions } from './options.ts';
-import { errorOfIncomplete, setOutcome } from './outcome.ts';
-import type { Peer } from './peer.ts';
-import type { AttributeValue } from './resource.ts';
-import { type Router, sharedRouter } from './router.ts';
-import type { EndpointName, Span } from './span.ts';
-import { type Forwarded, parseForwarded, Redactor, Target } from './url.ts';
+import type { WebSocketExchange } from '../../exchange/exchange.ts';
+import { type AttributeKey, KEY } from '../../span/attributes.ts';
+import type { Candidate } from '../../span/candidate.ts';
+import type { WireContext } from '../../span/context.ts';
+import type { EndpointAttributes, EndpointDescription, EndpointKey } from '../../span/endpoint.ts';
+import { describeHttpEndpoint, fullUrl, identifyHttp, isProxied, withQuery } from '../../span/http-endpoint.ts';
+import type { ExchangeFacts, MappingFactory, SpanMapping } from '../../span/mapping.ts';
+import type { HttpSpanOptions } from '../../span/options.ts';
+import { errorOfIncomplete, setOutcome } from '../../span/outcome.ts';
+import type { Peer } from '../../span/peer.ts';
+import type { AttributeValue } from '../../span/resource.ts';
+import { type Router, sharedRouter } from '../../span/router.ts';
+import type { EndpointName, Span } from '../../span/span.ts';
+import { type Forwarded, parseForwarded, Redactor, Target } from '../../span/url.ts';
 
 /** Added to the handshake's offset, it names the connection in the ids: no request is so short that another may begin there. */
 const BEHIND_HANDSHAKE = 1;

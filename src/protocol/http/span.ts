@@ -1,20 +1,20 @@
-import type { HttpExchange } from '../exchange/exchange.ts';
-import { REQUEST_BOUNDS } from '../metric/bounds.ts';
-import { type AttributeKey, KEY } from './attributes.ts';
-import type { Candidate } from './candidate.ts';
-import type { WireContext } from './context.ts';
-import type { EndpointAttributes, EndpointDescription, EndpointKey } from './endpoint.ts';
-import { headerKeys, setHeaders } from './headers.ts';
-import { describeHttpEndpoint, fullUrl, identifyHttp, isProxied } from './http-endpoint.ts';
-import type { ExchangeFacts, Instruments, MappingFactory, SeriesFacts, SpanMapping } from './mapping.ts';
-import type { HttpSpanOptions } from './options.ts';
-import { errorOfIncomplete, setDelay, setOutcome } from './outcome.ts';
-import type { Peer } from './peer.ts';
-import type { AttributeValue, Resource } from './resource.ts';
-import { type Router, sharedRouter } from './router.ts';
-import type { EndpointName, Span } from './span.ts';
-import { type Signal, signalOf } from './telemetry-senders.ts';
-import { type Forwarded, parseForwarded, Redactor, Target } from './url.ts';
+import type { HttpExchange } from '../../exchange/exchange.ts';
+import { REQUEST_BOUNDS } from '../../metric/bounds.ts';
+import { type AttributeKey, KEY } from '../../span/attributes.ts';
+import type { Candidate } from '../../span/candidate.ts';
+import type { WireContext } from '../../span/context.ts';
+import type { EndpointAttributes, EndpointDescription, EndpointKey } from '../../span/endpoint.ts';
+import { headerKeys, setHeaders } from '../../span/headers.ts';
+import { describeHttpEndpoint, fullUrl, identifyHttp, isProxied } from '../../span/http-endpoint.ts';
+import type { ExchangeFacts, Instruments, MappingFactory, SeriesFacts, SpanMapping } from '../../span/mapping.ts';
+import type { HttpSpanOptions } from '../../span/options.ts';
+import { errorOfIncomplete, setDelay, setOutcome } from '../../span/outcome.ts';
+import type { Peer } from '../../span/peer.ts';
+import type { AttributeValue, Resource } from '../../span/resource.ts';
+import { type Router, sharedRouter } from '../../span/router.ts';
+import type { EndpointName, Span } from '../../span/span.ts';
+import { type Signal, signalOf } from '../../span/telemetry-senders.ts';
+import { type Forwarded, parseForwarded, Redactor, Target } from '../../span/url.ts';
 
 /** RFC 9110 section 9, RFC 5789, and QUERY, which the conventions know too. Any other is `_OTHER`. */
 const METHODS: readonly string[] = [

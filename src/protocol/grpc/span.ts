@@ -1,20 +1,20 @@
-import type { GrpcExchange, HttpExchange } from '../exchange/exchange.ts';
-import { REQUEST_BOUNDS } from '../metric/bounds.ts';
-import { NO_STATUS, type StatusName, statusCode, statusName } from '../protocol/grpc/status.ts';
-import { type AttributeKey, KEY } from './attributes.ts';
-import type { Candidate } from './candidate.ts';
-import type { WireContext } from './context.ts';
-import type { EndpointAttributes, EndpointDescription, EndpointKey } from './endpoint.ts';
-import { headerKeys, setHeaders } from './headers.ts';
-import { describeHttpEndpoint, identifyHttp } from './http-endpoint.ts';
-import type { ExchangeFacts, Instruments, MappingFactory, SeriesFacts, SpanMapping } from './mapping.ts';
-import type { HttpSpanOptions } from './options.ts';
-import { errorOfIncomplete, setDelay, setOutcome } from './outcome.ts';
-import type { Peer } from './peer.ts';
-import type { AttributeValue, Resource } from './resource.ts';
-import type { EndpointName, Span } from './span.ts';
-import { signalOf } from './telemetry-senders.ts';
-import { type Forwarded, parseForwarded } from './url.ts';
+import type { GrpcExchange, HttpExchange } from '../../exchange/exchange.ts';
+import { REQUEST_BOUNDS } from '../../metric/bounds.ts';
+import { type AttributeKey, KEY } from '../../span/attributes.ts';
+import type { Candidate } from '../../span/candidate.ts';
+import type { WireContext } from '../../span/context.ts';
+import type { EndpointAttributes, EndpointDescription, EndpointKey } from '../../span/endpoint.ts';
+import { headerKeys, setHeaders } from '../../span/headers.ts';
+import { describeHttpEndpoint, identifyHttp } from '../../span/http-endpoint.ts';
+import type { ExchangeFacts, Instruments, MappingFactory, SeriesFacts, SpanMapping } from '../../span/mapping.ts';
+import type { HttpSpanOptions } from '../../span/options.ts';
+import { errorOfIncomplete, setDelay, setOutcome } from '../../span/outcome.ts';
+import type { Peer } from '../../span/peer.ts';
+import type { AttributeValue, Resource } from '../../span/resource.ts';
+import type { EndpointName, Span } from '../../span/span.ts';
+import { signalOf } from '../../span/telemetry-senders.ts';
+import { type Forwarded, parseForwarded } from '../../span/url.ts';
+import { NO_STATUS, type StatusName, statusCode, statusName } from './status.ts';
 
 /** Semantic conventions for gRPC: what is an error for the server. For the client everything but OK is. */
 const SERVER_ERRORS: ReadonlySet<StatusName> = new Set([
