@@ -4,8 +4,10 @@ import type { CommonOptions } from './cli/options.ts';
 import type { Limits } from './config/limits.ts';
 import { findMemoryLimit, memoryBudgetBytes } from './config/memory-limit.ts';
 import { createOutputs } from './export/create.ts';
+import { Feed } from './export/feed.ts';
 import type { WhyBroken } from './export/line-writer.ts';
 import type { Output } from './export/output.ts';
+import { Views } from './export/views.ts';
 import { MemoryBudget } from './memory/budget.ts';
 import { Pipeline, type PipelineOptions } from './pipeline.ts';
 import { createProtocols, createSqlAnalysers } from './protocol/registry.ts';
@@ -22,6 +24,7 @@ export interface Assembly {
   readonly pipeline: Pipeline;
   readonly durations: Durations | undefined;
   readonly memory: MemoryBudget;
+  readonly feed: Feed;
 }
 
 export interface AssemblyParts {
@@ -60,6 +63,7 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
   const kept = keptHeaders(config.http);
   const { exponential, exemplars } = config.metrics;
   const durations = parts.measures ? new Durations({ limits, exponential, exemplars, counters }) : undefined;
+  const feed = new Feed(counters.feed);
   const pipeline = new Pipeline({
     ...parts.pipeline,
     onInternalError: (error) =>
@@ -69,6 +73,8 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
     memory,
     secrets,
     outputs,
+    views: new Views({ ...parts.spans, http: config.http }),
+    feed,
     protocols: createProtocols({
       keepHeaders: new Set([...kept.request, ...kept.response]),
       grpc: config.grpc,
@@ -88,7 +94,7 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
       memory,
     }),
   });
-  return { log, counters, secrets, outputs, pipeline, durations, memory };
+  return { log, counters, secrets, outputs, pipeline, durations, memory, feed };
 }
 
 /** Where an error was thrown. Not what it says: that may quote what was captured. */

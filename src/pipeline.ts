@@ -8,7 +8,9 @@
 import type { CaptureSink, PacketRecord, ProcessRecord, SecretRecord, SocketRecord } from './capture/records.ts';
 import type { Limits } from './config/limits.ts';
 import type { Exchange } from './exchange/exchange.ts';
+import type { Feed } from './export/feed.ts';
 import type { Output } from './export/output.ts';
+import type { Views } from './export/views.ts';
 import type { Connection, EndReason, Layer } from './flow/connection.ts';
 import { type FlowControl, FlowTable } from './flow/table.ts';
 import { Charge, type MemoryBudget, unlimitedMemory } from './memory/budget.ts';
@@ -32,6 +34,8 @@ const MAX_GIVEN_UP_BYTES = { limit: 24 * 1024 * 1024, memory: 4 * 1024 * 1024 } 
 /** What both spans of an exchange have beside its texts. */
 const SPANS_BYTES = 600;
 
+const GIVEN_UP = { client: 'given_up', server: 'given_up' } as const;
+
 /** Who wants to know of sockets and processes: the owners of sockets, the uprobes. */
 export interface ProcessObserver {
   socket?(record: SocketRecord): void;
@@ -50,6 +54,10 @@ export interface PipelineOptions {
   readonly protocols: readonly Protocol[];
   readonly spans: SpanBuilder;
   readonly outputs: readonly Output[];
+  /** Makes what outputs and the feed show of an exchange. */
+  readonly views: Views;
+  /** Gets every exchange, also those that become no spans. */
+  readonly feed?: Feed | undefined;
   readonly observers?: readonly ProcessObserver[];
   readonly pcapng?: PcapngSink | undefined;
   /** The kernel need not send packets of this socket any more. */
@@ -146,6 +154,7 @@ export class Pipeline implements CaptureSink {
       this.#options.secrets.advance(timeUs);
       this.#flows.tick(timeUs);
       this.#waiting?.tick();
+      this.#options.feed?.tick();
       this.#options.pcapng?.tick(timeUs);
       this.#chargeOutputs();
       this.#memory.relieve(timeUs);
@@ -227,16 +236,24 @@ export class Pipeline implements CaptureSink {
     // A span for each end, which repeats the texts.
     this.#givenUpBytes += SPANS_BYTES + 2 * (exchangeCost(exchange) - EXCHANGE_COST);
     if (this.#givenUpBytes <= MAX_GIVEN_UP_BYTES[incomplete]) return false;
-    count(this.#options.counters.spans.leftOut, 'given_up');
+    const { counters, feed, views } = this.#options;
+    count(counters.spans.leftOut, 'given_up');
+    if (feed?.isRead) {
+      views.show(exchange, [], GIVEN_UP);
+      feed.publish(views);
+    }
     return true;
   }
 
   /** @returns whether there were spans */
   #deliver(exchange: Exchange): boolean {
+    const { feed, outputs, spans: builder, views } = this.#options;
     try {
-      const spans = this.#options.spans.build(exchange);
+      const spans = builder.build(exchange);
+      views.show(exchange, spans, builder.verdict);
+      if (feed?.isRead) feed.publish(views);
       if (spans.length === 0) return false;
-      for (const output of this.#options.outputs) output.exchange(exchange, spans);
+      for (const output of outputs) output.exchange(exchange, spans, views);
     } catch (error) {
       this.#failed('exchange', error);
     }

@@ -30,6 +30,7 @@ const options = (
                              otlp              to an OTLP endpoint, by gRPC or HTTP
                              console           one line per exchange on standard output
                              otlp-json[=FILE]  one OTLP/JSON request per line, on standard output or to FILE
+                             jsonl[=FILE]      one JSON object per exchange, on standard output or to FILE
                              none              nowhere; the statistics still count them
                            default: otlp when OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
                            is set, else console

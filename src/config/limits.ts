@@ -295,6 +295,13 @@ export const readerLimits = {
   heapMb: 96,
 } as const;
 
+/** Caps of the feed of exchanges (export/feed.ts): what readers cost the pipeline. What passes one is counted in the statistics (`feed`). */
+export const feedLimits = {
+  readers: 8,
+  /** Views made per second for all readers. */
+  exchangesPerSecond: 2000,
+} as const;
+
 export function assertLimits(limits: Limits): void {
   const holds: [boolean, string][] = [
     [limits.reassemblyBytesPerDirection <= limits.reassemblyBytes, 'reassemblyBytesPerDirection <= reassemblyBytes'],

@@ -1,7 +1,7 @@
 /** The values of `--output` and of `outputs` in the configuration file. */
-export const outputForms = ['otlp', 'console', 'otlp-json', 'otlp-json=FILE', 'none'] as const;
+export const outputForms = ['otlp', 'console', 'otlp-json', 'otlp-json=FILE', 'jsonl', 'jsonl=FILE', 'none'] as const;
 
-const outputPattern = /^(?:otlp|console|none|otlp-json(?:=.+)?)$/s;
+const outputPattern = /^(?:otlp|console|none|(?:otlp-json|jsonl)(?:=.+)?)$/s;
 
 export function isOutput(text: string): boolean {
   return outputPattern.test(text);
@@ -9,9 +9,8 @@ export function isOutput(text: string): boolean {
 
 /** @returns why these outputs cannot stand together, or `undefined` when they can */
 export function outputConflict(outputs: readonly string[]): string | undefined {
-  if (outputs.includes('console') && outputs.includes('otlp-json')) {
-    return 'console and otlp-json both write to standard output: expected otlp-json=FILE';
-  }
+  const [first, second] = ['console', 'otlp-json', 'jsonl'].filter((output) => outputs.includes(output));
+  if (second !== undefined) return `${first} and ${second} both write to standard output: expected ${second}=FILE`;
   if (outputs.includes('none') && outputs.some((output) => output !== 'none')) {
     return 'none excludes every other output';
   }

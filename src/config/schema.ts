@@ -309,7 +309,7 @@ export const configSchema = z.strictObject({
     })
     .default([])
     .describe(
-      'Where spans go: `otlp`, `console`, `otlp-json`, `otlp-json=FILE`, `none`. Default: otlp when an endpoint is set, here or in the environment, else console.',
+      'Where spans go: `otlp`, `console`, `otlp-json`, `otlp-json=FILE`, `jsonl`, `jsonl=FILE`, `none`. Default: otlp when an endpoint is set, here or in the environment, else console.',
     ),
   capture: z.strictObject(captureShape).prefault({}).describe('What the agent watches, and how.'),
   http: z.strictObject(httpShape).prefault({}).describe('HTTP spans.'),

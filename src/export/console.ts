@@ -1,10 +1,9 @@
-import { SpanStatusCode } from '@opentelemetry/api';
-import type { Exchange, GrpcExchange, HttpExchange, SqlExchange, WebSocketExchange } from '../exchange/exchange.ts';
-import type { Connection } from '../flow/connection.ts';
-import { type AttributeKey, KEY } from '../span/attributes.ts';
+import type { Exchange } from '../exchange/exchange.ts';
 import type { Span } from '../span/span.ts';
 import type { LineWriter } from './line-writer.ts';
 import type { Output, OutputState } from './output.ts';
+import type { ExchangeView, Severity } from './view.ts';
+import type { Seen } from './views.ts';
 
 export interface ConsoleStyle {
   readonly color: boolean;
@@ -24,6 +23,7 @@ const RED = '31';
 const GREEN = '32';
 const YELLOW = '33';
 const CYAN = '36';
+const COLORS: Readonly<Record<Severity, string>> = { ok: GREEN, warning: YELLOW, error: RED };
 
 /**
  * Writes one line per exchange:
@@ -47,9 +47,9 @@ export class ConsoleOutput implements Output {
     this.style = style;
   }
 
-  exchange(exchange: Exchange, spans: readonly Span[]): void {
+  exchange(_exchange: Exchange, spans: readonly Span[], seen: Seen): void {
     if (spans.length === 0) return;
-    this.writer.write(`${formatExchange(exchange, spans, this.style)}\n`, spans.length);
+    this.writer.write(`${formatView(seen.view, this.style)}\n`, spans.length);
   }
 
   ready(): Promise<void> | undefined {
@@ -69,113 +69,19 @@ export class ConsoleOutput implements Output {
   }
 }
 
-/** @param spans at least one */
-export function formatExchange(exchange: Exchange, spans: readonly Span[], style: ConsoleStyle): string {
-  switch (exchange.protocol) {
-    case 'http':
-      return formatHttp(exchange, spans, style);
-    case 'grpc':
-      return formatGrpc(exchange, spans, style);
-    case 'postgresql':
-    case 'mysql':
-      return formatSql(exchange, spans, style);
-    case 'websocket':
-      return formatWebSocket(exchange, spans, style);
-    default:
-      return exchange satisfies never;
-  }
-}
+/** @returns one line, without its line feed */
+export function formatView(view: ExchangeView, style: ConsoleStyle): string {
+  const { summary, remark, severity, label, tls } = view;
+  const time = formatTime(view.startUnixUs);
+  const who = printable(whoAskedWhom(view)).padEnd(WHO_WIDTH);
+  const version = tls?.version ?? '';
+  const tail = `${formatDuration(view.durationUs).padStart(9)}  ${formatBytes(view.responseBytes).padStart(8)}   ${label}${version === '' ? '' : ` TLS${version}`}`;
+  const wrong = view.error ?? view.incomplete ?? '';
+  // The outcome may say it already.
+  const failure = wrong === '' || wrong === view.outcome ? '' : `  ${wrong}`;
 
-function formatHttp(exchange: HttpExchange, spans: readonly Span[], style: ConsoleStyle): string {
-  const { statusCode } = exchange;
-  const error = errorOf(spans);
-  return formatLine(exchange.connection, spans, style, {
-    request: `${exchange.method || '?'} ${spans[0]!.summary}`,
-    outcome: statusCode === 0 ? '-' : String(statusCode),
-    color: statusColor(statusCode),
-    bytes: exchange.responseBodyBytes,
-    protocol: exchange.version === '1.0' ? 'h1.0' : /^(?:1|$)/.test(exchange.version) ? 'h1' : `h${exchange.version}`,
-    // A status says it already.
-    error: error === String(statusCode) ? '' : error,
-  });
-}
-
-function formatGrpc(exchange: GrpcExchange, spans: readonly Span[], style: ConsoleStyle): string {
-  const { requestMessages, responseMessages } = exchange;
-  const status = attributeOf(spans, KEY.rpcStatusCode);
-  const error = errorOf(spans);
-  const streams = requestMessages > 1 || responseMessages > 1;
-  const counts = [requestMessages, responseMessages].map((n) => (n < 0 ? '?' : n)).join('/');
-  return formatLine(exchange.connection, spans, style, {
-    request: `${spans[0]!.summary}${streams ? `  (${counts})` : ''}`,
-    outcome: exchange.interimUs > 0 ? 'open' : status === '' ? '-' : status,
-    color: status === 'OK' || exchange.interimUs > 0 ? GREEN : status === '' || error === status ? RED : YELLOW,
-    bytes: exchange.responseMessageBytes,
-    protocol: exchange.web ? 'grpc-web' : 'grpc',
-    error: error === status ? '' : error,
-  });
-}
-
-function formatSql(exchange: SqlExchange, spans: readonly Span[], style: ConsoleStyle): string {
-  const { namespace, statusCode, system } = exchange;
-  const error = errorOf(spans);
-  const said = error !== '' && error === statusCode;
-  return formatLine(exchange.connection, spans, style, {
-    request: `${spans[0]!.summary || '?'}${namespace === '' ? '' : `  (${namespace})`}`,
-    outcome: said ? statusCode : error !== '' ? '-' : rows(exchange),
-    color: error === '' ? GREEN : RED,
-    bytes: exchange.responseBytes,
-    protocol: system === 'postgresql' ? 'pg' : system,
-    error: said ? '' : error,
-  });
-}
-
-function formatWebSocket(exchange: WebSocketExchange, spans: readonly Span[], style: ConsoleStyle): string {
-  const { client, server, closeCode } = exchange;
-  const error = errorOf(spans);
-  return formatLine(exchange.connection, spans, style, {
-    request: `WS ${spans[0]!.summary}  (${client.messages} sent, ${server.messages} received)`,
-    outcome: closeCode === 0 ? '-' : String(closeCode),
-    color: spans[0]!.status === SpanStatusCode.ERROR ? RED : GREEN,
-    bytes: server.bytes,
-    protocol: 'ws',
-    // The code says it already.
-    error: error === String(closeCode) ? '' : error,
-  });
-}
-
-/** Returned rows; affected ones when none can have been returned; `ok` when the server counts neither. */
-function rows({ returnedRows, affectedRows }: SqlExchange): string {
-  const count = returnedRows > 0 || affectedRows < 0 ? returnedRows : affectedRows;
-  return count < 0 ? 'ok' : `${count} ${count === 1 ? 'row' : 'rows'}`;
-}
-
-/** What differs between the protocols. */
-interface Columns {
-  readonly request: string;
-  readonly outcome: string;
-  readonly color: string;
-  readonly bytes: number;
-  readonly protocol: string;
-  /** Empty: nothing went wrong that the outcome does not say. */
-  readonly error: string;
-}
-
-function formatLine(
-  connection: Connection,
-  spans: readonly Span[],
-  style: ConsoleStyle,
-  { outcome, color, bytes, protocol, error, ...columns }: Columns,
-): string {
-  const span = spans[0]!;
-  const time = formatTime(span.startUnixUs);
-  const who = printable(whoAskedWhom(connection, spans)).padEnd(WHO_WIDTH);
-  const version = connection.tls?.version ?? '';
-  const tail = `${formatDuration(span.endUnixUs - span.startUnixUs).padStart(9)}  ${formatBytes(bytes).padStart(8)}   ${protocol}${version === '' ? '' : ` TLS${version}`}`;
-  const failure = error === '' ? '' : `  ${error}`;
-
-  const result = printable(outcome).padStart(OUTCOME_WIDTH);
-  let request = printable(columns.request);
+  const result = printable(view.outcome ?? '-').padStart(OUTCOME_WIDTH);
+  let request = printable(remark === undefined ? summary : `${summary}  (${remark})`);
   let width = REQUEST_WIDTH + OUTCOME_WIDTH - result.length;
   const available = style.columns();
   if (available !== undefined) {
@@ -187,49 +93,19 @@ function formatLine(
   request = request.padEnd(width);
   if (!style.color) return `${time}  ${who} ${request}  ${result}${tail}${failure}`;
   return (
-    `${paint(DIM, time)}  ${paint(CYAN, who)} ${request}  ${paint(color, result)}` +
+    `${paint(DIM, time)}  ${paint(CYAN, who)} ${request}  ${paint(COLORS[severity], result)}` +
     `${tail}${failure === '' ? '' : paint(RED, failure)}`
   );
 }
 
-function whoAskedWhom({ client, server }: Connection, spans: readonly Span[]): string {
-  let from = client.address;
-  let to = `${server.address.includes(':') ? `[${server.address}]` : server.address}:${server.port}`;
-  for (const span of spans) {
-    if (span.end === 'client') {
-      from = span.resource.name;
-      if (span.peerName !== '') to = span.peerName;
-    } else to = span.resource.name;
-  }
-  return `${from} -> ${to}`;
-}
-
-/** The first span's value of it, empty without one. */
-function attributeOf(spans: readonly Span[], key: AttributeKey): string {
-  const { count, keys, values } = spans[0]!;
-  for (let i = 0; i < count; i++) if (keys[i] === key) return String(values[i]);
-  return '';
-}
-
-/** Why it failed or is not whole, empty when neither. */
-function errorOf(spans: readonly Span[]): string {
-  let error = '';
-  for (const { count, keys, values } of spans) {
-    for (let i = 0; i < count; i++) {
-      if (keys[i] === KEY.errorType) return String(values[i]);
-      if (keys[i] === KEY.incomplete) error = String(values[i]);
-    }
-  }
-  return error;
+function whoAskedWhom({ client, server }: ExchangeView): string {
+  const { address, port } = server;
+  const to = server.name ?? `${address.includes(':') ? `[${address}]` : address}:${port}`;
+  return `${client.name ?? client.address} -> ${to}`;
 }
 
 function paint(parameters: string, text: string): string {
   return `\x1b[${parameters}m${text}\x1b[0m`;
-}
-
-function statusColor(statusCode: number): string {
-  if (statusCode === 0 || statusCode >= 500) return RED;
-  return statusCode >= 400 ? YELLOW : GREEN;
 }
 
 /** Local time, HH:MM:SS.mmm. */

@@ -4,6 +4,7 @@ import { whyNot } from '../config/system-error.ts';
 import type { Counters, Deliveries } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
 import { ConsoleOutput, consoleStyle } from './console.ts';
+import { JsonlOutput } from './jsonl.ts';
 import { LineWriter, type WhyBroken } from './line-writer.ts';
 import { NoOutput } from './none.ts';
 import { OtlpOutput, type SpoolPlace } from './otlp.ts';
@@ -30,7 +31,7 @@ const MIB = 1024 * 1024;
 /**
  * Makes the outputs that were asked for.
  *
- * @param specs `otlp`, `console`, `otlp-json`, `otlp-json=FILE`, `none`; empty: the default
+ * @param specs `otlp`, `console`, `otlp-json[=FILE]`, `jsonl[=FILE]`, `none`; empty: the default
  * @throws Error that says what is wrong: an unknown output, a file that cannot be opened
  */
 export async function createOutputs(specs: readonly string[], dependencies: OutputDependencies): Promise<Output[]> {
@@ -77,20 +78,29 @@ function primaryOutput(wanted: readonly string[]): string | undefined {
 }
 
 async function createOutput(spec: string, dependencies: OutputDependencies, deliveries: Deliveries): Promise<Output> {
-  const scope: EncoderScope = { name: SCOPE_NAME, version: dependencies.version };
-  switch (spec) {
+  const [kind, path] = splitSpec(spec);
+  switch (kind) {
     case 'otlp':
       return otlp(spec, dependencies.config.otlp, dependencies, deliveries);
     case 'console':
       return new ConsoleOutput(lineWriter(spec, undefined, deliveries, dependencies), consoleStyle());
-    case 'otlp-json':
-      return new OtlpJsonOutput(lineWriter(spec, undefined, deliveries, dependencies), scope);
+    case 'otlp-json': {
+      const scope: EncoderScope = { name: SCOPE_NAME, version: dependencies.version };
+      return new OtlpJsonOutput(lineWriter(spec, path, deliveries, dependencies), scope);
+    }
+    case 'jsonl':
+      return new JsonlOutput(lineWriter(spec, path, deliveries, dependencies));
     case 'none':
       return new NoOutput();
     default:
-      if (!spec.startsWith('otlp-json=')) throw new Error(`unknown output ${JSON.stringify(spec)}`);
-      return new OtlpJsonOutput(lineWriter(spec, spec.slice('otlp-json='.length), deliveries, dependencies), scope);
+      throw new Error(`unknown output ${JSON.stringify(spec)}`);
   }
+}
+
+/** @returns the kind of an output, and the file it is to be written to */
+function splitSpec(spec: string): [kind: string, path: string | undefined] {
+  const equals = spec.indexOf('=');
+  return equals < 0 ? [spec, undefined] : [spec.slice(0, equals), spec.slice(equals + 1)];
 }
 
 /** @param name as in the statistics @throws Error that says which setting is wrong */
@@ -141,6 +151,6 @@ function lineWriter(
   try {
     return new LineWriter({ name, path, deliveries, log, onBroken });
   } catch (error) {
-    throw new Error(`otlp-json: cannot write ${path ?? 'standard output'}: ${whyNot(error, 'write')}`);
+    throw new Error(`${splitSpec(name)[0]}: cannot write ${path ?? 'standard output'}: ${whyNot(error, 'write')}`);
   }
 }

@@ -2,6 +2,7 @@ import type { Exchange } from '../exchange/exchange.ts';
 import type { Histogram } from '../metric/histogram.ts';
 import type { Span } from '../span/span.ts';
 import type { ReasonCounts } from '../telemetry/counters.ts';
+import type { Seen } from './views.ts';
 
 /** Where spans go. */
 export interface Output {
@@ -9,8 +10,9 @@ export interface Output {
    * Takes one exchange with its spans. Never blocks and never throws: what cannot be kept is counted with a reason.
    *
    * @param spans filled again after the call; may be empty when all were left out
+   * @param seen has its view, for people
    */
-  exchange(exchange: Exchange, spans: readonly Span[]): void;
+  exchange(exchange: Exchange, spans: readonly Span[], seen: Seen): void;
   /**
    * For sources that can wait, such as a file: undefined while there is room, else a promise that resolves when there is room again.
    * A live capture does not ask.

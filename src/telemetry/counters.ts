@@ -82,6 +82,8 @@ export interface Counters {
    * `routes_segments_limit`.
    */
   services: ReasonCounts;
+  /** Of the feed of exchanges: what its readers did not get, by why: `rate_limited`, `slow_reader`, ... */
+  feed: ReasonCounts;
   /** The same of every further output, by its name as --output takes it. */
   otherOutputs: Record<string, Deliveries>;
 }
@@ -109,6 +111,7 @@ export function newCounters(): Counters {
     parseErrors: {},
     internalErrors: {},
     services: {},
+    feed: {},
     spans: { made: 0, exported: 0, dropped: {}, leftOut: {} },
     otherOutputs: {},
   };

@@ -144,6 +144,7 @@ export const COUNTER_ROWS: readonly (readonly [path: string, name: string, unit:
     ['parseErrors', 'wirespan.parse_errors', '{error}', 'What could not be parsed', 'protocol'],
     ['internalErrors', 'wirespan.internal_errors', '{error}', 'Errors of the agent itself; any is a defect', 'part'],
     ['spans.leftOut', 'wirespan.spans.left_out', '{span}', 'Spans that were not made on purpose', 'reason'],
+    ['feed', 'wirespan.feed.missed', '{exchange}', 'Exchanges that readers of the feed did not get', 'reason'],
     ['services', 'wirespan.services.events', '{event}', 'What was seen of services, and forgotten of them', 'event'],
   ];
 

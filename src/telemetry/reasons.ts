@@ -2,6 +2,7 @@
  * Every reason word of the statistics and metrics: meaning, and what to do. The page docs/reference/reasons.md is printed from this table, and
  * a test compares both with the words that the code counts.
  */
+import { feedReasons } from './feed-reasons.ts';
 
 export interface Reason {
   /** One or two sentences for people. */
@@ -350,6 +351,7 @@ const REASONS: readonly ReasonTable[] = [
       reader_gone: { meaning: 'The reader of the pipe has ended.' },
     },
   },
+  feedReasons,
   {
     key: 'services',
     title: 'Services',

@@ -10,10 +10,12 @@ import { readCaptureFile } from '../../src/capture/file.ts';
 import type { PacketRecord } from '../../src/capture/records.ts';
 import { defaultLimits } from '../../src/config/limits.ts';
 import type { Exchange } from '../../src/exchange/exchange.ts';
+import { Views } from '../../src/export/views.ts';
 import { Pipeline } from '../../src/pipeline.ts';
 import { createProtocols, createSqlAnalysers } from '../../src/protocol/registry.ts';
 import { SecretStore } from '../../src/secrets/store.ts';
-import type { SpanBuilder } from '../../src/span/builder.ts';
+import { defaultHttpSpanOptions, type SpanBuilder } from '../../src/span/builder.ts';
+import { identityClock } from '../../src/telemetry/clock.ts';
 import { newCounters } from '../../src/telemetry/counters.ts';
 import { packetsOf } from '../support/wire/captures.ts';
 
@@ -83,6 +85,11 @@ function read(packets: readonly PacketRecord[], keyLogs: readonly Buffer[]): See
     }),
     spans: spans as SpanBuilder,
     outputs: [],
+    views: new Views({
+      clock: identityClock,
+      resources: { resourceOf: () => undefined },
+      http: defaultHttpSpanOptions,
+    }),
   });
   let lastUs = 0;
   for (const packet of packets) {

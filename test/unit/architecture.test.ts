@@ -16,7 +16,7 @@ const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const stages: readonly string[] = ['capture', 'packet', 'flow', 'tls', 'protocol', 'exchange', 'span', 'export'];
 
 /** Files of a protocol's folder that belong to another stage than `protocol`, by their names. */
-const stageOfFile: Readonly<Record<string, string>> = { 'span.ts': 'span' };
+const stageOfFile: Readonly<Record<string, string>> = { 'span.ts': 'span', 'view.ts': 'export' };
 
 /** What every stage may import. */
 const foundations: readonly string[] = [
@@ -208,6 +208,8 @@ test('a file of a protocol may belong to a later stage', () => {
   assert.equal(objection({ from: 'span/mappings.ts', to: 'protocol/http/span.ts', ...value }), undefined);
   assert.ok(objection({ from: 'protocol/http1/layer.ts', to: 'protocol/http/span.ts', ...value }));
   assert.ok(objection({ from: 'protocol/grpc/span.ts', to: 'export/console.ts', ...value }));
+  assert.equal(objection({ from: 'protocol/http/view.ts', to: 'protocol/http/span.ts', ...value }), undefined);
+  assert.ok(objection({ from: 'protocol/http1/layer.ts', to: 'protocol/http/view.ts', ...value }));
 });
 
 test('stages without input and output import none and read no clock', () => {

@@ -3,12 +3,15 @@ import { describe, test } from 'node:test';
 import { SECRET_TLS12_MASTER, type SecretRecord } from '../../src/capture/records.ts';
 import { defaultLimits } from '../../src/config/limits.ts';
 import type { HttpExchange } from '../../src/exchange/exchange.ts';
+import { Feed } from '../../src/export/feed.ts';
 import type { Output } from '../../src/export/output.ts';
+import { Views } from '../../src/export/views.ts';
 import { Pipeline, type PipelineOptions } from '../../src/pipeline.ts';
 import type { Protocol } from '../../src/protocol/layer.ts';
 import { createProtocols, createSqlAnalysers, defaultSqlTextOptions } from '../../src/protocol/registry.ts';
 import { SecretStore } from '../../src/secrets/store.ts';
 import { defaultHttpSpanOptions, keptHeaders, SpanBuilder } from '../../src/span/builder.ts';
+import { defaultSamplingOptions } from '../../src/span/sampling.ts';
 import { identityClock } from '../../src/telemetry/clock.ts';
 import { newCounters } from '../../src/telemetry/counters.ts';
 import { type PacketOptions, packetRecord } from '../support/wire/packets.ts';
@@ -64,6 +67,11 @@ function assemble(options: Partial<PipelineOptions> = {}) {
       http: defaultHttpSpanOptions,
     }),
     outputs: [output],
+    views: new Views({
+      clock: identityClock,
+      resources: { resourceOf: () => undefined },
+      http: defaultHttpSpanOptions,
+    }),
     onInternalError: (error) => errors.push(error),
     ...options,
   });
@@ -241,5 +249,32 @@ describe('secrets in the pipeline', () => {
     pipeline.secret(record);
     pipeline.finish('shutdown', 2_000_000);
     assert.ok(record.secret.every((byte) => byte === 0));
+  });
+});
+
+describe('the feed', () => {
+  test('has the exchanges that sampling leaves out, with the reason', () => {
+    const feed = new Feed({});
+    const counters = newCounters();
+    const spans = new SpanBuilder({
+      perspective: 'server',
+      resources: { resourceOf: () => undefined },
+      clock: identityClock,
+      counters,
+      http: defaultHttpSpanOptions,
+      sampling: { ...defaultSamplingOptions, ratio: 0, keepErrors: false },
+    });
+    const parts = assemble({ feed, spans });
+    exchange(parts, 1001);
+    const seen: string[] = [];
+    const leave = feed.subscribe(({ summary, client, server }) => {
+      seen.push(`${summary} ${client.leftOut} ${server.leftOut}`);
+    });
+    exchange(parts, 1002);
+    leave?.();
+    exchange(parts, 1003);
+    assert.deepEqual(seen, ['GET /1002 perspective unsampled']);
+    assert.deepEqual(parts.exchanges, []);
+    assert.deepEqual(parts.counters.internalErrors, {});
   });
 });

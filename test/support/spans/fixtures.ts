@@ -1,7 +1,11 @@
-import type { GrpcExchange, HttpExchange, SqlExchange } from '../../../src/exchange/exchange.ts';
+import type { Exchange, GrpcExchange, HttpExchange, SqlExchange } from '../../../src/exchange/exchange.ts';
+import { type ConsoleStyle, formatView } from '../../../src/export/console.ts';
+import type { ExchangeView } from '../../../src/export/view.ts';
+import { type LeftOut, type Seen, Views } from '../../../src/export/views.ts';
 import type { Connection } from '../../../src/flow/connection.ts';
 import { defaultHttpSpanOptions, SpanBuilder, type SpanBuilderOptions } from '../../../src/span/builder.ts';
-import type { Resource } from '../../../src/span/resource.ts';
+import type { Resource, ResourceResolver } from '../../../src/span/resource.ts';
+import type { Span } from '../../../src/span/span.ts';
 import type { SqlStatement } from '../../../src/sql/statement.ts';
 import { identityClock } from '../../../src/telemetry/clock.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
@@ -160,12 +164,37 @@ export function mysqlExchange(changes: Partial<SqlExchange> = {}): SqlExchange {
   });
 }
 
+/** The two processes above. */
+export const bothKnown: ResourceResolver = {
+  resourceOf: (cookie) => (cookie === CLIENT_SOCKET ? curl : cookie === SERVER_SOCKET ? nginx : undefined),
+};
+const NEITHER: LeftOut = { client: 'perspective', server: 'perspective' };
+
+export function views(): Views {
+  return new Views({ clock: identityClock, resources: bothKnown, http: defaultHttpSpanOptions });
+}
+
+/** What outputs get beside an exchange and its spans. */
+export function seen(exchange: Exchange, spans: readonly Span[], leftOut = NEITHER): Seen {
+  const made = views();
+  made.show(exchange, spans, leftOut);
+  return made;
+}
+
+/** The view of an exchange with these spans. */
+export function viewOf(exchange: Exchange, spans: readonly Span[], leftOut?: LeftOut): ExchangeView {
+  return seen(exchange, spans, leftOut).view;
+}
+
+/** The console's line of an exchange with these spans. */
+export function formatExchange(exchange: Exchange, spans: readonly Span[], style: ConsoleStyle): string {
+  return formatView(viewOf(exchange, spans), style);
+}
+
 export function builder(options: Partial<SpanBuilderOptions> = {}): SpanBuilder {
   return new SpanBuilder({
     perspective: 'auto',
-    resources: {
-      resourceOf: (cookie) => (cookie === CLIENT_SOCKET ? curl : cookie === SERVER_SOCKET ? nginx : undefined),
-    },
+    resources: bothKnown,
     clock: identityClock,
     counters: newCounters(),
     http: defaultHttpSpanOptions,

@@ -64,7 +64,7 @@ const wrong: readonly (readonly [string, string | undefined, RegExp])[] = [
   [
     'agent --output csv',
     'agent',
-    /^--output expects one of otlp, console, otlp-json, otlp-json=FILE, none, found "csv"$/,
+    /^--output expects one of otlp, console, otlp-json, otlp-json=FILE, jsonl, jsonl=FILE, none, found "csv"$/,
   ],
   ['agent --output otlp-jsn', 'agent', /did you mean otlp-json\?$/],
   ['agent --output otlp-json=', 'agent', /^--output expects /],

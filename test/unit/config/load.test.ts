@@ -50,7 +50,9 @@ const wrong: readonly (readonly [string, readonly string[]])[] = [
   ['sql: {min_duration: 5}\n', ['w.yaml:1:7: unknown key "min_duration" in sql; did you mean "min_duration_us"?']],
   [
     'outputs: [csv]\n',
-    ['w.yaml:1:11: outputs[0]: expected one of otlp, console, otlp-json, otlp-json=FILE, none, found "csv"'],
+    [
+      'w.yaml:1:11: outputs[0]: expected one of otlp, console, otlp-json, otlp-json=FILE, jsonl, jsonl=FILE, none, found "csv"',
+    ],
   ],
   [
     'outputs: [console, otlp-json]\n',

@@ -4,19 +4,14 @@ import { stripVTControlCharacters } from 'node:util';
 import { readEnvironment } from '../../../src/config/environment.ts';
 import { parseConfig } from '../../../src/config/load.ts';
 import type { GrpcExchange, HttpExchange, SqlExchange } from '../../../src/exchange/exchange.ts';
-import {
-  type ConsoleStyle,
-  consoleStyle,
-  formatBytes,
-  formatDuration,
-  formatExchange,
-} from '../../../src/export/console.ts';
+import { type ConsoleStyle, consoleStyle, formatBytes, formatDuration } from '../../../src/export/console.ts';
 import { outputsInUse } from '../../../src/export/create.ts';
 import {
   builder,
   call,
   connection,
   exchange,
+  formatExchange,
   mysqlExchange,
   sqlExchange,
   statement,

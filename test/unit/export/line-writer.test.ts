@@ -9,7 +9,7 @@ import { createOutputs } from '../../../src/export/create.ts';
 import { LineWriter } from '../../../src/export/line-writer.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { Log } from '../../../src/telemetry/log.ts';
-import { builder, exchange } from '../../support/spans/fixtures.ts';
+import { builder, exchange, seen } from '../../support/spans/fixtures.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'wirespan-lines-'));
 after(() => rmSync(directory, { recursive: true }));
@@ -129,7 +129,8 @@ describe('otlp-json output', () => {
     const spans = builder({ counters });
     for (let i = 0; i < 300; i++) {
       const each = exchange({ streamOffset: i });
-      output!.exchange(each, spans.build(each));
+      const made = spans.build(each);
+      output!.exchange(each, made, seen(each, made));
     }
     await output!.shutdown(5000);
     const lines = readFileSync(path, 'utf8').trimEnd().split('\n');
@@ -163,5 +164,49 @@ describe('otlp-json output', () => {
       () => createOutputs(['oltp'], { counters, log, version: '1', environment: {}, config }),
       /unknown output "oltp"/,
     );
+  });
+});
+
+describe('jsonl output', () => {
+  it('writes a line per exchange that became spans, and counts the spans', async () => {
+    const { log, counters } = setUp();
+    const path = join(directory, 'exchanges.jsonl');
+    const [output] = await createOutputs([`jsonl=${path}`], {
+      counters,
+      log,
+      version: '1',
+      environment: {},
+      config: loadConfig(undefined),
+    });
+    const spans = builder({ counters });
+    for (let i = 0; i < 300; i++) {
+      const each = exchange({ streamOffset: i, target: `/${i}` });
+      const made = spans.build(each);
+      output!.exchange(each, made, seen(each, made));
+      output!.exchange(each, [], seen(each, []));
+    }
+    assert.equal(output!.state()?.name, `jsonl=${path}`);
+    await output!.shutdown(5000);
+    const lines = readFileSync(path, 'utf8').trimEnd().split('\n');
+    assert.deepEqual(
+      lines.map((line) => JSON.parse(line).details.target),
+      Array.from({ length: 300 }, (_, i) => `/${i}`),
+    );
+    assert.equal(counters.spans.exported, 600);
+  });
+
+  it('drops the lines of a full disk, counted', async () => {
+    const { log, counters } = setUp();
+    const options = { counters, log, version: '1', environment: {}, config: loadConfig(undefined) };
+    const [output] = await createOutputs(['jsonl=/dev/full'], options);
+    const each = exchange();
+    for (let i = 0; i < 10; i++) {
+      const made = builder({ counters }).build(each);
+      output!.exchange(each, made, seen(each, made));
+    }
+    await output!.shutdown(5000);
+    assert.deepEqual([counters.spans.exported, counters.spans.dropped], [0, { write_failed: 20 }]);
+    const missing = createOutputs(['jsonl=/nowhere/x'], options);
+    await assert.rejects(missing, /^Error: jsonl: cannot write \/nowhere\/x: there is no such folder/);
   });
 });

@@ -13,7 +13,7 @@ import * as http2 from '../../support/protocols/http2.ts';
 import { Script } from '../../support/protocols/http2.ts';
 import { ok, query, result, session } from '../../support/protocols/mysql.ts';
 import { c, s, welcome } from '../../support/protocols/postgres.ts';
-import { builder } from '../../support/spans/fixtures.ts';
+import { builder, views } from '../../support/spans/fixtures.ts';
 import { recordNode } from '../../support/tls/records.ts';
 import { packetRecord } from '../../support/wire/packets.ts';
 
@@ -65,6 +65,7 @@ function converse(talk: Talk, { keyLog = '', startSeen = true, close = true } = 
     protocols,
     spans,
     outputs: [],
+    views: views(),
     onInternalError: (error) => errors.push(error),
   });
   const next = { C: 1001, S: 5001 };

@@ -2,10 +2,9 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import type { HttpExchange, WebSocketExchange } from '../../../src/exchange/exchange.ts';
-import { formatExchange } from '../../../src/export/console.ts';
 import { defaultHttpSpanOptions, type SpanBuilderOptions } from '../../../src/span/builder.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
-import { builder, connection, exchange, headers, tls } from '../../support/spans/fixtures.ts';
+import { builder, connection, exchange, formatExchange, headers, tls } from '../../support/spans/fixtures.ts';
 
 const CONTEXT = '00-0123456789abcdef0123456789abcdef-0123456789abcdef-01';
 

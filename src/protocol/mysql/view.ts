@@ -1,0 +1,9 @@
+import type { SqlExchange } from '../../exchange/exchange.ts';
+import { sqlDetails, sqlView } from '../../export/sql-view.ts';
+import type { Viewer } from '../../export/view.ts';
+
+/** What a person sees of a statement. */
+export const mysqlView: Viewer<SqlExchange> = {
+  details: sqlDetails,
+  view: (exchange) => sqlView(exchange, exchange.system),
+};
