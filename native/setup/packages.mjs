@@ -44,6 +44,8 @@ export const LIVE = [
   { package: 'postgresql-client', command: 'psql' },
   { package: 'mariadb-server', command: 'mariadbd' },
   { package: 'mariadb-client', command: 'mariadb' },
+  { package: 'redis-server', command: 'redis-server' },
+  { package: 'redis-tools', command: 'redis-benchmark' },
   // For the drivers in Python, Java and Go; Go itself is asked for where it is used, as Debian's may be too old.
   { package: 'python3-pip', command: 'pip3' },
   { package: 'default-jdk-headless', command: 'javac' },

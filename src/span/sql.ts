@@ -1,9 +1,9 @@
 import type { SqlExchange } from '../exchange/exchange.ts';
-import { DATABASE_BOUNDS } from '../metric/bounds.ts';
 import type { SqlStatement } from '../sql/statement.ts';
 import { type AttributeKey, KEY } from './attributes.ts';
 import type { Candidate } from './candidate.ts';
 import type { WireContext } from './context.ts';
+import { DATABASE_CLIENT, DATABASE_SERVER } from './database.ts';
 import type { ConnectionEndpoints, EndpointDescription, EndpointKey } from './endpoint.ts';
 import type {
   ExchangeFacts,
@@ -34,22 +34,7 @@ function describeDuration(summary: string, code: number, error: string): Record<
   };
 }
 
-const INSTRUMENTS: Instruments = {
-  client: {
-    name: 'db.client.operation.duration',
-    description: 'Duration of database client operations.',
-    bounds: DATABASE_BOUNDS,
-    keys: [KEY.dbSystemName, KEY.dbNamespace, KEY.serverAddress, KEY.serverPort],
-  },
-  // The conventions know nothing of the kind: where the client is elsewhere, and nobody sees it.
-  server: {
-    name: 'wirespan.db.server.operation.duration',
-    description: 'Duration of database operations whose clients are on other machines.',
-    bounds: DATABASE_BOUNDS,
-    keys: [KEY.dbSystemName, KEY.dbNamespace],
-  },
-  describe: describeDuration,
-};
+const INSTRUMENTS: Instruments = { client: DATABASE_CLIENT, server: DATABASE_SERVER, describe: describeDuration };
 
 /** Prepared statements whose context was used. */
 class UsedContexts {

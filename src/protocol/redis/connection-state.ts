@@ -208,12 +208,18 @@ export class ConnectionState implements RequestSink, ReplySink {
     this.passUnanswered();
   }
 
+  /** The server has chosen the database, and counts SELECT itself to it (MONITOR). */
+  private selected(exchange: RedisExchange): void {
+    this.namespace = exchange.argument;
+    exchange.namespace = exchange.argument;
+  }
+
   private answered(kind: number, exchange: RedisExchange): void {
+    if (kind === SELECT && !exchange.failed) this.selected(exchange);
     this.emit(exchange);
     if (exchange.failed) return;
     switch (kind) {
       case SELECT:
-        this.namespace = exchange.argument;
         return;
       case MULTI:
         this.inMulti = true;
@@ -260,7 +266,7 @@ export class ConnectionState implements RequestSink, ReplySink {
     if (replies.isError) {
       exchange.failed = true;
       exchange.statusCode = replies.word;
-    } else if (exchange.command.kind === SELECT) this.namespace = exchange.argument;
+    } else if (exchange.command.kind === SELECT) this.selected(exchange);
     this.emit(exchange);
   }
 

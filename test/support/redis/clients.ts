@@ -1,0 +1,58 @@
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { goCached } from '../programs/go.ts';
+import { npmPackages } from '../programs/npm.ts';
+import { run } from '../programs/process.ts';
+import { pythonPackages } from '../programs/python.ts';
+import type { RedisServer } from './server.ts';
+
+const FOLDER = fileURLToPath(new URL('clients', import.meta.url));
+
+const nodePackages = (): Promise<string> => npmPackages('redis-clients-node', FOLDER);
+const pythonPath = (): Promise<string> => pythonPackages('redis-clients', FOLDER, 'redis');
+const goProgram = (): Promise<string> => goCached('redis-clients', join(FOLDER, 'go'), 'clients');
+
+/** How a client speaks. */
+export interface ClientRun {
+  client: 'node_redis' | 'python_redis' | 'go_redis';
+  tls: boolean;
+  /** The version of the protocol; go-redis always speaks 3. */
+  resp: 2 | 3;
+}
+
+export const CLIENT_RUNS: readonly ClientRun[] = [false, true].flatMap((tls) => [
+  ...([2, 3] as const).flatMap((resp) =>
+    (['node_redis', 'python_redis'] as const).map((client) => ({ client, tls, resp })),
+  ),
+  { client: 'go_redis' as const, tls, resp: 3 as const },
+]);
+
+/** Makes ready what the clients need, so that no test's time goes into it. */
+export async function prepareClients(): Promise<void> {
+  await Promise.all([nodePackages(), pythonPath()]);
+  await goProgram();
+}
+
+/** Runs a client through its script, which fails with what it says. */
+export async function runClient(server: RedisServer, { client, tls, resp }: ClientRun): Promise<void> {
+  const { host, tlsPort, certificate } = server;
+  const port = tls ? tlsPort : server.port;
+  const task = JSON.stringify({ host, port, tls, resp, ca: certificate.certFile });
+  switch (client) {
+    case 'node_redis':
+      await run(process.execPath, [join(FOLDER, 'node-redis.mjs'), task], {
+        env: { CLIENT_PACKAGES: await nodePackages() },
+      });
+      return;
+    case 'python_redis':
+      await run('python3', [join(FOLDER, 'python_redis.py'), task], {
+        env: { PYTHONPATH: await pythonPath(), PYTHONDONTWRITEBYTECODE: '1' },
+      });
+      return;
+    case 'go_redis':
+      await run(await goProgram(), [host, String(port), tls ? 'tls' : 'plain']);
+      return;
+    default:
+      client satisfies never;
+  }
+}
