@@ -88,7 +88,7 @@ export class Views implements Seen {
   private make(exchange: Exchange): ExchangeView {
     const { spans, redactor, target } = this;
     const { connection } = exchange;
-    const from = spans[0]?.end ?? 'client';
+    const from = spans[0]?.endpoint ?? 'client';
     const viewer = viewers[exchange.protocol] as Viewer<Exchange>;
     const said = viewer.view(exchange, { from, spans, redactor, target });
     this.unknown = connection.startSeen ? said.unknown : andUnknown(said.unknown, 'connection', 'joined_midstream');
@@ -126,7 +126,7 @@ export class Views implements Seen {
 
   private endpoint(connection: Connection, which: 'client' | 'server'): EndpointView {
     const { address, port, socket } = connection[which];
-    const span = this.spans.find(({ end }) => end === which);
+    const span = this.spans.find(({ endpoint }) => endpoint === which);
     const owner = socket === 0 ? undefined : this.options.resources.resourceOf(socket);
     const peer = owner === undefined ? this.peerAt(connection, which) : undefined;
     if (owner === undefined && peer === undefined) {

@@ -112,7 +112,7 @@ export const KEY = {
   timeToFirstMessage: new AttributeKey('wirespan.rpc.response.time_to_first_message', { isDouble: true }),
   /** How the transaction block stood when the statement began: `idle`, `active`, `failed`. */
   transaction: new AttributeKey('wirespan.db.transaction', repeats),
-  /** Messages that an end of a WebSocket connection sent, and bytes of their payload as transferred. */
+  /** Messages that an endpoint of a WebSocket connection sent, and bytes of their payload as transferred. */
   webSocketClientMessages: new AttributeKey('wirespan.websocket.client.messages'),
   webSocketClientSize: new AttributeKey('wirespan.websocket.client.size'),
   webSocketServerMessages: new AttributeKey('wirespan.websocket.server.messages'),

@@ -145,12 +145,12 @@ export class Common {
     return false;
   }
 
-  /** No end that is here is watched: nothing of this connection is of use. */
+  /** No endpoint that is here is watched: nothing of this connection is wanted. */
   isUnwatched({ client, server }: Connection): boolean {
     const { pods } = this;
     if (pods === undefined || (client.socket === 0 && server.socket === 0)) return false;
-    const isOf = (socket: number, side: keyof Watched): boolean =>
-      socket !== 0 && (pods.watchedOf(socket)[side] || pods.knowledgeOf(socket) === 'pending');
+    const isOf = (socket: number, way: keyof Watched): boolean =>
+      socket !== 0 && (pods.watchedOf(socket)[way] || pods.knowledgeOf(socket) === 'pending');
     return !isOf(client.socket, 'out') && !isOf(server.socket, 'in');
   }
 
@@ -208,7 +208,7 @@ export class Common {
   }
 
   /**
-   * Decides which of the wanted ends have a span, and counts those that have none. Their spans have then the trace's id, flags and state.
+   * Decides which of the wanted endpoints have a span, and counts those that have none. Their spans have then the trace's id, flags and state.
    *
    * @param traceOffset names the trace within the connection
    * @param context what came on the wire

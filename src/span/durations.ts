@@ -27,7 +27,7 @@ export interface DurationsOptions {
   readonly counters: Counters;
 }
 
-/** What an end of a connection keeps for its measurements. */
+/** What an endpoint of a connection keeps for its measurements. */
 export interface Measured {
   readonly block: AttributeBlock;
   durations: SeriesGroup | undefined;
@@ -68,12 +68,12 @@ interface Entry {
   readonly series: Series;
 }
 
-/** The series of one metric, one owner and one set of what the end of a connection says. */
+/** The series of one metric, one owner and one set of what the endpoint of a connection says. */
 export class SeriesGroup {
   readonly key: string;
   readonly instrument: Instrument;
   readonly owner: Owner;
-  /** What the end says. */
+  /** What the endpoint says. */
   readonly common: Attributes;
   /** By name: few of each. */
   readonly byName = new Map<string, Entry[]>();
@@ -157,31 +157,31 @@ export class Recorder {
   /**
    * An exchange has ended.
    *
-   * @param side keeps what is found here
+   * @param own keeps what is found here
    * @param name route, method, summary: what there may be many of
    * @param code what else makes a series, with the error
    * @param startUnixUs when it began
    */
   record(
     resource: Resource,
-    side: Measured,
+    own: Measured,
     name: string,
     code: number,
     error: string,
     seconds: number,
     startUnixUs: number,
   ): void {
-    let group = side.durations;
-    if (group === undefined || side.durationsOf !== resource || group.retired) {
-      group = this.#durations.groupOf(this.#instrument, resource, side.block);
-      side.durations = group;
-      side.durationsOf = resource;
+    let group = own.durations;
+    if (group === undefined || own.durationsOf !== resource || group.retired) {
+      group = this.#durations.groupOf(this.#instrument, resource, own.block);
+      own.durations = group;
+      own.durationsOf = resource;
     }
     let series = group.find(name, code, error);
     if (series === undefined) {
       series = this.#durations.addSeries(group, name, code, error, startUnixUs, this.#describe);
       // One that is not known to all must not be kept by one.
-      if (group.byName.size === 0) side.durations = undefined;
+      if (group.byName.size === 0) own.durations = undefined;
     }
     series.histogram.record(seconds);
     this.#last = series;

@@ -4,9 +4,9 @@ import { matchesRoute } from './routes.ts';
 
 /** Conditions that all have to be met. Names may hold `*` for any characters. */
 export interface FilterRule {
-  /** service.namespace or k8s.namespace.name of the span's own end. */
+  /** service.namespace or k8s.namespace.name of the span's own endpoint. */
   readonly namespace?: string | undefined;
-  /** service.name of the span's own end. */
+  /** service.name of the span's own endpoint. */
   readonly service?: string | undefined;
   /** As in the patterns of http.route; also of gRPC, whose paths are `/package.Service/Method`. */
   readonly path?: string | undefined;
@@ -27,7 +27,7 @@ export interface FilterOptions {
 
 type Condition = (resource: Resource, candidate: Candidate) => boolean;
 
-/** Which ends of which exchanges are of interest at all. */
+/** Which endpoints of which exchanges are wanted at all. */
 export class Filters {
   private readonly include: readonly (readonly Condition[])[];
   private readonly exclude: readonly (readonly Condition[])[];

@@ -5,8 +5,8 @@
  *   TLS            client_random, which is 32 random bytes already (RFC 8446 section 4.1.2, RFC 5246 section 7.4.1.2)
  *   plain          SHA-256("wirespan tcp 1" || initial sequence number of the client || that of the server), both big-endian
  *   start not seen SHA-256("wirespan any 1" || salt || both endpoints || start time || number of the connection): not the same
- *                  elsewhere, but one seed for both local ends. The salt is random in an agent and empty in replay, whose output is reproducible.
- * client_random and the sequence numbers pass through address translation unchanged, so both ends see the same. A connection whose
+ *                  elsewhere, but one seed for both local endpoints. The salt is random in an agent and empty in replay, whose output is reproducible.
+ * client_random and the sequence numbers pass through address translation unchanged, so both endpoints see the same. A connection whose
  * client_random another one has already (relays.ts) is named as if it were plain; one whose sequence numbers another one has, as if its start
  * had not been seen.
  *
@@ -34,7 +34,7 @@ export type NamedBy = 'session' | 'sequences' | 'place';
 
 /**
  * @param salt keeps the ids of connections whose start was not seen apart from those of other agents
- * @param by what no other connection has that gives ids to spans of the same ends
+ * @param by what no other connection has that gives ids to spans of the same endpoints
  * @returns eight 32-bit words
  */
 export function connectionSeed(connection: Connection, salt: Buffer, by: NamedBy = 'session'): Int32Array {
@@ -45,7 +45,7 @@ export function connectionSeed(connection: Connection, salt: Buffer, by: NamedBy
   return seed;
 }
 
-/** Both ends have seen, or would have, where the sequence numbers of this connection begin. */
+/** Both endpoints have seen, or would have, where the sequence numbers of this connection begin. */
 export function hasSequences({ startSeen, initialSequence }: Connection): boolean {
   return startSeen && initialSequence[0] >= 0 && initialSequence[1] >= 0;
 }

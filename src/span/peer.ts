@@ -1,9 +1,9 @@
 import { type AttributeKey, KEY } from './attributes.ts';
 import type { AttributeValue } from './resource.ts';
 
-/** Who is at the other end of a connection, as a directory of the cluster tells. One object as long as it says the same. */
+/** Who is at the other endpoint of a connection, as a directory of the cluster tells. One object as long as it says the same. */
 export interface Peer {
-  /** service.peer.name: what the agent at that end calls it in service.name, where there is one. */
+  /** service.peer.name: what the agent at that endpoint calls it in service.name, where there is one. */
   readonly name: string;
   /** service.peer.namespace; empty where there is none. */
   readonly namespace: string;
@@ -26,10 +26,10 @@ export interface PeerDirectory {
   findName(host: string): Peer | undefined;
 }
 
-/** What a directory says of the ends of one connection, kept as long as it cannot say anything else. */
+/** What a directory says of the endpoints of one connection, kept as long as it cannot say anything else. */
 export interface ConnectionPeers {
   revision: number;
-  /** Who is at the other end for the client, and for the server. */
+  /** Who is at the other endpoint for the client, and for the server. */
   client: Peer | undefined;
   server: Peer | undefined;
 }

@@ -4,7 +4,7 @@ import type { Connection } from '../flow/connection.ts';
 const MIN_SESSIONS = 2048;
 
 /** Ids of connections, 0 for none. */
-interface Ends {
+interface Endpoints {
   client: number;
   server: number;
 }
@@ -14,14 +14,14 @@ interface Ends {
  *
  * A relay that does not end TLS (docker-proxy, HAProxy in TCP mode) hands the client_random on. A capture on several interfaces has a connection
  * before and after its addresses were translated, with the same sequence numbers. Where the agent sees the sockets, translated addresses make two
- * connections as well, but each has one end only: those are the two ends of one, and their ids must be the same.
+ * connections as well, but each has one endpoint only: those are the two endpoints of one, and their ids must be the same.
  */
 export class Relays {
   /** By client_random or sequence numbers. Two generations: in a Map whose oldest entry goes each time, finding the oldest costs more and more. */
-  private recent = new Map<string, Ends>();
-  private older = new Map<string, Ends>();
+  private recent = new Map<string, Endpoints>();
+  private older = new Map<string, Endpoints>();
 
-  /** @returns whether another connection has given the ids of this one's session to the spans of an end that this one has as well */
+  /** @returns whether another connection has given the ids of this one's session to the spans of an endpoint that this one has as well */
   hasGiven(connection: Connection): boolean {
     const random = connection.tls?.clientRandom;
     return random !== undefined && this.isSecond(random.toString('latin1'), connection);
@@ -34,29 +34,29 @@ export class Relays {
   }
 
   private isSecond(session: string, { id, client, server }: Connection): boolean {
-    // A file knows no sockets: both ends are looked at.
+    // A file knows no sockets: both endpoints are looked at.
     const inFile = client.socket === 0 && server.socket === 0;
-    const ends = {
+    const endpoints = {
       client: client.socket !== 0 || inFile ? id : 0,
       server: server.socket !== 0 || inFile ? id : 0,
     };
     const known = this.recent.get(session) ?? this.older.get(session);
     if (known === undefined) {
-      this.remember(session, ends);
+      this.remember(session, endpoints);
       return false;
     }
-    if (isTaken(known.client, ends.client) || isTaken(known.server, ends.server)) return true;
-    known.client ||= ends.client;
-    known.server ||= ends.server;
+    if (isTaken(known.client, endpoints.client) || isTaken(known.server, endpoints.server)) return true;
+    known.client ||= endpoints.client;
+    known.server ||= endpoints.server;
     return false;
   }
 
-  private remember(session: string, ends: Ends): void {
+  private remember(session: string, endpoints: Endpoints): void {
     if (this.recent.size >= MIN_SESSIONS) {
       this.older = this.recent;
       this.recent = new Map();
     }
-    this.recent.set(session, ends);
+    this.recent.set(session, endpoints);
   }
 }
 

@@ -2,7 +2,7 @@
  * Which exchanges become spans: the one place where that is decided, after all is known of the exchange and before anything is made of
  * it but what measures every exchange (durations.ts).
  *
- * A decision is made for each end, and follows from what both ends see alike: the trace's random bits and context, failure, duration. So it
+ * A decision is made for each endpoint, and follows from what both see alike: the trace's random bits and context, failure, duration. So it
  * comes out the same on two nodes, but where the rate of one service is limited more than that of the other; then one keeps a part of
  * what the other keeps.
  */
@@ -40,7 +40,7 @@ export const defaultSamplingOptions: SamplingOptions = {
   keepInUnsampledTraces: false,
 };
 
-/** Why an end has no span; empty: it has one. */
+/** Why an endpoint has no span; empty: it has one. */
 export type Reason = '' | 'filtered' | 'avoided_service' | 'unsampled' | 'rate_limited';
 
 export interface DecisionOptions {
@@ -90,7 +90,7 @@ export class Decision {
   }
 
   /**
-   * Decides over the span of one end, and writes into its tracestate how many it stands for.
+   * Decides over the span of one endpoint, and writes into its tracestate how many it stands for.
    *
    * @param span has its trace id and the tracestate of the wire
    */

@@ -30,8 +30,8 @@ export class Span {
   /** W3C trace flags, 8 bits. */
   flags = 1;
   name = '';
-  /** Which end of the exchange it is from, whatever its kind. */
-  readonly end: EndpointName;
+  /** Which endpoint of the connection it is from, whatever its kind. */
+  readonly endpoint: EndpointName;
   kind: SpanKind = SpanKind.INTERNAL;
   /** Microseconds since the Unix epoch, with a fraction. */
   startUnixUs = 0;
@@ -47,11 +47,11 @@ export class Span {
   readonly values: AttributeValue[] = [];
   /** What a person reads of it: for HTTP the redacted target, for SQL the summary of the statement. */
   summary = '';
-  /** For people: the other end's process, when it is here and no span stands for it. */
+  /** For people: the other endpoint's process, when it is here and no span stands for it. */
   peerName = '';
 
-  constructor(end: EndpointName = 'server') {
-    this.end = end;
+  constructor(endpoint: EndpointName = 'server') {
+    this.endpoint = endpoint;
   }
 
   get traceId(): string {
@@ -85,7 +85,7 @@ export class Span {
 
   /** A copy that nobody fills again. */
   clone(): Span {
-    const copy = new Span(this.end);
+    const copy = new Span(this.endpoint);
     this.ids.copy(copy.ids);
     copy.hasParent = this.hasParent;
     copy.parentIsRemote = this.parentIsRemote;

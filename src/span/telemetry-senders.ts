@@ -53,7 +53,7 @@ export class TelemetrySenders {
     return signals.has(signal);
   }
 
-  /** @param from the process at the client's end, @param to at the server's; undefined: not of this machine */
+  /** @param from the process at the client's endpoint, @param to at the server's; undefined: not of this machine */
   saw(from: Resource | undefined, to: Resource | undefined, signal: Signal): void {
     if (to !== undefined && !this.forwarders.has(idOf(to))) {
       this.makeRoom(this.forwarders);

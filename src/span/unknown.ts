@@ -1,9 +1,9 @@
 import type { Resource } from './resource.ts';
 
-/** More ends than this and all are forgotten: a resource is cheap to make again. */
+/** More endpoints than this and all are forgotten: a resource is cheap to make again. */
 const MAX_RESOURCES = 4096;
 
-/** Resources for ends of connections that no process is known of. */
+/** Resources for endpoints of connections that no process is known of. */
 export class UnknownResources {
   /** By address, then port: no name is put together for a look-up. */
   private readonly resources = new Map<string, Map<number, Resource>>();

@@ -1,4 +1,4 @@
-/** Exchanges whose ends are not known well enough yet: they wait for a short while, and are few. */
+/** Exchanges whose endpoints are not known well enough yet: they wait for a short while, and are few. */
 import type { Exchange } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
 import { type Account, type Holder, type MemoryBudget, unlimitedMemory } from '../memory/budget.ts';
@@ -96,7 +96,7 @@ export class WaitingRoom implements Holder {
     if (state.ended) this.#options.released(connection);
   }
 
-  /** Whether that is so of one of the ends that are here. */
+  /** Whether that is so of one of the endpoints that are here. */
   #is(knowledge: Knowledge, { client, server }: Connection): boolean {
     const { resources } = this.#options;
     if (resources.knowledgeOf === undefined) return false;

@@ -115,7 +115,7 @@ function webSocketScheme(http: string): string {
 }
 
 /**
- * The value of error.type: a close code that names an error, at both ends. The codes of libraries and applications (from 3000) mean what
+ * The value of error.type: a close code that names an error, at both endpoints. The codes of libraries and applications (from 3000) mean what
  * these want, and are none.
  */
 export function errorType({ closeCode, incomplete }: WebSocketExchange): string {

@@ -93,7 +93,7 @@ class PingSpans implements SpanMapping<PingExchange> {
   }
 
   fill(span: Span, exchange: PingExchange): void {
-    this.calls.push(`fill ${span.end}`);
+    this.calls.push(`fill ${span.endpoint}`);
     span.name = 'PING';
     span.summary = 'PING';
     setOutcome(span, exchange.incomplete, errorOfIncomplete(exchange.incomplete));
@@ -217,7 +217,7 @@ describe('span driver', () => {
       const [client, server] = sockets;
       const { build } = setUp({ primary, perspective });
       const exchange = ping({ connection: connection({ client: { socket: client }, server: { socket: server } }) });
-      return build(exchange).map((span) => span.end);
+      return build(exchange).map((span) => span.endpoint);
     };
     const both: [number, number] = [CLIENT_SOCKET, SERVER_SOCKET];
     const file: [number, number] = [0, 0];

@@ -25,7 +25,7 @@ const adjusted = (span: Span): number => {
 function decide(options: Partial<SpanBuilderOptions>, changes: Parameters<typeof exchange>[0]) {
   const counters = newCounters();
   const made = builder({ ...options, counters }).build(exchange(changes));
-  const state = (end: string) => made.find((span) => span.end === end)?.traceState;
+  const state = (end: string) => made.find((span) => span.endpoint === end)?.traceState;
   return [state('client'), state('server'), counters.spans.leftOut] as const;
 }
 
@@ -193,7 +193,7 @@ describe('spans per second of a service', () => {
     const servers = builder({ perspective: 'server', ...options(10) });
     let both = 0;
     for (const one of roots(2000)) {
-      const ends = spans.build(exchange({ connection: one })).map((span) => span.end);
+      const ends = spans.build(exchange({ connection: one })).map((span) => span.endpoint);
       // The same service behind another client: it alone decides.
       const alone = servers.build(exchange({ connection: one })).length > 0;
       assert.equal(ends.includes('server'), alone);
