@@ -1,7 +1,6 @@
 /** What the agent and replay build alike: everything between a source of records and the outputs. */
 import { readFileSync } from 'node:fs';
 import type { CommonOptions } from './cli/options.ts';
-import type { Limits } from './config/limits.ts';
 import { findMemoryLimit, memoryBudgetBytes } from './config/memory-limit.ts';
 import { createOutputs } from './export/create.ts';
 import { Feed } from './export/feed.ts';
@@ -10,9 +9,9 @@ import type { Output } from './export/output.ts';
 import { Views } from './export/views.ts';
 import { MemoryBudget } from './memory/budget.ts';
 import { Pipeline, type PipelineOptions } from './pipeline.ts';
-import { createProtocols, createSqlAnalysers } from './protocol/registry.ts';
+import { type AllLimits, createProtocols } from './protocol/registry.ts';
 import { SecretStore } from './secrets/store.ts';
-import { Durations, keptHeaders, type Perspective, SpanBuilder, type SpanBuilderOptions } from './span/builder.ts';
+import { Durations, type Perspective, SpanBuilder, type SpanBuilderOptions } from './span/builder.ts';
 import { type Counters, newCounters } from './telemetry/counters.ts';
 import { Log } from './telemetry/log.ts';
 
@@ -28,7 +27,7 @@ export interface Assembly {
 }
 
 export interface AssemblyParts {
-  readonly limits: Limits;
+  readonly limits: AllLimits;
   readonly perspective: Perspective;
   readonly log: Log;
   readonly counters?: Counters;
@@ -60,7 +59,6 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
     config,
     onBroken: parts.onBroken,
   });
-  const kept = keptHeaders(config.http);
   const { exponential, exemplars } = config.metrics;
   const durations = parts.measures ? new Durations({ limits, exponential, exemplars, counters }) : undefined;
   const feed = new Feed(counters.feed);
@@ -75,11 +73,7 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
     outputs,
     views: new Views({ ...parts.spans, http: config.http }),
     feed,
-    protocols: createProtocols({
-      keepHeaders: new Set([...kept.request, ...kept.response]),
-      grpc: config.grpc,
-      sql: createSqlAnalysers(config.sql, limits, counters.sql, memory),
-    }),
+    protocols: createProtocols({ config, limits, counters, memory }),
     spans: new SpanBuilder({
       ...parts.spans,
       perspective: parts.perspective,

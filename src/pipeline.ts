@@ -6,7 +6,6 @@
  * One pipeline serves the live agent and replay; they differ only in the source of the records and in the clock.
  */
 import type { CaptureSink, PacketRecord, ProcessRecord, SecretRecord, SocketRecord } from './capture/records.ts';
-import type { Limits } from './config/limits.ts';
 import type { Exchange } from './exchange/exchange.ts';
 import type { Feed } from './export/feed.ts';
 import type { Output } from './export/output.ts';
@@ -19,6 +18,7 @@ import type { PcapngSink } from './pcapng/sink.ts';
 import { createDetectLayer } from './protocol/detect.ts';
 import type { LayerContext, Protocol } from './protocol/layer.ts';
 import { createProxyLayer } from './protocol/proxy/layer.ts';
+import type { AllLimits } from './protocol/registry.ts';
 import type { SecretStore } from './secrets/store.ts';
 import type { SpanBuilder } from './span/builder.ts';
 import { exchangeCost } from './span/exchange-cost.ts';
@@ -45,7 +45,7 @@ export interface ProcessObserver {
 }
 
 export interface PipelineOptions {
-  readonly limits: Limits;
+  readonly limits: AllLimits;
   readonly counters: Counters;
   /** Shared by all that grows with its input. */
   readonly memory?: MemoryBudget;

@@ -1,6 +1,6 @@
 /**
- * Every cap of the process in one place. What passes a cap is counted under a reason, never lost silently.
- * Names end in their unit.
+ * Every cap of the core. Those of a protocol are in its `limits.ts`; config/schema.ts joins both. What passes a cap is counted under a
+ * reason, never lost silently. Names end in their unit.
  */
 export interface Limits {
   /**
@@ -61,50 +61,6 @@ export interface Limits {
   detectionTries: number;
   /** Headers of the PROXY protocol in a row; what follows is read as it is. */
   proxyHeaders: number;
-  /** Bytes of one HTTP header block (start line and fields). */
-  httpHeaderBytes: number;
-  /** Requests of one connection that wait for their response. */
-  httpPipelineDepth: number;
-  /** A request that was not answered is given up after this time. */
-  httpResponseUs: number;
-  /** Responses kept per connection whose request has not been seen yet. */
-  httpOrphanResponses: number;
-  /** Messages of one connection that could not be parsed before the connection is given up. */
-  httpParseErrors: number;
-  /** Silence after which a connection that pipelines its requests is taken to be between two exchanges. */
-  httpQuietUs: number;
-  /** Streams of one HTTP/2 connection at once; requests beyond are not followed. */
-  http2Streams: number;
-  /** Bytes of HPACK's dynamic table that are kept per direction, whatever the peers agree on; entries beyond are not known. */
-  http2TableBytes: number;
-  /** Fields of one HTTP/2 header list that are kept. */
-  http2HeaderFields: number;
-  /** An HTTP/2 stream whose end may lie in a hole is given up after this time of silence. */
-  http2LostStreamUs: number;
-  /** Bytes of one SQL text. A longer one is passed over: its statements have no text. */
-  sqlTextBytes: number;
-  /** Texts whose statements are remembered, per dialect, and how long such a text may be. */
-  sqlCachedTexts: number;
-  sqlCachedTextBytes: number;
-  /** What these texts and their statements cost, per dialect. */
-  sqlCacheBytes: number;
-  /** Prepared statements remembered per connection, and cursors (portals); the one used least recently makes room. */
-  sqlPreparedStatements: number;
-  sqlPortals: number;
-  /** Savepoints of one transaction that are remembered; what an older one goes back to is not known. */
-  sqlSavepoints: number;
-  /** Messages of one connection that wait for their answer. */
-  sqlPipelineDepth: number;
-  /** Messages of one connection that could not be parsed before the connection is given up. */
-  sqlParseErrors: number;
-  /** Silence after which a connection that sends further statements before the answers is taken to be between two of them. */
-  sqlQuietUs: number;
-  /** Bytes of one compressed packet of MySQL, before and after compression. Its format ends below 16 MiB. */
-  mysqlCompressedBytes: number;
-  /** Bytes of a MySQL server that come before the command that they answer. */
-  mysqlEarlyBytes: number;
-  /** Results of one MySQL text that are held until it is known which of its statements they belong to; beyond, nobody's numbers are. */
-  mysqlHeldResults: number;
   /** Secrets kept for connections that were not seen yet, and for how long. */
   secrets: number;
   secretUs: number;
@@ -177,29 +133,6 @@ export const defaultLimits: Limits = {
   detectionBytes: 4096,
   detectionTries: 64,
   proxyHeaders: 4,
-  httpHeaderBytes: 1024 * 1024,
-  httpPipelineDepth: 16_384,
-  httpResponseUs: 3_600_000_000,
-  httpOrphanResponses: 16,
-  httpParseErrors: 16,
-  httpQuietUs: 1_000_000,
-  http2Streams: 10_000,
-  http2TableBytes: 65_536,
-  http2HeaderFields: 256,
-  http2LostStreamUs: 3_600_000_000,
-  sqlTextBytes: 1024 * 1024,
-  sqlCachedTexts: 2048,
-  sqlCachedTextBytes: 8192,
-  sqlCacheBytes: 16 * 1024 * 1024,
-  sqlPreparedStatements: 4096,
-  sqlPortals: 256,
-  sqlSavepoints: 64,
-  sqlPipelineDepth: 65_536,
-  sqlParseErrors: 16,
-  sqlQuietUs: 1_000_000,
-  mysqlCompressedBytes: 16 * 1024 * 1024,
-  mysqlEarlyBytes: 64 * 1024,
-  mysqlHeldResults: 64,
   secrets: 16_384,
   secretUs: 60_000_000,
   pcapngReorderUs: 10_000,
@@ -314,7 +247,6 @@ export function assertLimits(limits: Limits): void {
     [limits.tlsPendingBytesPerConnection <= limits.tlsPendingBytes, 'tlsPendingBytesPerConnection <= tlsPendingBytes'],
     [limits.tlsPendingUs <= limits.secretUs, 'tlsPendingUs <= secretUs'],
     [limits.tlsPendingUs <= limits.pcapngPendingUs, 'tlsPendingUs <= pcapngPendingUs'],
-    [limits.httpResponseUs <= limits.idleUs, 'httpResponseUs <= idleUs'],
     [limits.learnedSegmentsPerPlace < limits.learnedSegments, 'learnedSegmentsPerPlace < learnedSegments'],
     [limits.connections <= limits.workloadSockets, 'connections <= workloadSockets'],
   ];

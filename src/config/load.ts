@@ -1,6 +1,7 @@
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { type Document, isMap, isNode, LineCounter, type Node, parseDocument } from 'yaml';
 import type { z } from 'zod';
+import { assertModuleLimits } from '../protocol/registry.ts';
 import { snakeKey } from './case.ts';
 import { describeType, nodeAt } from './describe.ts';
 import { assertLimits } from './limits.ts';
@@ -50,6 +51,7 @@ export function parseConfig(text: string, file: string, layers: ConfigLayers = {
   const config = toConfig(configSchema.parse(merged(merged(layers.below ?? {}, values), layers.above ?? {})));
   try {
     assertLimits(config.limits);
+    assertModuleLimits(config.limits);
   } catch (error) {
     throw new ConfigError([`${file}: ${snakeKey(String((error as Error).message))}`]);
   }

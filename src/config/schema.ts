@@ -1,8 +1,15 @@
 import { z } from 'zod';
+import {
+  type AllLimits,
+  defaultAllLimits,
+  type ModuleSections,
+  moduleLimits,
+  moduleSections,
+} from '../protocol/registry.ts';
 import { type CamelCased, camelKey, type SnakeCase, snakeKey } from './case.ts';
-import { defaultRedactedQueryKeys, forbiddenHeaders } from './http.ts';
+import { whole } from './define.ts';
 import { kubernetesShape } from './kubernetes.ts';
-import { defaultLimits, type Limits } from './limits.ts';
+import type { Limits } from './limits.ts';
 import { parseListenAddress } from './listen.ts';
 import { otlpCopies, otlpShape } from './otlp.ts';
 import { isOutput, outputConflict, outputForms } from './outputs.ts';
@@ -13,28 +20,10 @@ import { filtersShape, samplingShape, servicesShape } from './selection.ts';
  * it. Keys end in their unit.
  */
 
-export { defaultRedactedQueryKeys, forbiddenHeaders };
-
 export const logLevels = ['error', 'warn', 'info', 'debug'] as const;
 export const logFormats = ['auto', 'text', 'json'] as const;
 
 const MAX_LIST_ENTRIES = 1000;
-
-function whole(least: number, most: number, value: number, description: string) {
-  return z.int().min(least).max(most).default(value).describe(description);
-}
-
-/** A header field's name: a token of RFC 9110 section 5.1. */
-const headerName = z
-  .string()
-  .regex(/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/, 'expected the name of a header field')
-  .transform((name) => name.toLowerCase())
-  .refine(
-    (name) => !forbiddenHeaders.has(name),
-    'expected a field that is no credential: Authorization, Cookie and the like are never captured',
-  );
-
-const headerList = z.array(headerName).max(MAX_LIST_ENTRIES);
 
 const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   memoryMib:
@@ -67,33 +56,8 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   tlsGapTrials: 'TLS record numbers tried after a gap.',
   detectionBytes: 'Bytes held per direction while the protocol is not known.',
   proxyHeaders: 'Headers of the PROXY protocol in a row before a connection; what follows is read as it is.',
-  httpHeaderBytes: 'Bytes of one HTTP header block: start line and fields.',
-  httpPipelineDepth: 'HTTP requests of one connection that wait for their response.',
-  httpResponseUs: 'An HTTP request that is not answered is given up after this time.',
   detectionTries:
     'Messages looked at, of a connection whose start was not seen, before its protocol counts as unknown.',
-  httpOrphanResponses: 'Responses kept per connection whose request has not been seen yet.',
-  httpParseErrors: 'Messages of one connection that could not be parsed before the connection is given up.',
-  httpQuietUs: 'Silence after which a connection that pipelines its requests is taken to be between two exchanges.',
-  http2Streams: 'Streams of one HTTP/2 connection at once. Requests beyond have a span without a response.',
-  http2TableBytes:
-    "Bytes of HPACK's dynamic table that are kept per direction, whatever the peers agree on. What lies beyond is not known.",
-  http2HeaderFields: 'Fields of one HTTP/2 header list that are kept.',
-  http2LostStreamUs: 'An HTTP/2 stream whose end may lie in a hole is given up after this time of silence.',
-  sqlCachedTexts: 'SQL texts whose statements are remembered, per dialect.',
-  sqlCacheBytes: 'What these texts and their statements cost, per dialect, in bytes.',
-  sqlCachedTextBytes: 'Bytes of such a text; a longer one is read again each time.',
-  sqlTextBytes: 'Bytes of one SQL text. The statements of a longer one have no text.',
-  sqlPreparedStatements: 'Prepared statements remembered per connection.',
-  sqlPortals: 'Cursors (portals) remembered per connection.',
-  sqlSavepoints: 'Savepoints remembered per transaction.',
-  sqlPipelineDepth: 'SQL messages of one connection that wait for their answer.',
-  sqlParseErrors: 'SQL messages of one connection that could not be parsed before the connection is given up.',
-  sqlQuietUs:
-    'Silence after which a connection that sends further statements before the answers is taken to be between two of them.',
-  mysqlCompressedBytes: 'Bytes of one compressed MySQL packet, before and after compression.',
-  mysqlEarlyBytes: 'Bytes of a MySQL server that come before the command that they answer.',
-  mysqlHeldResults: 'Results of one MySQL text that are held until it is known which of its statements they belong to.',
   pcapngReorderUs: 'Packets wait so long for the packet file, to be put in the order of time.',
   pcapngPendingUs: 'Packets of a connection that lacks its secret wait so long for the packet file.',
   pcapngPendingBytes: 'Bytes of such packets of all connections.',
@@ -122,14 +86,25 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   kubernetesOwners: 'Owners of pods (ReplicaSets, Jobs) whose own owners are remembered.',
 };
 
-type LimitsShape = { [Name in keyof Limits as SnakeCase<Name>]: z.ZodDefault<z.ZodInt> };
+type LimitsShape = { [Name in keyof AllLimits as SnakeCase<Name>]: z.ZodDefault<z.ZodInt> };
 
 const limitsShape = Object.fromEntries(
-  Object.entries(defaultLimits).map(([name, value]) => [
-    snakeKey(name),
-    whole(Math.min(1, value), Number.MAX_SAFE_INTEGER, value, limitDescriptions[name as keyof Limits] ?? ''),
-  ]),
+  Object.entries(defaultAllLimits).map(([name, value]) => {
+    const meaning = limitDescriptions[name as keyof Limits] ?? moduleLimits[name]?.meaning ?? '';
+    return [snakeKey(name), whole(Math.min(1, value), Number.MAX_SAFE_INTEGER, value, meaning)];
+  }),
 ) as LimitsShape;
+
+type ProtocolShape = {
+  [Name in keyof ModuleSections]: z.ZodPrefault<z.ZodObject<ModuleSections[Name]['shape'], z.core.$strict>>;
+};
+
+const protocolShape = Object.fromEntries(
+  Object.entries(moduleSections).map(([name, { shape, description }]) => [
+    name,
+    z.strictObject(shape).prefault({}).describe(description),
+  ]),
+) as ProtocolShape;
 
 const captureShape = {
   cgroup: z
@@ -150,90 +125,6 @@ const captureShape = {
     .max(MAX_LIST_ENTRIES)
     .default([])
     .describe('TCP ports, of either end, whose traffic is dropped in the kernel.'),
-};
-
-const httpShape = {
-  capture_request_headers: headerList
-    .prefault([])
-    .describe('Request header fields that become attributes. Authorization, Cookie and the like never do.'),
-  capture_response_headers: headerList
-    .prefault([])
-    .describe('Response header fields that become attributes. Set-Cookie never does.'),
-  redact_query_keys: z
-    .array(z.string().min(1))
-    .max(MAX_LIST_ENTRIES)
-    .default([...defaultRedactedQueryKeys])
-    .describe(
-      'Query parameters whose values are replaced by REDACTED; `*`: all. A list here replaces the default one.',
-    ),
-  redact_paths: z
-    .array(z.string().startsWith('/', 'expected a path that starts with /, such as /reset/{token}'))
-    .max(MAX_LIST_ENTRIES)
-    .default([])
-    .describe('Path patterns, such as `/reset/{token}`, that are shown instead of the paths that match them.'),
-  routes: z
-    .array(z.string().startsWith('/', 'expected a path that starts with /, such as /orders/{id}'))
-    .max(MAX_LIST_ENTRIES)
-    .default([])
-    .describe(
-      'Path patterns for http.route, such as `/orders/{id}`; the first that matches names the span. None: the method alone.',
-    ),
-  learn_routes: z
-    .boolean()
-    .default(false)
-    .describe(
-      'Find routes of other paths from what is asked for: places with many different segments, and identifiers, become `{id}`.',
-    ),
-};
-
-/** A regular expression of JavaScript, compiled. SQL knows no case, so it does not either. */
-const pattern = z.string().transform((text, context) => {
-  try {
-    return new RegExp(text, 'i');
-  } catch {
-    context.addIssue({ code: 'custom', message: 'expected a regular expression' });
-    return z.NEVER;
-  }
-});
-
-const sqlShape = {
-  raw_text: z
-    .boolean()
-    .default(false)
-    .describe(
-      'Statements with the values in their text, and with the comments inside it. Default: each value is `?`, comments go.',
-    ),
-  max_text_bytes: whole(1, 1_048_576, 2048, 'Longest text of a statement in UTF-8. What is longer is cut, and marked.'),
-  ignore: z
-    .array(pattern)
-    .max(MAX_LIST_ENTRIES)
-    .prefault([])
-    .describe('Regular expressions, without regard to case. Statements that one of them matches become no spans.'),
-  min_duration_us: whole(
-    0,
-    3_600_000_000,
-    0,
-    'Statements that took less become no spans, unless they failed. In microseconds.',
-  ),
-  capture_returned_rows: z
-    .boolean()
-    .default(true)
-    .describe('Say in db.response.returned_rows how many rows were returned.'),
-  capture_operation_and_collection: z
-    .boolean()
-    .default(false)
-    .describe(
-      "Say db.operation.name and db.collection.name, taken from the statement's text, which the semantic conventions advise against.",
-    ),
-};
-
-const grpcShape = {
-  interim_span_s: whole(
-    0,
-    86_400,
-    0,
-    'A call that lasts this long gets an interim span, an INTERNAL child of its span, so that a stream of hours is seen before its end. In seconds; 0: none.',
-  ),
 };
 
 const exportShape = {
@@ -312,9 +203,7 @@ export const configSchema = z.strictObject({
       'Where spans go: `otlp`, `console`, `otlp-json`, `otlp-json=FILE`, `jsonl`, `jsonl=FILE`, `none`. Default: otlp when an endpoint is set, here or in the environment, else console.',
     ),
   capture: z.strictObject(captureShape).prefault({}).describe('What the agent watches, and how.'),
-  http: z.strictObject(httpShape).prefault({}).describe('HTTP spans.'),
-  grpc: z.strictObject(grpcShape).prefault({}).describe('gRPC spans.'),
-  sql: z.strictObject(sqlShape).prefault({}).describe('SQL spans.'),
+  ...protocolShape,
   kubernetes: z
     .strictObject(kubernetesShape)
     .prefault({})

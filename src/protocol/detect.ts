@@ -28,14 +28,6 @@ export type UnrecognisedReason =
   /** Nothing but a TLS alert of one end was seen: a server ends so what has only connected, such as a health probe. */
   | 'alert_alone';
 
-/** ALPN identifiers (RFC 7301, IANA registry) that name a protocol here. */
-const ALPN: Readonly<Record<string, string>> = {
-  h2: 'http2',
-  'http/1.1': 'http',
-  'http/1.0': 'http',
-  postgresql: 'postgresql',
-};
-
 /**
  * Finds out which protocol a connection speaks, then is only a door to that protocol's layer.
  *
@@ -193,7 +185,7 @@ class DetectLayer implements Layer {
       this.hold('gap', direction, end - start, 'fin', timeUs);
       return;
     }
-    const named = alpn === undefined ? undefined : this.candidate(ALPN[alpn]);
+    const named = alpn === undefined ? undefined : this.candidates.find((candidate) => candidate.alpn?.includes(alpn));
     let protocol = named ?? this.verdict(direction, bytes, start, end);
     if (protocol === undefined && side.adrift && side.length > 0 && mayBegin) {
       protocol = this.verdictAlone(direction, bytes, start, end);
@@ -220,10 +212,6 @@ class DetectLayer implements Layer {
       if (side.adrift) this.reject(direction);
       else this.abandon(this.yesCount > 1 ? 'ambiguous' : 'limit');
     }
-  }
-
-  private candidate(name: string | undefined): Protocol | undefined {
-    return name === undefined ? undefined : this.candidates.find((candidate) => candidate.name === name);
   }
 
   /** Set by verdict(): how many candidates said yes, and whether none can any more. */

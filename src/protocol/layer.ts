@@ -4,10 +4,14 @@ import type { Connection, Direction, Layer } from '../flow/connection.ts';
 import type { Account } from '../memory/budget.ts';
 import type { Counters } from '../telemetry/counters.ts';
 
-/** What a layer may use of the world. */
-export interface LayerContext {
+/**
+ * What a layer may use of the world.
+ *
+ * @typeParam Own the values of its protocol's limits: the object holds those of all protocols
+ */
+export interface LayerContext<Own extends object = object> {
   readonly connection: Connection;
-  readonly limits: Limits;
+  readonly limits: Limits & Own;
   readonly counters: Counters;
   /** What the layer holds between calls is charged here; all of it is released by the end of `close`. */
   readonly memory: Account;
@@ -27,7 +31,7 @@ export interface LayerContext {
    * The bytes that follow in both directions are TLS, after a request within the protocol (SSLRequest). The layer that asks passes them,
    * and gaps, ends, ticks and the close, on to the layer that it gets; `next` makes the layer for what is inside. Missing inside TLS.
    */
-  startTls?(next: (context: LayerContext) => Layer): Layer;
+  startTls?(next: (context: LayerContext<Own>) => Layer): Layer;
   /** Nothing follows in either direction: the connection ends now, without waiting for what its sockets say. */
   finish?(): void;
   /** What comes from now on is for this layer instead of the one that asks, `close` included. */
@@ -42,6 +46,10 @@ export type Detection = 'yes' | 'no' | 'maybe' | 'likely';
 /** One protocol that can be recognised in the bytes of a connection and parsed. */
 export interface Protocol {
   readonly name: string;
+  /** ALPN identifiers (RFC 7301, IANA registry) that name it. */
+  readonly alpn?: readonly string[];
+  /** Ports registered with IANA: a hint where more than one protocol knows the bytes. */
+  readonly ports?: readonly number[];
   /**
    * @param direction whose bytes these are
    * @param bytes the first bytes seen in that direction (bytes[start..end)), of the stream's start when connection.startSeen

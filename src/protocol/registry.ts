@@ -1,68 +1,85 @@
+/** What is made of the list of protocols (`modules.ts`): layers, limits, sections of the configuration. */
+import {
+  type ConfigSection,
+  type ConfigValues,
+  type LimitDefinition,
+  type LimitValues,
+  limitValues,
+  type ReasonTable,
+} from '../config/define.ts';
 import { defaultLimits, type Limits } from '../config/limits.ts';
 import type { MemoryBudget } from '../memory/budget.ts';
-import { SqlAnalyser, type SqlAnalyserOptions } from '../sql/analyser.ts';
-import type { SqlDialect } from '../sql/statement.ts';
-import type { ReasonCounts } from '../telemetry/counters.ts';
-import { createGrpcProtocol, type GrpcOptions } from './grpc/protocol.ts';
-import { createHttp1Protocol } from './http1/protocol.ts';
-import { createHttp2Protocol } from './http2/protocol.ts';
+import type { Counters } from '../telemetry/counters.ts';
 import type { Protocol } from './layer.ts';
-import { createMysqlProtocol } from './mysql/protocol.ts';
-import { createPostgresProtocol } from './postgres/protocol.ts';
-import { createWebSocketLayer } from './websocket/layer.ts';
-import { webSocketStreams } from './websocket/streams.ts';
+import type { HttpExtension, ModuleParts, ProtocolModule } from './module.ts';
+import * as list from './modules.ts';
 
-/** What finds out about SQL texts, one per dialect: its cache serves all connections. */
-export type SqlAnalysers = Readonly<Record<SqlDialect, SqlAnalyser>>;
+type Listed = (typeof list)[keyof typeof list];
+type Intersection<Union> = (Union extends unknown ? (each: Union) => void : never) extends (each: infer All) => void
+  ? All
+  : never;
 
-/** `sql` of the configuration has these keys. */
-export type SqlTextOptions = Pick<SqlAnalyserOptions, 'maxTextBytes' | 'rawText' | 'ignore'>;
+/** Sections of the configuration that the protocols define, by name. */
+export type ModuleSections = Intersection<Listed['config']>;
+/** Values of the limits that the protocols define, by name. */
+export type ModuleLimits = LimitValues<Intersection<Listed['limits']>>;
+/** The limits of the core and of all protocols. */
+export type AllLimits = Limits & ModuleLimits;
 
-export const defaultSqlTextOptions: SqlTextOptions = { maxTextBytes: 2048, rawText: false, ignore: [] };
+/** In the order of their names. */
+export const protocolModules: readonly ProtocolModule[] = Object.values(list);
 
-/** @param counts counts the texts that did not leave, by why */
-export function createSqlAnalysers(
-  { maxTextBytes, rawText, ignore }: SqlTextOptions,
-  limits: Pick<Limits, 'sqlCachedTexts' | 'sqlCachedTextBytes' | 'sqlCacheBytes'> = defaultLimits,
-  counts?: ReasonCounts,
-  memory?: MemoryBudget,
-): SqlAnalysers {
-  const { sqlCachedTexts: cacheEntries, sqlCachedTextBytes: cacheTextBytes, sqlCacheBytes: cacheBytes } = limits;
-  const options = {
-    maxTextBytes,
-    rawText,
-    ignore,
-    cacheEntries,
-    cacheTextBytes,
-    cacheBytes,
-    memory,
-    ...(counts !== undefined && { counts }),
-  };
-  const make = (dialect: SqlDialect) => new SqlAnalyser({ dialect, ...options });
-  return { postgresql: make('postgresql'), mysql: make('mysql') };
+/** @throws Error when two modules define the same name in different ways */
+function joined<Value>(all: readonly Readonly<Record<string, Value>>[]): Readonly<Record<string, Value>> {
+  const result: Record<string, Value> = {};
+  for (const [name, value] of all.flatMap(Object.entries<Value>)) {
+    if ((result[name] ?? value) !== value) throw new Error(`two protocols define ${name}`);
+    result[name] = value;
+  }
+  return result;
+}
+
+export const moduleSections: Readonly<Record<string, ConfigSection>> = joined(
+  protocolModules.map(({ config }) => config),
+);
+export const moduleLimits: Readonly<Record<string, LimitDefinition>> = joined(
+  protocolModules.map(({ limits }) => limits),
+);
+
+/** Reason words that the protocols count. */
+export const moduleReasons: readonly ReasonTable[] = [...new Set(protocolModules.flatMap(({ reasons }) => reasons))];
+
+/** What holds unless the configuration says otherwise. */
+export const defaultAllLimits = { ...defaultLimits, ...limitValues(moduleLimits) } as AllLimits;
+
+/** @throws Error that says which limits contradict each other */
+export function assertModuleLimits(limits: AllLimits): void {
+  const values = limits as unknown as Readonly<Record<string, number>>;
+  for (const [name, { atMost }] of Object.entries(moduleLimits)) {
+    if (atMost !== undefined && values[name]! > values[atMost]!) {
+      throw new Error(`limits: ${name} <= ${atMost} does not hold`);
+    }
+  }
 }
 
 export interface ProtocolOptions {
-  /** Lower-case names of the HTTP header fields whose values later stages want. */
-  readonly keepHeaders: ReadonlySet<string>;
-  readonly sql: SqlAnalysers;
-  readonly grpc?: GrpcOptions;
+  /** The sections of all protocols. */
+  readonly config: ConfigValues<ModuleSections>;
+  readonly limits: AllLimits;
+  readonly counters: Counters;
+  readonly memory?: MemoryBudget | undefined;
 }
 
-/** The application protocols that are looked for, in plain text and inside TLS. A new protocol is one more line here. */
-export function createProtocols(options: ProtocolOptions): readonly Protocol[] {
-  const { keepHeaders } = options;
-  const bodies = [createGrpcProtocol(options.grpc)];
-  const http2 = createHttp2Protocol({ keepHeaders, streams: [...bodies, webSocketStreams] });
-  return [
-    createHttp1Protocol({
-      keepHeaders,
-      upgradeToHttp2: http2.createUpgraded,
-      upgradeToWebSocket: createWebSocketLayer,
-      bodies,
-    }),
-    http2,
-    createPostgresProtocol(options.sql.postgresql),
-    createMysqlProtocol({ analyser: options.sql.mysql }),
-  ];
+/** @returns the application protocols that are looked for, in plain text and inside TLS */
+export function createProtocols({ config, limits, counters, memory }: ProtocolOptions): readonly Protocol[] {
+  // Each module finds its own limits and sections among those of all.
+  const parts = { config, limits, counters, memory } as unknown as ModuleParts;
+  const made = protocolModules.map((module) => module.create(parts));
+  const extensions = made.flatMap(({ http }) => http ?? []);
+  const http: Required<HttpExtension> = {
+    bodies: extensions.flatMap(({ bodies }) => bodies ?? []),
+    streams: extensions.flatMap(({ streams }) => streams ?? []),
+    upgrades: joined(extensions.map(({ upgrades }) => upgrades ?? {})),
+  };
+  return made.flatMap((protocols) => protocols.connections?.(http) ?? []);
 }

@@ -3,6 +3,7 @@ import { statementCost } from '../memory/cost.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import { type TraceContext, traceContextOf } from './commenter.ts';
 import type { BackslashRule } from './lexer.ts';
+import type { SqlLimits } from './limits.ts';
 import { type Scanned, Scanner, UNKNOWN } from './scanner.ts';
 import type { SqlDialect, SqlStatement } from './statement.ts';
 import { TextTable } from './text-table.ts';
@@ -31,6 +32,25 @@ export interface SqlAnalyserOptions {
   readonly memory?: MemoryBudget | undefined;
   /** Counts texts that were not told apart to their end: `doubtful`, `unsafe_encoding`. */
   readonly counts?: ReasonCounts;
+}
+
+/** `sql` of the configuration has these keys. */
+export type SqlTextOptions = Pick<SqlAnalyserOptions, 'maxTextBytes' | 'rawText' | 'ignore'>;
+
+/**
+ * @param limits of the cache
+ * @param counts counts the texts that did not leave, by why
+ */
+export function createSqlAnalyser(
+  dialect: SqlDialect,
+  { maxTextBytes, rawText, ignore }: SqlTextOptions,
+  limits: Pick<SqlLimits, 'sqlCachedTexts' | 'sqlCachedTextBytes' | 'sqlCacheBytes'>,
+  counts: ReasonCounts,
+  memory?: MemoryBudget,
+): SqlAnalyser {
+  const { sqlCachedTexts: cacheEntries, sqlCachedTextBytes: cacheTextBytes, sqlCacheBytes: cacheBytes } = limits;
+  const cache = { cacheEntries, cacheTextBytes, cacheBytes };
+  return new SqlAnalyser({ dialect, maxTextBytes, rawText, ignore, ...cache, counts, memory });
 }
 
 /** What the cache holds at most: so many texts of so many bytes, each with the statements it has. */

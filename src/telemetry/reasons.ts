@@ -2,26 +2,14 @@
  * Every reason word of the statistics and metrics: meaning, and what to do. The page docs/reference/reasons.md is printed from this table, and
  * a test compares both with the words that the code counts.
  */
+import { RAISE_LIMIT, type Reason, type ReasonTable } from '../config/define.ts';
 import { feedReasons } from './feed-reasons.ts';
 
-export interface Reason {
-  /** One or two sentences for people. */
-  readonly meaning: string;
-  /** What to do; empty: nothing. */
-  readonly action?: string;
-}
-
-export interface ReasonTable {
-  /** Its key in the statistics. */
-  readonly key: string;
-  readonly title: string;
-  readonly reasons: Readonly<Record<string, Reason>>;
-}
+export type { Reason, ReasonTable };
 
 const MORE_CPU =
   'Give the agent more CPU time, watch less (`capture.exclude_ports`, Kubernetes selection), or enlarge `capture.ring_mib` for bursts.';
 const REPORT = 'This is a defect. Please report it with the log.';
-const RAISE = 'Raise the limit that docs/reference/configuration.md names, if the memory is there.';
 const MEMORY =
   'Look for the service behind it. Raise `limits.memory_mib`, and the memory limit of the container with it.';
 
@@ -108,30 +96,16 @@ const REASONS: readonly ReasonTable[] = [
     },
   },
   {
-    key: 'connections.opaque',
-    title: 'Connections that are passed over from some point on',
-    reasons: {
-      http_upgrade: { meaning: 'An HTTP upgrade to a protocol that is not read.' },
-      http_connect: { meaning: 'The inside of an HTTP CONNECT tunnel.' },
-      postgresql_replication: { meaning: 'PostgreSQL replication.' },
-      postgresql_gss: { meaning: 'GSSAPI encryption of PostgreSQL.' },
-      postgresql_cancel: { meaning: 'A connection that only cancels the statement of another one.' },
-      mysql_binlog: { meaning: 'MySQL replication.' },
-      mysql_copy: { meaning: 'A copy of a table between MySQL servers.' },
-    },
-  },
-  {
     key: 'connections.givenUp',
     title: 'Connections that the agent gave up',
     reasons: {
       memory: { meaning: 'The memory budget was full, and this connection held the most.', action: MEMORY },
       pipeline_limit: {
-        meaning:
-          'More requests waited for their responses than `limits.http_pipeline_depth` or `limits.sql_pipeline_depth`.',
-        action: RAISE,
+        meaning: 'More requests waited for their responses than the protocol’s limit of pipelined requests.',
+        action: RAISE_LIMIT,
       },
       protocol_error: { meaning: 'Too many of its messages could not be parsed.' },
-      limit: { meaning: 'A limit of the agent was reached.', action: RAISE },
+      limit: { meaning: 'A limit of the agent was reached.', action: RAISE_LIMIT },
       gap: { meaning: 'What was lost cannot be made up for: HTTP/2 without its tables.', action: MORE_CPU },
       internal_error: { meaning: 'An error of the agent ended its work on this connection.', action: REPORT },
     },
@@ -187,7 +161,7 @@ const REASONS: readonly ReasonTable[] = [
       },
       pending_limit: {
         meaning: 'Connections that wait for their secrets held more than `limits.tls_pending_bytes`.',
-        action: RAISE,
+        action: RAISE_LIMIT,
       },
       memory: { meaning: 'The memory budget was full, and this connection held the most.', action: MEMORY },
       internal_error: { meaning: 'An error of the agent.', action: REPORT },
@@ -198,12 +172,12 @@ const REASONS: readonly ReasonTable[] = [
     title: 'TLS secrets, by what became of them',
     reasons: {
       received: { meaning: 'A secret arrived.' },
-      evicted: { meaning: 'It made room for a newer one before a connection asked for it.', action: RAISE },
+      evicted: { meaning: 'It made room for a newer one before a connection asked for it.', action: RAISE_LIMIT },
       expired: { meaning: 'No connection asked for it within `limits.secret_us`.' },
       malformed: { meaning: 'Its size is none of TLS.', action: REPORT },
       key_log_line_malformed: { meaning: 'A line of the key log is malformed.' },
       key_log_line_unsupported: { meaning: 'A line of the key log has a label that is not used.' },
-      key_log_limit: { meaning: 'The key log held more secrets than are kept.', action: RAISE },
+      key_log_limit: { meaning: 'The key log held more secrets than are kept.', action: RAISE_LIMIT },
     },
   },
   {
@@ -253,33 +227,11 @@ const REASONS: readonly ReasonTable[] = [
       timeout: { meaning: 'No response came within the time of the limits.' },
       gap: { meaning: 'Packets were lost.', action: 'Look at `packets.lost`.' },
       shutdown: { meaning: 'The agent stopped.' },
-      limit: { meaning: 'A limit of the agent was reached.', action: RAISE },
+      limit: { meaning: 'A limit of the agent was reached.', action: RAISE_LIMIT },
       memory: { meaning: 'The memory budget was full, and its connection held the most.', action: MEMORY },
       protocol_error: { meaning: 'The bytes in the response’s place are no response of the protocol.' },
       request_not_seen: { meaning: 'A response whose request was not seen.' },
       not_run: { meaning: 'A statement of a text that the server did not run, because of an error before it.' },
-    },
-  },
-  {
-    key: 'sql',
-    title: 'Facts of statements that are not known',
-    reasons: {
-      doubtful: { meaning: 'The ends of its literals are not certain: the statement has no text.' },
-      unsafe_encoding: { meaning: 'Its character set can hide the end of a literal: the statement has no text.' },
-      text_limit: { meaning: 'Its text is longer than `limits.sql_text_bytes`.', action: RAISE },
-      text_lost: { meaning: 'A part of its text was lost.' },
-      statement_not_seen: { meaning: 'It was prepared before the agent started, or out of its sight.' },
-      statement_evicted: {
-        meaning: 'Its text was forgotten for that of another one.',
-        action: 'Raise `limits.sql_prepared_statements`.',
-      },
-      portal_evicted: { meaning: 'Its cursor was forgotten for another one.', action: 'Raise `limits.sql_portals`.' },
-      savepoint_evicted: { meaning: 'A savepoint was forgotten: the search path after its rollback is not known.' },
-      results_limit: { meaning: 'The results of a text were too many to be assigned to its statements.' },
-      compressed_limit: {
-        meaning: 'A compressed packet is larger than `limits.mysql_compressed_bytes`.',
-        action: RAISE,
-      },
     },
   },
   {
@@ -476,12 +428,19 @@ const OTHER_TABLES: readonly ReasonTable[] = [
   },
 ];
 
-/** All tables. */
-export const ALL_REASONS: readonly ReasonTable[] = [...REASONS, ...OTHER_TABLES];
+/** @param added the tables of the protocols @returns all tables: words of a key that is known here follow those of the core */
+export function allReasons(added: readonly ReasonTable[]): readonly ReasonTable[] {
+  const tables = new Map<string, ReasonTable>();
+  for (const table of [...REASONS, ...added, ...OTHER_TABLES]) {
+    const { key, title, reasons } = tables.get(table.key) ?? table;
+    tables.set(key, { key, title, reasons: { ...reasons, ...table.reasons } });
+  }
+  return [...tables.values()];
+}
 
 /** @returns the page docs/reference/reasons.md */
-export function reasonsPage(): string {
-  const sections = ALL_REASONS.map(({ key, title, reasons }) => {
+export function reasonsPage(tables: readonly ReasonTable[]): string {
+  const sections = tables.map(({ key, title, reasons }) => {
     const rows = Object.entries(reasons).map(
       ([word, { meaning, action }]) => `| \`${word}\` | ${meaning} | ${action ?? ''} |`,
     );

@@ -4,15 +4,15 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { readCaptureFile } from '../../src/capture/file.ts';
 import { HEADER, PACKET, type PacketRecord, RECORD_PACKET } from '../../src/capture/records.ts';
-import { defaultLimits } from '../../src/config/limits.ts';
 import type { GrpcExchange, HttpExchange } from '../../src/exchange/exchange.ts';
 import { FlowTable } from '../../src/flow/table.ts';
 import { createDetectLayer } from '../../src/protocol/detect.ts';
 import type { LayerContext, Protocol } from '../../src/protocol/layer.ts';
-import { createProtocols, createSqlAnalysers, defaultSqlTextOptions } from '../../src/protocol/registry.ts';
+import { defaultAllLimits } from '../../src/protocol/registry.ts';
 import { SecretStore } from '../../src/secrets/store.ts';
 import { type Counters, newCounters } from '../../src/telemetry/counters.ts';
 import { createTlsLayer, detectTls } from '../../src/tls/layer.ts';
+import { newProtocols } from '../support/wire/protocols.ts';
 import {
   CAPTURES,
   type CaptureFacts,
@@ -39,12 +39,9 @@ async function replay(name: string): Promise<Replayed> {
   const counters = newCounters();
   const exchanges: HttpExchange[] = [];
   const calls: GrpcExchange[] = [];
-  const secrets = new SecretStore(defaultLimits, counters);
+  const secrets = new SecretStore(defaultAllLimits, counters);
   if (existsSync(`${path}.keylog`)) secrets.addKeyLogText(readFileSync(`${path}.keylog`));
-  const protocols = createProtocols({
-    keepHeaders: new Set(['host', 'user-agent', 'content-type']),
-    sql: createSqlAnalysers(defaultSqlTextOptions),
-  });
+  const protocols = newProtocols();
   const next = (context: LayerContext) => createDetectLayer(context, protocols);
   const tls: Protocol = {
     name: 'tls',
@@ -52,13 +49,13 @@ async function replay(name: string): Promise<Replayed> {
     create: (context) => createTlsLayer(context, { secrets, next }),
   };
   const table = new FlowTable({
-    limits: defaultLimits,
+    limits: defaultAllLimits,
     counters,
     open: (connection, control) =>
       createDetectLayer(
         {
           connection,
-          limits: defaultLimits,
+          limits: defaultAllLimits,
           counters,
           memory: control.memory,
           emit: (exchange) => {

@@ -8,16 +8,16 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { readCaptureFile } from '../../src/capture/file.ts';
 import type { PacketRecord } from '../../src/capture/records.ts';
-import { defaultLimits } from '../../src/config/limits.ts';
 import type { Exchange } from '../../src/exchange/exchange.ts';
 import { Views } from '../../src/export/views.ts';
 import { Pipeline } from '../../src/pipeline.ts';
-import { createProtocols, createSqlAnalysers } from '../../src/protocol/registry.ts';
+import { defaultAllLimits } from '../../src/protocol/registry.ts';
 import { SecretStore } from '../../src/secrets/store.ts';
 import { defaultHttpSpanOptions, type SpanBuilder } from '../../src/span/builder.ts';
 import { identityClock } from '../../src/telemetry/clock.ts';
 import { newCounters } from '../../src/telemetry/counters.ts';
 import { packetsOf } from '../support/wire/captures.ts';
+import { newProtocols } from '../support/wire/protocols.ts';
 
 const RUNS = 300;
 /** Of one run: a capture's packets from some place on. */
@@ -64,7 +64,7 @@ function describe(exchange: Exchange): Seen | undefined {
 /** Reads packets up to exchanges, through all stages. */
 function read(packets: readonly PacketRecord[], keyLogs: readonly Buffer[]): Seen[] {
   const counters = newCounters();
-  const secrets = new SecretStore(defaultLimits, counters);
+  const secrets = new SecretStore(defaultAllLimits, counters);
   for (const text of keyLogs) secrets.addKeyLogText(text);
   const seen: Seen[] = [];
   const spans: Pick<SpanBuilder, 'build' | 'isUnwatched'> = {
@@ -76,12 +76,12 @@ function read(packets: readonly PacketRecord[], keyLogs: readonly Buffer[]): See
     isUnwatched: () => false,
   };
   const pipeline = new Pipeline({
-    limits: defaultLimits,
+    limits: defaultAllLimits,
     counters,
     secrets,
-    protocols: createProtocols({
-      keepHeaders: new Set(['etag', 'last-modified']),
-      sql: createSqlAnalysers({ maxTextBytes: 1 << 20, rawText: true, ignore: [] }),
+    protocols: newProtocols({
+      http: { captureResponseHeaders: ['etag', 'last-modified'] },
+      sql: { maxTextBytes: 1 << 20, rawText: true },
     }),
     spans: spans as SpanBuilder,
     outputs: [],

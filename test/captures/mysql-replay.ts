@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { fileURLToPath } from 'node:url';
 import { readCaptureFile } from '../../src/capture/file.ts';
 import { HEADER, PACKET, type PacketRecord, RECORD_PACKET } from '../../src/capture/records.ts';
-import { defaultLimits } from '../../src/config/limits.ts';
 import type { SqlExchange } from '../../src/exchange/exchange.ts';
 import { FlowTable } from '../../src/flow/table.ts';
 import { createDetectLayer } from '../../src/protocol/detect.ts';
-import { createProtocols, createSqlAnalysers } from '../../src/protocol/registry.ts';
+import { defaultAllLimits } from '../../src/protocol/registry.ts';
 import { type Counters, newCounters } from '../../src/telemetry/counters.ts';
+import { newProtocols } from '../support/wire/protocols.ts';
 
 export interface Replayed {
   exchanges: SqlExchange[];
@@ -32,16 +32,15 @@ export async function replaySql(
 ): Promise<Replayed> {
   const counters = newCounters();
   const exchanges: SqlExchange[] = [];
-  const sql = createSqlAnalysers({ maxTextBytes: 1 << 20, rawText, ignore: [] });
-  const protocols = createProtocols({ keepHeaders: new Set(), sql });
+  const protocols = newProtocols({ sql: { maxTextBytes: 1 << 20, rawText } });
   const table = new FlowTable({
-    limits: defaultLimits,
+    limits: defaultAllLimits,
     counters,
     open: (connection, control) =>
       createDetectLayer(
         {
           connection,
-          limits: defaultLimits,
+          limits: defaultAllLimits,
           counters,
           memory: control.memory,
           emit: (exchange) => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { defaultLimits } from '../../src/config/limits.ts';
 import type { SqlExchange } from '../../src/exchange/exchange.ts';
+import { defaultAllLimits } from '../../src/protocol/registry.ts';
 import { MYSQL_CAPTURES, type MysqlFacts, readMysqlFacts, type StatementFacts } from './mysql-expected.ts';
 import { replaySql } from './mysql-replay.ts';
 
@@ -50,7 +50,7 @@ for (const name of MYSQL_CAPTURES) {
       // A first command that is longer than what detection holds may be passed over.
       const begun = all.filter((e) => e.startUs >= firstUs);
       const passedOver = begun.length - exchanges.length;
-      const mayBe = (begun[0]?.requestBytes ?? 0) > defaultLimits.detectionBytes ? 1 : 0;
+      const mayBe = (begun[0]?.requestBytes ?? 0) > defaultAllLimits.detectionBytes ? 1 : 0;
       assert.ok(passedOver >= 0 && passedOver <= mayBe, `from ${first}: ${exchanges.length} of ${begun.length}`);
       const later = begun.slice(passedOver);
       for (const [i, e] of exchanges.entries()) {

@@ -4,16 +4,16 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { readCaptureFile } from '../../src/capture/file.ts';
 import { HEADER, PACKET, type PacketRecord, RECORD_PACKET } from '../../src/capture/records.ts';
-import { defaultLimits } from '../../src/config/limits.ts';
 import type { SqlExchange } from '../../src/exchange/exchange.ts';
 import type { Layer } from '../../src/flow/connection.ts';
 import { FlowTable } from '../../src/flow/table.ts';
 import { createDetectLayer } from '../../src/protocol/detect.ts';
 import type { LayerContext, Protocol } from '../../src/protocol/layer.ts';
-import { createProtocols, createSqlAnalysers } from '../../src/protocol/registry.ts';
+import { defaultAllLimits } from '../../src/protocol/registry.ts';
 import { SecretStore } from '../../src/secrets/store.ts';
 import { type Counters, newCounters } from '../../src/telemetry/counters.ts';
 import { createTlsLayer, detectTls } from '../../src/tls/layer.ts';
+import { newProtocols } from '../support/wire/protocols.ts';
 import { type AnswerFacts, POSTGRES_CAPTURES, readPostgresFacts } from './postgres-expected.ts';
 
 const facts = readPostgresFacts().captures;
@@ -33,21 +33,20 @@ async function replay(name: string, wanted: (packet: number) => boolean = () => 
   const path = fileURLToPath(new URL(`data/${name}`, import.meta.url));
   const counters = newCounters();
   const exchanges: SqlExchange[] = [];
-  const secrets = new SecretStore(defaultLimits, counters);
+  const secrets = new SecretStore(defaultAllLimits, counters);
   if (existsSync(`${path}.keylog`)) secrets.addKeyLogText(readFileSync(`${path}.keylog`));
-  const sql = createSqlAnalysers({ maxTextBytes: 1 << 20, rawText: true, ignore: [] });
-  const protocols = createProtocols({ keepHeaders: new Set(), sql });
+  const protocols = newProtocols({ sql: { maxTextBytes: 1 << 20, rawText: true } });
   const within = (outer: LayerContext, next: (context: LayerContext) => Layer): Layer =>
     createTlsLayer(outer, { secrets, next });
   const create = (context: LayerContext): Layer => within(context, (inner) => createDetectLayer(inner, protocols));
   const tls: Protocol = { name: 'tls', detect: detectTls, create };
   const table = new FlowTable({
-    limits: defaultLimits,
+    limits: defaultAllLimits,
     counters,
     open: (connection, control) => {
       const outer: LayerContext = {
         connection,
-        limits: defaultLimits,
+        limits: defaultAllLimits,
         counters,
         memory: control.memory,
         emit: (exchange) => exchanges.push(exchange as SqlExchange),

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { defaultLimits } from '../../src/config/limits.ts';
+import { defaultAllLimits } from '../../src/protocol/registry.ts';
 import { FlowHarness } from '../support/wire/flows.ts';
 import type { PacketOptions } from '../support/wire/packets.ts';
 
@@ -174,7 +174,7 @@ class Conversation {
   swapLast(): void {
     const [data, ack] = this.packets.slice(-2) as [Captured, Captured];
     if (data.side === ack.side || ack.payload !== undefined || ack.flags !== undefined || !data.own) return;
-    if (ack.timeUs - data.timeUs > defaultLimits.reassemblyReorderUs / 2) return;
+    if (ack.timeUs - data.timeUs > defaultAllLimits.reassemblyReorderUs / 2) return;
     const { timeUs } = data;
     this.packets.splice(-2, 2, { ...ack, timeUs }, { ...data, timeUs: ack.timeUs });
   }
@@ -255,7 +255,7 @@ function replay(talk: Conversation): FlowHarness {
     if (side === 0) flows.client(packet);
     else flows.server(packet);
   }
-  flows.table.closeAll('shutdown', talk.packets.at(-1)!.timeUs + defaultLimits.resetDoubtUs / 2);
+  flows.table.closeAll('shutdown', talk.packets.at(-1)!.timeUs + defaultAllLimits.resetDoubtUs / 2);
   return flows;
 }
 

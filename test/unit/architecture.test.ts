@@ -26,6 +26,7 @@ const foundations: readonly string[] = [
   'sql/',
   'metric/',
   'memory/',
+  'config/define.ts',
   'config/limits.ts',
   'config/http.ts',
   'config/label-selector.ts',
@@ -36,7 +37,12 @@ const foundations: readonly string[] = [
 ];
 
 /** Files that only describe: types of a stage that an earlier one may name. Imported for their types only. */
-const contracts: readonly string[] = ['exchange/exchange.ts', 'protocol/layer.ts', 'protocol/registry.ts'];
+const contracts: readonly string[] = ['exchange/exchange.ts', 'protocol/layer.ts'];
+
+/** A protocol's folder: what these files are, whatever the stage of the others. */
+const foundationOfProtocol = /^protocol\/[^/]+\/(?:config|limits|reasons)\.ts$/;
+/** They put the parts of the protocols together, from all stages. */
+const protocolComposition = /^protocol\/(?:(?:registry|modules)\.ts|[^/]+\/module\.ts)$/;
 
 /** Beside the flow of data: what each of them may import besides the foundations and itself. */
 const sides: Readonly<Record<string, readonly string[]>> = {
@@ -46,7 +52,7 @@ const sides: Readonly<Record<string, readonly string[]>> = {
   sql: [],
   metric: [],
   memory: [],
-  config: [],
+  config: ['protocol/registry.ts'],
   telemetry: ['config/'],
   files: [],
   secrets: ['capture/', 'files/', 'flow/', 'telemetry/'],
@@ -146,7 +152,7 @@ function isAmong(file: string, list: readonly string[]): boolean {
 }
 
 function isCompositionRoot(file: string): boolean {
-  return !file.includes('/') || compositionRoots.includes(partOf(file));
+  return !file.includes('/') || compositionRoots.includes(partOf(file)) || protocolComposition.test(file);
 }
 
 function isWithin(file: string): boolean {
@@ -156,8 +162,11 @@ function isWithin(file: string): boolean {
 /** @returns why this import must not be, or `undefined` */
 function objection({ from, to, typeOnly }: Import): string | undefined {
   if (!isWithin(to) || isCompositionRoot(from) || isAmong(to, foundations)) return undefined;
-  if (partOf(from) === partOf(to)) return undefined;
-  if (isCompositionRoot(to)) return 'imports the composition root';
+  if (foundationOfProtocol.test(to)) return undefined;
+  if (partOf(from) === partOf(to)) {
+    return protocolComposition.test(to) ? 'imports the list of protocols' : undefined;
+  }
+  if (isCompositionRoot(to) && !isAmong(to, sides[partOf(from)] ?? [])) return 'imports the composition root';
   const fromStage = stages.indexOf(partOf(from));
   const toStage = stages.indexOf(partOf(to));
   if (fromStage >= 0) {
@@ -198,6 +207,9 @@ test('this test sees what it is there for', () => {
   assert.equal(objection({ from: 'tls/layer.ts', to: 'flow/connection.ts', ...value }), undefined);
   assert.ok(objection({ from: 'span/builder.ts', to: 'workload/workloads.ts', ...value }));
   assert.ok(objection({ from: 'packet/decode.ts', to: 'agent.ts', ...value }));
+  assert.ok(objection({ from: 'protocol/detect.ts', to: 'protocol/registry.ts', ...value }));
+  assert.ok(objection({ from: 'span/builder.ts', to: 'protocol/http/module.ts', ...value }));
+  assert.equal(objection({ from: 'config/schema.ts', to: 'protocol/registry.ts', ...value }), undefined);
   assert.ok(objection({ from: 'elsewhere/x.ts', to: 'flow/table.ts', ...value }));
 });
 

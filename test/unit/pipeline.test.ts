@@ -1,20 +1,20 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SECRET_TLS12_MASTER, type SecretRecord } from '../../src/capture/records.ts';
-import { defaultLimits } from '../../src/config/limits.ts';
 import type { HttpExchange } from '../../src/exchange/exchange.ts';
 import { Feed } from '../../src/export/feed.ts';
 import type { Output } from '../../src/export/output.ts';
 import { Views } from '../../src/export/views.ts';
 import { Pipeline, type PipelineOptions } from '../../src/pipeline.ts';
 import type { Protocol } from '../../src/protocol/layer.ts';
-import { createProtocols, createSqlAnalysers, defaultSqlTextOptions } from '../../src/protocol/registry.ts';
+import { defaultAllLimits } from '../../src/protocol/registry.ts';
 import { SecretStore } from '../../src/secrets/store.ts';
-import { defaultHttpSpanOptions, keptHeaders, SpanBuilder } from '../../src/span/builder.ts';
+import { defaultHttpSpanOptions, SpanBuilder } from '../../src/span/builder.ts';
 import { defaultSamplingOptions } from '../../src/span/sampling.ts';
 import { identityClock } from '../../src/telemetry/clock.ts';
 import { newCounters } from '../../src/telemetry/counters.ts';
 import { type PacketOptions, packetRecord } from '../support/wire/packets.ts';
+import { newProtocols } from '../support/wire/protocols.ts';
 
 /** Throws where its connection's bytes say so: `die data`, `die end`, ... */
 const fragile: Protocol = {
@@ -40,7 +40,7 @@ const fragile: Protocol = {
 
 function assemble(options: Partial<PipelineOptions> = {}) {
   const counters = newCounters();
-  const secrets = new SecretStore(defaultLimits, counters);
+  const secrets = new SecretStore(defaultAllLimits, counters);
   const exchanges: HttpExchange[] = [];
   const errors: unknown[] = [];
   const output: Output = {
@@ -50,15 +50,11 @@ function assemble(options: Partial<PipelineOptions> = {}) {
     state: () => undefined,
     shutdown: () => Promise.resolve(),
   };
-  const kept = keptHeaders(defaultHttpSpanOptions);
   const pipeline = new Pipeline({
-    limits: defaultLimits,
+    limits: defaultAllLimits,
     counters,
     secrets,
-    protocols: [
-      ...createProtocols({ keepHeaders: kept.request, sql: createSqlAnalysers(defaultSqlTextOptions) }),
-      fragile,
-    ],
+    protocols: [...newProtocols(), fragile],
     spans: new SpanBuilder({
       perspective: 'server',
       resources: { resourceOf: () => undefined },
@@ -205,8 +201,8 @@ describe('a connection whose start was not seen', () => {
 
 test('the owner of a socket is remembered when only its connection was given up', () => {
   for (const [how, limits] of [
-    ['idle', { ...defaultLimits, idleUs: 1_000_000 }],
-    ['evicted', { ...defaultLimits, connections: 1, lingeringConnections: 1 }],
+    ['idle', { ...defaultAllLimits, idleUs: 1_000_000 }],
+    ['evicted', { ...defaultAllLimits, connections: 1, lingeringConnections: 1 }],
   ] as const) {
     const forgotten: number[] = [];
     const { client, pipeline, counters } = assemble({
@@ -238,7 +234,7 @@ describe('secrets in the pipeline', () => {
     pipeline.secret(record);
     pipeline.tick(2_000_000);
     assert.equal(secrets.size, 1);
-    pipeline.tick(1_000_001 + defaultLimits.secretUs);
+    pipeline.tick(1_000_001 + defaultAllLimits.secretUs);
     assert.equal(secrets.size, 0);
     assert.ok(record.secret.every((byte) => byte === 0));
   });

@@ -1,6 +1,7 @@
 import type { HttpExchange, IncompleteReason } from '../../exchange/exchange.ts';
 import { FROM_CLIENT, type Layer } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
+import type { HttpLimits } from '../http/limits.ts';
 import type { StreamObserver, StreamProtocol } from '../http2/observer.ts';
 import type { LayerContext } from '../layer.ts';
 import type { FieldTable } from './fields.ts';
@@ -17,27 +18,28 @@ import { ResponseReader } from './response.ts';
  * @param offsets bytes of each direction that went before
  */
 export type UpgradeToHttp2 = (
-  context: LayerContext,
+  context: LayerContext<HttpLimits>,
   request: HttpExchange,
   offsets: readonly [number, number],
 ) => Layer;
 
 /**
- * Makes the layer for a connection that goes on as WebSocket.
+ * Makes the layer for what follows a 101 (RFC 9110 section 15.2.2).
  *
  * @param handshake the request and its 101
  */
-export type UpgradeToWebSocket = (context: LayerContext, handshake: HttpExchange) => Layer;
+export type UpgradeLayer = (context: LayerContext<HttpLimits>, handshake: HttpExchange) => Layer;
 
 /** What reads a connection after a 101; one that has no reader is opaque. */
 export interface Upgrades {
   readonly upgradeToHttp2?: UpgradeToHttp2;
-  readonly upgradeToWebSocket?: UpgradeToWebSocket;
+  /** By the token in the Upgrade field, in lower case. */
+  readonly upgrades?: Readonly<Record<string, UpgradeLayer>>;
 }
 
 /** What both directions of a connection share. */
 export class Dialogue {
-  readonly context: LayerContext;
+  readonly context: LayerContext<HttpLimits>;
   readonly ledger: Ledger;
   readonly requests: RequestReader;
   readonly responses: ResponseReader;
@@ -55,7 +57,12 @@ export class Dialogue {
   private readonly protocols: readonly StreamProtocol[];
   private parseErrors = 0;
 
-  constructor(context: LayerContext, table: FieldTable, upgrades: Upgrades, protocols: readonly StreamProtocol[]) {
+  constructor(
+    context: LayerContext<HttpLimits>,
+    table: FieldTable,
+    upgrades: Upgrades,
+    protocols: readonly StreamProtocol[],
+  ) {
     this.context = context;
     this.upgrades = upgrades;
     this.protocols = protocols;
@@ -130,19 +137,20 @@ export class Dialogue {
   }
 
   /**
-   * The server agreed to go on as WebSocket: the exchange is over, and the rest is the successor's.
+   * The server agreed to go on in another protocol: the exchange is over, and the rest is the successor's.
    *
+   * @param token names the protocol, as the Upgrade field does
    * @returns false when that is not read here
    */
-  upgradeToWebSocket(handshake: PendingExchange, timeUs: number): boolean {
+  switchTo(token: string, handshake: PendingExchange, timeUs: number): boolean {
     const { requests, ledger } = this;
-    const { upgradeToWebSocket } = this.upgrades;
-    if (upgradeToWebSocket === undefined || ledger.at(0) !== handshake) return false;
+    const { upgrades } = this.upgrades;
+    if (upgrades === undefined || !Object.hasOwn(upgrades, token) || ledger.at(0) !== handshake) return false;
     const inStep = requests.betweenMessages && ledger.length === 1;
     ledger.finish(handshake, handshake.damage, timeUs);
     ledger.discard();
     this.release();
-    const successor = upgradeToWebSocket(this.context, handshake);
+    const successor = upgrades[token]!(this.context, handshake);
     if (!inStep) successor.gap(FROM_CLIENT, 0, timeUs);
     this.successor = successor;
     return true;

@@ -50,13 +50,8 @@ const FIELD_COST = 144;
 const FIELDS_COST = 240;
 const FOLD_COST = 64;
 
-/** A protocol that a connection can go on with; empty: none, or none that is read. */
-export type Upgrade = '' | 'h2c' | 'websocket';
-
-function upgradeOf(value: string): Upgrade {
-  const name = value.toLowerCase();
-  return name === 'h2c' || name === 'websocket' ? name : '';
-}
+/** A longer name of a protocol in the Upgrade field is nobody's. */
+const MAX_UPGRADE_LENGTH = 32;
 
 /** The fields of a message that was read whole, which the next one of its connection often repeats byte for byte. */
 interface RememberedFields {
@@ -68,7 +63,7 @@ interface RememberedFields {
   contentLength: string | undefined;
   transferEncoding: string | undefined;
   expectsContinue: boolean;
-  upgrade: Upgrade;
+  upgrade: string;
   keptBytes: number;
 }
 
@@ -96,8 +91,8 @@ export class HeadReader {
   contentLength: string | undefined;
   transferEncoding: string | undefined;
   expectsContinue = false;
-  /** What Upgrade names: `h2c` (RFC 7540 section 3.2), `websocket` (RFC 6455 section 4.1). */
-  upgrade: Upgrade = '';
+  /** The protocol that Upgrade names, in lower case, such as `h2c` (RFC 7540 section 3.2); empty: none. */
+  upgrade = '';
   badLines = 0;
 
   private readonly isRequest: boolean;
@@ -385,7 +380,7 @@ export class HeadReader {
         if (value.toLowerCase().includes('100-continue')) this.expectsContinue = true;
         break;
       case FRAMING_UPGRADE:
-        this.upgrade = upgradeOf(value);
+        this.upgrade = value.length > MAX_UPGRADE_LENGTH ? '' : value.toLowerCase();
         break;
     }
   }

@@ -12,7 +12,7 @@
  *     ENDED    no more bytes, or another protocol's            the same
  *
  * After a 101 to h2c the rest of the connection is the successor's, the HTTP/2 layer, whose stream 1 is the request that was upgraded. After
- * one to websocket, the exchange ends, and the WebSocket layer is the successor.
+ * one to another protocol that is read, the exchange ends, and the layer of that protocol is the successor.
  *
  * An exchange leaves the queue when its response is whole and its request is done, or as incomplete with a reason.
  *
@@ -26,9 +26,11 @@
  * An orphan that is older than the next request is nobody's: counted as `request_not_seen`, never made into an exchange.
  * Where both directions have lost something since a request, what begins anew may answer one that was not seen: the request is given up.
  */
+
 import { type Direction, type EndReason, FROM_CLIENT, type Layer } from '../../flow/connection.ts';
 import { Charge } from '../../memory/budget.ts';
 import { incompleteReason } from '../endings.ts';
+import type { HttpLimits } from '../http/limits.ts';
 import type { StreamProtocol } from '../http2/observer.ts';
 import type { LayerContext } from '../layer.ts';
 import { Dialogue, type Upgrades } from './dialogue.ts';
@@ -40,7 +42,7 @@ export class Http1Layer implements Layer {
 
   /** @param protocols what looks into bodies */
   constructor(
-    context: LayerContext,
+    context: LayerContext<HttpLimits>,
     table: FieldTable,
     upgrades: Upgrades = {},
     protocols: readonly StreamProtocol[] = [],

@@ -1,6 +1,7 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { EXCHANGE_COST, latin1Cost } from '../../memory/cost.ts';
 import { count } from '../../telemetry/counters.ts';
+import type { HttpLimits } from '../http/limits.ts';
 import type { LayerContext } from '../layer.ts';
 import { ExchangeQueue, PendingExchange } from './pending.ts';
 
@@ -9,7 +10,7 @@ import { ExchangeQueue, PendingExchange } from './pending.ts';
  * seen (orphans). Everything that is emitted or counted as an exchange goes through here.
  */
 export class Ledger {
-  private readonly context: LayerContext;
+  private readonly context: LayerContext<HttpLimits>;
   private readonly queue = new ExchangeQueue();
   /** Responses without a request so far, in their order. */
   private readonly orphans: PendingExchange[] = [];
@@ -25,7 +26,7 @@ export class Ledger {
   private serverMoved = true;
   private ticking = false;
 
-  constructor(context: LayerContext) {
+  constructor(context: LayerContext<HttpLimits>) {
     this.context = context;
   }
 

@@ -1,4 +1,5 @@
 import { type Connection, type Direction, FROM_CLIENT } from '../../flow/connection.ts';
+import type { HttpLimits } from '../http/limits.ts';
 import type { StreamProtocol } from '../http2/observer.ts';
 import type { Detection, LayerContext, Protocol } from '../layer.ts';
 import type { Upgrades } from './dialogue.ts';
@@ -19,11 +20,13 @@ export function createHttp1Protocol(options: Http1Options): Protocol {
   const table = new FieldTable(new Set([...options.keepHeaders, ...bodies.flatMap((protocol) => protocol.fields)]));
   return {
     name: 'http',
+    alpn: ['http/1.1', 'http/1.0'],
+    ports: [80],
     detect(direction: Direction, bytes: Buffer, start: number, end: number, connection: Connection): Detection {
       return direction === FROM_CLIENT
         ? probeRequest(bytes, start, end, !connection.startSeen)
         : probeResponse(bytes, start, end);
     },
-    create: (context: LayerContext) => new Http1Layer(context, table, options, bodies),
+    create: (context: LayerContext<HttpLimits>) => new Http1Layer(context, table, options, bodies),
   };
 }

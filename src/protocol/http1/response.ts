@@ -177,7 +177,7 @@ export class ResponseReader {
     this.exchange = undefined;
     exchange.endUs = timeUs;
     exchange.answered = true;
-    if (this.head.upgrade === 'websocket' && this.dialogue.upgradeToWebSocket(exchange, timeUs)) return;
+    if (this.head.upgrade !== '' && this.dialogue.switchTo(this.head.upgrade, exchange, timeUs)) return;
     if (this.dialogue.ledger.at(0) === exchange) this.dialogue.ledger.finish(exchange, exchange.damage, timeUs);
     // Whatever the client sent behind the request that switched protocols was no request of this one.
     this.dialogue.ledger.discard();

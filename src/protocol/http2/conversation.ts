@@ -3,6 +3,7 @@ import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER } from '../../
 import { latin1Cost, OBSERVER_COST } from '../../memory/cost.ts';
 import { count } from '../../telemetry/counters.ts';
 import { incompleteReason } from '../endings.ts';
+import type { HttpLimits } from '../http/limits.ts';
 import type { LayerContext } from '../layer.ts';
 import { errorName, NO_ERROR, REFUSED_STREAM } from './frames.ts';
 import { type HeaderList, namesRequest, saysNothing } from './headers.ts';
@@ -28,7 +29,7 @@ export interface BlockPlace {
 
 /** What both directions of a connection share: its streams. Everything that is emitted or counted as an exchange goes through here. */
 export class Conversation {
-  readonly context: LayerContext;
+  readonly context: LayerContext<HttpLimits>;
   /** Nothing more is read. */
   over = false;
   /** The place in this direction's stream is known. */
@@ -59,7 +60,7 @@ export class Conversation {
   private checkUs = 0;
 
   /** @param joined the connection began before what is seen of it */
-  constructor(context: LayerContext, protocols: readonly StreamProtocol[], joined: boolean) {
+  constructor(context: LayerContext<HttpLimits>, protocols: readonly StreamProtocol[], joined: boolean) {
     this.context = context;
     this.protocols = protocols;
     // What was opened before cannot be told from what was lost.

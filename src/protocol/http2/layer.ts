@@ -24,8 +24,10 @@
  * A response whose request was not seen waits for it if it may still come (an orphan): request ids only grow, so the next higher one
  * says that it will not.
  */
+
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
 import { Charge } from '../../memory/budget.ts';
+import type { HttpLimits } from '../http/limits.ts';
 import type { LayerContext } from '../layer.ts';
 import { Conversation } from './conversation.ts';
 import type { FieldNames } from './names.ts';
@@ -46,7 +48,12 @@ export class Http2Layer implements Layer {
   private readonly readers: readonly [FrameReader, FrameReader];
   private readonly charge: Charge;
 
-  constructor(context: LayerContext, names: FieldNames, protocols: readonly StreamProtocol[], upgraded?: Upgraded) {
+  constructor(
+    context: LayerContext<HttpLimits>,
+    names: FieldNames,
+    protocols: readonly StreamProtocol[],
+    upgraded?: Upgraded,
+  ) {
     const joined = upgraded === undefined && !context.connection.startSeen;
     const conversation = new Conversation(context, protocols, joined);
     const offsets = upgraded?.offsets ?? [0, 0];

@@ -1,5 +1,6 @@
 import type { Exchange, HttpExchange } from '../../exchange/exchange.ts';
 import type { Direction } from '../../flow/connection.ts';
+import type { HttpLimits } from '../http/limits.ts';
 import type { LayerContext } from '../layer.ts';
 
 /**
@@ -39,5 +40,5 @@ export interface StreamProtocol {
    *
    * @param contentType of the request, then of the response; empty when there is none
    */
-  open(contentType: string, exchange: HttpExchange, context: LayerContext): StreamObserver | undefined;
+  open(contentType: string, exchange: HttpExchange, context: LayerContext<HttpLimits>): StreamObserver | undefined;
 }

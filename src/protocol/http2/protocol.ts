@@ -1,5 +1,6 @@
 import type { HttpExchange } from '../../exchange/exchange.ts';
 import type { Connection, Direction, Layer } from '../../flow/connection.ts';
+import type { HttpLimits } from '../http/limits.ts';
 import type { Detection, LayerContext, Protocol } from '../layer.ts';
 import { probeHttp2 } from './frames.ts';
 import { Http2Layer } from './layer.ts';
@@ -21,7 +22,7 @@ export interface Http2Protocol extends Protocol {
    * @param request what stream 1 answers
    * @param offsets bytes of each direction that went before
    */
-  createUpgraded(context: LayerContext, request: HttpExchange, offsets: readonly [number, number]): Layer;
+  createUpgraded(context: LayerContext<HttpLimits>, request: HttpExchange, offsets: readonly [number, number]): Layer;
 }
 
 /** Wanted beside what the configuration asks for: what names a protocol on top of HTTP/2, and the one field that says how it went. */
@@ -34,10 +35,12 @@ export function createHttp2Protocol(options: Http2Options): Http2Protocol {
   const names = new FieldNames(new Set([...options.keepHeaders, ...OWN_FIELDS, ...fields]));
   return {
     name: 'http2',
+    alpn: ['h2'],
+    ports: [80],
     detect(direction: Direction, bytes: Buffer, start: number, end: number, _connection: Connection): Detection {
       return probeHttp2(direction, bytes, start, end);
     },
-    create: (context) => new Http2Layer(context, names, protocols),
+    create: (context: LayerContext<HttpLimits>) => new Http2Layer(context, names, protocols),
     createUpgraded(context, request, offsets) {
       const stream = new Stream(context.connection, 1);
       stream.method = request.method;

@@ -1,6 +1,6 @@
 import { inflateSync, zstdDecompressSync } from 'node:zlib';
-import type { Limits } from '../../config/limits.ts';
 import { type Counters, count } from '../../telemetry/counters.ts';
+import type { MysqlLimits } from './limits.ts';
 import type { PacketReader } from './packets.ts';
 import { packetLength } from './wire.ts';
 
@@ -19,7 +19,7 @@ const ZSTD_MAGIC = 0xfd2fb528;
 export class CompressedReader {
   lost = false;
   private readonly inner: PacketReader;
-  private readonly limits: Limits;
+  private readonly limits: MysqlLimits;
   private readonly counters: Counters;
   private readonly header = Buffer.alloc(HEADER_BYTES);
   private headerLength = 0;
@@ -32,7 +32,7 @@ export class CompressedReader {
   private heldLength = 0;
   private unreadable = false;
 
-  constructor(inner: PacketReader, limits: Limits, counters: Counters) {
+  constructor(inner: PacketReader, limits: MysqlLimits, counters: Counters) {
     this.inner = inner;
     this.limits = limits;
     this.counters = counters;

@@ -33,6 +33,7 @@
  * whether definitions are followed by an EOF packet, query attributes by what a COM_QUERY begins with, optional metadata by the length of
  * the column count. A compressed one is not joined: its commands cannot be told from other bytes.
  */
+
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
 import { Charge } from '../../memory/budget.ts';
 import type { SqlAnalyser } from '../../sql/analyser.ts';
@@ -42,6 +43,7 @@ import type { LayerContext } from '../layer.ts';
 import { ClientReader } from './client.ts';
 import { CompressedReader } from './compression.ts';
 import { detectAnswer, isCommand } from './detect.ts';
+import type { MysqlLimits } from './limits.ts';
 import type { PacketReader } from './packets.ts';
 import { ServerReader } from './server.ts';
 import { Session } from './session.ts';
@@ -63,7 +65,7 @@ interface Early {
 }
 
 export class MysqlLayer implements Layer {
-  private readonly context: LayerContext;
+  private readonly context: LayerContext<MysqlLimits>;
   private readonly session: Session;
   private readonly client: ClientReader;
   private readonly server: ServerReader;
@@ -77,7 +79,7 @@ export class MysqlLayer implements Layer {
   /** Something of the client was lost that was not measured yet. */
   private clientLossAhead = false;
 
-  constructor(context: LayerContext, analyser: SqlAnalyser) {
+  constructor(context: LayerContext<MysqlLimits>, analyser: SqlAnalyser) {
     this.context = context;
     this.charge = new Charge(context.memory);
     this.session = new Session(context, analyser);

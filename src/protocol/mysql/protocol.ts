@@ -2,6 +2,7 @@ import type { SqlAnalyser } from '../../sql/analyser.ts';
 import type { LayerContext, Protocol } from '../layer.ts';
 import { detectMysql } from './detect.ts';
 import { MysqlLayer } from './layer.ts';
+import type { MysqlLimits } from './limits.ts';
 
 export interface MysqlOptions {
   /** Of the dialect `mysql`. */
@@ -12,7 +13,8 @@ export interface MysqlOptions {
 export function createMysqlProtocol(options: MysqlOptions): Protocol {
   return {
     name: 'mysql',
+    ports: [3306],
     detect: detectMysql,
-    create: (context: LayerContext) => new MysqlLayer(context, options.analyser),
+    create: (context: LayerContext<MysqlLimits>) => new MysqlLayer(context, options.analyser),
   };
 }

@@ -10,6 +10,7 @@ import { type Command, CommandQueue } from './commands.ts';
 import { MysqlExchange } from './exchange.ts';
 import type { FieldReader } from './fields.ts';
 import type { ClientHello, Greeting } from './handshake.ts';
+import type { MysqlLimits } from './limits.ts';
 import { Prepared, StatementTable } from './statements.ts';
 import {
   CLIENT_COMPRESS,
@@ -47,7 +48,7 @@ const SESSION_TRACK_SCHEMA = 1;
 /** What both directions of a connection share. */
 export class Session {
   /** That of the layer inside TLS, once there is one. */
-  context: LayerContext;
+  context: LayerContext<MysqlLimits>;
   readonly analyser: SqlAnalyser;
   readonly queue = new CommandQueue();
   readonly statements: StatementTable;
@@ -95,7 +96,7 @@ export class Session {
   private greeting: Greeting | undefined = undefined;
   private parseErrors = 0;
 
-  constructor(context: LayerContext, analyser: SqlAnalyser) {
+  constructor(context: LayerContext<MysqlLimits>, analyser: SqlAnalyser) {
     this.context = context;
     this.analyser = analyser;
     this.statements = new StatementTable(context.limits.sqlPreparedStatements, context.memory);

@@ -1,5 +1,5 @@
-import type { Limits } from '../../config/limits.ts';
 import type { Account } from '../../memory/budget.ts';
+import type { SqlLimits } from '../../sql/limits.ts';
 import type { SessionEffect } from '../../sql/statement.ts';
 import { type Counters, count } from '../../telemetry/counters.ts';
 import { NameTable, nameEnd, Portal, Prepared, StatementName } from './names.ts';
@@ -16,7 +16,7 @@ export class Catalogue {
   private readonly statements: NameTable<StatementName>;
   private readonly portals: NameTable<Portal>;
 
-  constructor(limits: Limits, counters: Counters, memory: Account) {
+  constructor(limits: SqlLimits, counters: Counters, memory: Account) {
     this.statements = new NameTable(limits.sqlPreparedStatements, memory, () =>
       count(counters.sql, 'statement_evicted'),
     );

@@ -1,6 +1,7 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { bufferCost } from '../../memory/cost.ts';
 import type { SqlAnalyser } from '../../sql/analyser.ts';
+import type { SqlLimits } from '../../sql/limits.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
 import type { LayerContext } from '../layer.ts';
@@ -24,7 +25,7 @@ import { Session } from './session.ts';
 
 /** What both directions of a connection share. Everything that is emitted or counted as an exchange goes through here. */
 export class Dialogue {
-  readonly context: LayerContext;
+  readonly context: LayerContext<SqlLimits>;
   readonly analyser: SqlAnalyser;
   readonly session: Session;
   readonly ring: RequestRing;
@@ -44,7 +45,7 @@ export class Dialogue {
   /** What failed was the preparation of the next execution that is discarded: it has its span already. */
   private failedAhead = false;
 
-  constructor(context: LayerContext, analyser: SqlAnalyser, started: boolean) {
+  constructor(context: LayerContext<SqlLimits>, analyser: SqlAnalyser, started: boolean) {
     this.context = context;
     this.analyser = analyser;
     this.session = new Session(context.limits.sqlSavepoints, context.counters.sql);

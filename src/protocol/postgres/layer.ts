@@ -32,9 +32,11 @@
  * ReadyForQuery is there, it is the statement's: its tag has the number of rows. Where the client's direction is out of step as well, what the
  * server says may answer what was not seen: all that was asked for is given up.
  */
+
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
 import { Charge } from '../../memory/budget.ts';
 import type { SqlAnalyser } from '../../sql/analyser.ts';
+import type { SqlLimits } from '../../sql/limits.ts';
 import { incompleteReason } from '../endings.ts';
 import type { LayerContext } from '../layer.ts';
 import { Dialogue } from './dialogue.ts';
@@ -58,7 +60,7 @@ const ANSWER = 1;
 const MESSAGES = 2;
 
 export class PostgresLayer implements Layer {
-  private readonly context: LayerContext;
+  private readonly context: LayerContext<SqlLimits>;
   private readonly analyser: SqlAnalyser;
   private readonly dialogue: Dialogue;
   private readonly packets = new PacketReader();
@@ -73,7 +75,7 @@ export class PostgresLayer implements Layer {
   /** Something of the client was lost that was not measured yet. */
   private clientLossAhead = false;
 
-  constructor(context: LayerContext, analyser: SqlAnalyser) {
+  constructor(context: LayerContext<SqlLimits>, analyser: SqlAnalyser) {
     this.context = context;
     this.analyser = analyser;
     const { startSeen } = context.connection;

@@ -1,5 +1,6 @@
 import { type Connection, type Direction, FROM_CLIENT } from '../../flow/connection.ts';
 import type { SqlAnalyser } from '../../sql/analyser.ts';
+import type { SqlLimits } from '../../sql/limits.ts';
 import type { Detection, LayerContext, Protocol } from '../layer.ts';
 import { PostgresLayer } from './layer.ts';
 import { probeBackend, probeFrontend } from './probe.ts';
@@ -16,6 +17,8 @@ const ONE_BYTE_ANSWERS = 'SNG';
 export function createPostgresProtocol(analyser: SqlAnalyser): Protocol {
   return {
     name: 'postgresql',
+    alpn: ['postgresql'],
+    ports: [5432],
     detect(direction: Direction, bytes: Buffer, start: number, end: number, connection: Connection): Detection {
       if (direction === FROM_CLIENT) {
         const packet = probePacket(bytes, start, end);
@@ -28,6 +31,6 @@ export function createPostgresProtocol(analyser: SqlAnalyser): Protocol {
       if (messages !== 'no' || !ONE_BYTE_ANSWERS.includes(String.fromCharCode(bytes[start]!))) return messages;
       return end - start === 1 ? 'maybe' : probeBackend(bytes, start + 1, end);
     },
-    create: (context: LayerContext) => new PostgresLayer(context, analyser),
+    create: (context: LayerContext<SqlLimits>) => new PostgresLayer(context, analyser),
   };
 }

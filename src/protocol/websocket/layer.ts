@@ -18,22 +18,24 @@
  *
  * The connection ends with the second Close frame, or with what carries it.
  */
+
 import type { HttpExchange } from '../../exchange/exchange.ts';
 import type { Direction, EndReason, Layer } from '../../flow/connection.ts';
 import { Charge } from '../../memory/budget.ts';
 import { EXCHANGE_COST, headersCost, latin1Cost } from '../../memory/cost.ts';
 import { count } from '../../telemetry/counters.ts';
 import { incompleteReason } from '../endings.ts';
+import type { HttpLimits } from '../http/limits.ts';
 import type { LayerContext } from '../layer.ts';
 import { Session } from './session.ts';
 
 export class WebSocketLayer implements Layer {
-  private readonly context: LayerContext;
+  private readonly context: LayerContext<HttpLimits>;
   private readonly session: Session;
   private readonly charge: Charge;
   private emitted = false;
 
-  constructor(context: LayerContext, handshake: HttpExchange) {
+  constructor(context: LayerContext<HttpLimits>, handshake: HttpExchange) {
     this.context = context;
     this.session = new Session(context, handshake);
     this.charge = new Charge(context.memory);
@@ -86,6 +88,6 @@ function handshakeCost({ target, requestHeaders, responseHeaders }: HttpExchange
 }
 
 /** @param handshake the request that was answered by 101 */
-export function createWebSocketLayer(context: LayerContext, handshake: HttpExchange): Layer {
+export function createWebSocketLayer(context: LayerContext<HttpLimits>, handshake: HttpExchange): Layer {
   return new WebSocketLayer(context, handshake);
 }

@@ -1,6 +1,7 @@
 import type { HttpExchange, IncompleteReason, WebSocketExchange } from '../../exchange/exchange.ts';
 import { type Connection, type Direction, FROM_CLIENT, FROM_SERVER } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
+import type { HttpLimits } from '../http/limits.ts';
 import type { LayerContext } from '../layer.ts';
 import { ABNORMAL, FrameReader, UNKNOWN_CODE } from './reader.ts';
 
@@ -19,7 +20,7 @@ export class Session implements WebSocketExchange {
 
   /** It has ended: nothing more is read. */
   over = false;
-  private readonly context: LayerContext;
+  private readonly context: LayerContext<HttpLimits>;
   private closeSeen = false;
   /** Directions that ended. */
   private ended = 0;
@@ -27,7 +28,7 @@ export class Session implements WebSocketExchange {
   private parseErrors = 0;
 
   /** @param handshake what opened it, and is an exchange of its own */
-  constructor(context: LayerContext, handshake: HttpExchange) {
+  constructor(context: LayerContext<HttpLimits>, handshake: HttpExchange) {
     this.context = context;
     this.connection = context.connection;
     this.handshake = handshake;

@@ -1,17 +1,19 @@
 /** WebSocket on a stream of HTTP/2 (RFC 8441): an extended CONNECT that was answered by 2xx opens it. */
+
 import type { Exchange, HttpExchange } from '../../exchange/exchange.ts';
 import { type Direction, FROM_SERVER } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
+import type { HttpLimits } from '../http/limits.ts';
 import type { StreamObserver, StreamProtocol } from '../http2/observer.ts';
 import type { LayerContext } from '../layer.ts';
 import { Session } from './session.ts';
 
 class WebSocketObserver implements StreamObserver {
-  private readonly context: LayerContext;
+  private readonly context: LayerContext<HttpLimits>;
   private readonly exchange: HttpExchange;
   private session: Session | undefined = undefined;
 
-  constructor(exchange: HttpExchange, context: LayerContext) {
+  constructor(exchange: HttpExchange, context: LayerContext<HttpLimits>) {
     this.exchange = exchange;
     this.context = context;
     if (exchange.statusCode === 0) return;

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { defaultLimits, type Limits } from '../../../src/config/limits.ts';
 import type { GrpcExchange, HttpExchange } from '../../../src/exchange/exchange.ts';
 import {
   type Connection,
@@ -12,6 +11,7 @@ import {
 } from '../../../src/flow/connection.ts';
 import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
 import type { LayerContext } from '../../../src/protocol/layer.ts';
+import { type AllLimits, defaultAllLimits } from '../../../src/protocol/registry.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
 import { accountable, newAccount } from '../wire/memory.ts';
 
@@ -103,15 +103,15 @@ export class Bench {
   closed = false;
 
   constructor(
-    make: (context: LayerContext) => Layer = createHttp1Protocol({ keepHeaders }).create,
-    options: { startSeen?: boolean; limits?: Partial<Limits>; connection?: Partial<Connection> } = {},
+    make: (context: LayerContext<AllLimits>) => Layer = createHttp1Protocol({ keepHeaders }).create,
+    options: { startSeen?: boolean; limits?: Partial<AllLimits>; connection?: Partial<Connection> } = {},
   ) {
     const connection = { ...newConnection(options.startSeen ?? true), ...options.connection };
     const memory = newAccount();
     const layer = make({
       connection,
       memory,
-      limits: { ...defaultLimits, ...options.limits },
+      limits: { ...defaultAllLimits, ...options.limits },
       counters: this.counters,
       emit: (exchange) => {
         if (exchange.protocol === 'grpc') {

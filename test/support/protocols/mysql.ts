@@ -1,18 +1,18 @@
 import assert from 'node:assert/strict';
-import { defaultLimits, type Limits } from '../../../src/config/limits.ts';
 import type { SqlExchange } from '../../../src/exchange/exchange.ts';
 import { type Connection, type Direction, FROM_CLIENT, FROM_SERVER, type Layer } from '../../../src/flow/connection.ts';
 import type { LayerContext } from '../../../src/protocol/layer.ts';
 import { createMysqlProtocol } from '../../../src/protocol/mysql/protocol.ts';
 import * as wire from '../../../src/protocol/mysql/wire.ts';
-import { createSqlAnalysers, defaultSqlTextOptions } from '../../../src/protocol/registry.ts';
+import { type AllLimits, defaultAllLimits } from '../../../src/protocol/registry.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
 import { accountable, newAccount } from '../wire/memory.ts';
+import { newSqlAnalyser } from '../wire/protocols.ts';
 import { newConnection, type Step } from './cases.ts';
 
 /** Packets as servers and clients write them, by the names of the protocol's documentation; and a layer with what it did. */
 
-export const analyser = createSqlAnalysers(defaultSqlTextOptions).mysql;
+export const analyser = newSqlAnalyser('mysql');
 export const mysql = createMysqlProtocol({ analyser });
 
 // --- Data types ------------------------------------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ export class MysqlBench {
   readonly counters: Counters = newCounters();
   readonly exchanges: SqlExchange[] = [];
   readonly connection: Connection;
-  readonly limits: Limits;
+  readonly limits: AllLimits;
   readonly layer: Layer;
   muted = 0;
   tlsAsked = 0;
@@ -256,15 +256,15 @@ export class MysqlBench {
   constructor(
     options: {
       startSeen?: boolean;
-      limits?: Partial<Limits>;
-      tls?: (next: (c: LayerContext) => Layer, c: LayerContext) => Layer;
+      limits?: Partial<AllLimits>;
+      tls?: (next: (c: LayerContext<AllLimits>) => Layer, c: LayerContext<AllLimits>) => Layer;
     } = {},
-    make: (context: LayerContext) => Layer = mysql.create,
+    make: (context: LayerContext<AllLimits>) => Layer = mysql.create,
   ) {
     this.connection = newConnection(options.startSeen ?? true);
-    this.limits = { ...defaultLimits, ...options.limits };
+    this.limits = { ...defaultAllLimits, ...options.limits };
     const memory = newAccount();
-    const context: LayerContext = {
+    const context: LayerContext<AllLimits> = {
       memory,
       connection: this.connection,
       limits: this.limits,

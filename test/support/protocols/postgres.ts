@@ -1,4 +1,3 @@
-import { defaultLimits, type Limits } from '../../../src/config/limits.ts';
 import type { SqlExchange } from '../../../src/exchange/exchange.ts';
 import {
   type Connection,
@@ -10,6 +9,7 @@ import {
 } from '../../../src/flow/connection.ts';
 import type { LayerContext } from '../../../src/protocol/layer.ts';
 import { createPostgresProtocol } from '../../../src/protocol/postgres/protocol.ts';
+import { type AllLimits, defaultAllLimits } from '../../../src/protocol/registry.ts';
 import { SqlAnalyser } from '../../../src/sql/analyser.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
 import { accountable, newAccount } from '../wire/memory.ts';
@@ -147,9 +147,9 @@ export const started: readonly Segment[] = [
 
 export interface BenchOptions {
   readonly startSeen?: boolean;
-  readonly limits?: Partial<Limits>;
+  readonly limits?: Partial<AllLimits>;
   readonly connection?: Partial<Connection>;
-  readonly startTls?: LayerContext['startTls'];
+  readonly startTls?: LayerContext<AllLimits>['startTls'];
 }
 
 export function newAnalyser(): SqlAnalyser {
@@ -166,14 +166,14 @@ export class PostgresBench {
 
   constructor(
     options: BenchOptions = {},
-    make: (context: LayerContext) => Layer = createPostgresProtocol(newAnalyser()).create,
+    make: (context: LayerContext<AllLimits>) => Layer = createPostgresProtocol(newAnalyser()).create,
   ) {
     const { startTls } = options;
     const memory = newAccount();
     const layer = make({
       memory,
       connection: { ...newConnection(options.startSeen ?? true), ...options.connection },
-      limits: { ...defaultLimits, ...options.limits },
+      limits: { ...defaultAllLimits, ...options.limits },
       counters: this.counters,
       emit: (exchange) => {
         if (exchange.protocol !== 'postgresql') throw new Error(`an exchange of ${exchange.protocol}`);

@@ -1,10 +1,11 @@
 /** WebSocket frames, and a connection that carries them. */
-import type { Limits } from '../../../src/config/limits.ts';
+
 import type { WebSocketExchange } from '../../../src/exchange/exchange.ts';
 import { type Direction, FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import type { Http1Layer } from '../../../src/protocol/http1/layer.ts';
 import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
 import type { LayerContext } from '../../../src/protocol/layer.ts';
+import type { AllLimits } from '../../../src/protocol/registry.ts';
 import { createWebSocketLayer } from '../../../src/protocol/websocket/layer.ts';
 import { Bench, keepHeaders, type Step } from './cases.ts';
 
@@ -60,13 +61,20 @@ export const ANSWER = Buffer.from(
 );
 
 /** Makes the HTTP/1.1 layer with WebSocket behind it; what comes out of the latter is described in `seen`. */
-export function overHttp1(seen: string[], all: WebSocketExchange[] = []): (context: LayerContext) => Http1Layer {
-  const protocol = createHttp1Protocol({ keepHeaders, upgradeToWebSocket: createWebSocketLayer });
+export function overHttp1(
+  seen: string[],
+  all: WebSocketExchange[] = [],
+): (context: LayerContext<AllLimits>) => Http1Layer {
+  const protocol = createHttp1Protocol({ keepHeaders, upgrades: { websocket: createWebSocketLayer } });
   return (context) => protocol.create(aside(context, seen, all)) as Http1Layer;
 }
 
 /** A context that takes WebSocket exchanges aside. */
-export function aside(context: LayerContext, seen: string[], all: WebSocketExchange[] = []): LayerContext {
+export function aside(
+  context: LayerContext<AllLimits>,
+  seen: string[],
+  all: WebSocketExchange[] = [],
+): LayerContext<AllLimits> {
   return {
     ...context,
     emit(exchange) {
@@ -94,7 +102,7 @@ export interface Outcome {
 }
 
 /** Runs steps behind the handshake, whose two steps are at 1 and 2. */
-export function run(steps: readonly Step[], limits: Partial<Limits> = {}, handshake = true): Outcome {
+export function run(steps: readonly Step[], limits: Partial<AllLimits> = {}, handshake = true): Outcome {
   const seen: string[] = [];
   const all: WebSocketExchange[] = [];
   const bench = new Bench(overHttp1(seen, all), { limits });

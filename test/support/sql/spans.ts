@@ -1,14 +1,12 @@
 /** What tests of SQL ask of spans. */
-import { defaultSqlTextOptions } from '../../../src/protocol/registry.ts';
-import { SqlAnalyser } from '../../../src/sql/analyser.ts';
+
+import type { SqlAnalyser } from '../../../src/sql/analyser.ts';
 import type { SqlDialect, SqlStatement } from '../../../src/sql/statement.ts';
 import type { FlatSpan } from '../otlp/spans.ts';
+import { newSqlAnalyser } from '../wire/protocols.ts';
 
 const analysers = Object.fromEntries(
-  (['postgresql', 'mysql'] as const).map((dialect) => [
-    dialect,
-    new SqlAnalyser({ dialect, ...defaultSqlTextOptions }),
-  ]),
+  (['postgresql', 'mysql'] as const).map((dialect) => [dialect, newSqlAnalyser(dialect)]),
 ) as Record<SqlDialect, SqlAnalyser>;
 
 /** The statements of a text, as a server's log has it: what the spans should say of it. */

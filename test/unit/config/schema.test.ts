@@ -3,10 +3,10 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { configTree, type SchemaNode } from '../../../src/config/describe.ts';
 import { readEnvironment } from '../../../src/config/environment.ts';
-import { defaultLimits } from '../../../src/config/limits.ts';
 import { loadConfig } from '../../../src/config/load.ts';
 import { configReference } from '../../../src/config/reference.ts';
 import { suggest } from '../../../src/config/suggest.ts';
+import { defaultAllLimits } from '../../../src/protocol/registry.ts';
 
 function eachKey(visit: (path: string, node: SchemaNode) => void): void {
   const walk = (prefix: string, node: SchemaNode): void => {
@@ -31,7 +31,7 @@ test('every key is described, in the reference, with its default', () => {
 });
 
 test('every limit can be configured, and has the default of the program', () => {
-  assert.deepEqual(loadConfig(undefined).limits, defaultLimits);
+  assert.deepEqual(loadConfig(undefined).limits, defaultAllLimits);
 });
 
 test('the reference in docs/ is the one that is printed; WIRESPAN_UPDATE=1 prints it there', () => {

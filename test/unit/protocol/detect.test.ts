@@ -5,9 +5,9 @@ import { createDetectLayer } from '../../../src/protocol/detect.ts';
 import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
 import type { Detection, Protocol } from '../../../src/protocol/layer.ts';
 import { createMysqlProtocol } from '../../../src/protocol/mysql/protocol.ts';
-import { createSqlAnalysers, defaultSqlTextOptions } from '../../../src/protocol/registry.ts';
 import { Bench, keepHeaders, readCases } from '../../support/protocols/cases.ts';
 import { facts, http2, request, response, Script } from '../../support/protocols/http2.ts';
+import { newSqlAnalyser } from '../../support/wire/protocols.ts';
 
 const http = createHttp1Protocol({ keepHeaders });
 
@@ -351,7 +351,7 @@ describe('what is held of a connection without its start does not spoil what com
   });
 
   test('a MySQL command whose answer told nothing, before one that is known', () => {
-    const mysql = createMysqlProtocol({ analyser: createSqlAnalysers(defaultSqlTextOptions).mysql });
+    const mysql = createMysqlProtocol({ analyser: newSqlAnalyser('mysql') });
     const packet = (sequence: number, payload: string): string =>
       `${String.fromCharCode(payload.length & 0xff, payload.length >> 8, 0, sequence)}${payload}`;
     const seen = recording('mysql', [undefined, undefined]);

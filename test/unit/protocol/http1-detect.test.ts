@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import { createDetectLayer } from '../../../src/protocol/detect.ts';
-import { createProtocols, createSqlAnalysers, defaultSqlTextOptions } from '../../../src/protocol/registry.ts';
-import { Bench, keepHeaders } from '../../support/protocols/cases.ts';
+import { Bench } from '../../support/protocols/cases.ts';
+import { newProtocols } from '../../support/wire/protocols.ts';
 
-const protocols = createProtocols({ keepHeaders, sql: createSqlAnalysers(defaultSqlTextOptions) });
+const protocols = newProtocols();
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n';
 const BAD = 'HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n';
 

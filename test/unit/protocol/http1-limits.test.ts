@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Limits } from '../../../src/config/limits.ts';
 import { type EndReason, FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import type { Http1Layer } from '../../../src/protocol/http1/layer.ts';
+import type { AllLimits } from '../../../src/protocol/registry.ts';
 import { Bench } from '../../support/protocols/cases.ts';
 
 const OK = Buffer.from('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
@@ -150,7 +150,7 @@ test('a field folded into very many lines takes time in proportion to its length
 });
 
 /** Requests that are sent at once, and what becomes of each. */
-function fates(limits: Partial<Limits>, server: readonly Buffer[], reason: EndReason): (string | undefined)[] {
+function fates(limits: Partial<AllLimits>, server: readonly Buffer[], reason: EndReason): (string | undefined)[] {
   const bench = new Bench(undefined, { limits });
   bench.feed(FROM_CLIENT, Buffer.from('GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\nGET /c HTTP/1.1\r\n\r\n'), 1);
   for (const [i, bytes] of server.entries()) bench.feed(FROM_SERVER, bytes, i + 2);

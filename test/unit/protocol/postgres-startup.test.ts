@@ -5,6 +5,7 @@ import { createDetectLayer } from '../../../src/protocol/detect.ts';
 import type { LayerContext } from '../../../src/protocol/layer.ts';
 import { createPostgresProtocol } from '../../../src/protocol/postgres/protocol.ts';
 import { optionOf } from '../../../src/protocol/postgres/startup.ts';
+import type { AllLimits } from '../../../src/protocol/registry.ts';
 import { detectTls } from '../../../src/tls/detect.ts';
 import { newConnection, type Step } from '../../support/protocols/cases.ts';
 import {
@@ -32,7 +33,7 @@ const CLIENT_HELLO = Buffer.concat([Buffer.from('160301', 'hex'), Buffer.from('0
 /** A TLS layer that takes what it gets for its own plaintext, but for records that begin with 0x16. */
 function fakeTls(): { options: BenchOptions; seen: string[] } {
   const seen: string[] = [];
-  const startTls = (next: (context: LayerContext) => Layer): Layer => {
+  const startTls = (next: (context: LayerContext<AllLimits>) => Layer): Layer => {
     const inner = new PostgresBench({}, next).layer;
     return {
       data(direction, bytes, start, end, timeUs, firstUs) {

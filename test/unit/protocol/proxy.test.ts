@@ -1,14 +1,12 @@
 /** Headers of the PROXY protocol in front of all protocols, through the whole pipeline. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { defaultLimits } from '../../../src/config/limits.ts';
 import type { Exchange } from '../../../src/exchange/exchange.ts';
 import { FROM_CLIENT, type RelayedClient } from '../../../src/flow/connection.ts';
 import { Pipeline } from '../../../src/pipeline.ts';
-import { createProtocols, createSqlAnalysers, defaultSqlTextOptions } from '../../../src/protocol/registry.ts';
+import { defaultAllLimits } from '../../../src/protocol/registry.ts';
 import { SecretStore } from '../../../src/secrets/store.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
-import { keepHeaders } from '../../support/protocols/cases.ts';
 import * as http2 from '../../support/protocols/http2.ts';
 import { Script } from '../../support/protocols/http2.ts';
 import { ok, query, result, session } from '../../support/protocols/mysql.ts';
@@ -16,6 +14,7 @@ import { c, s, welcome } from '../../support/protocols/postgres.ts';
 import { builder, views } from '../../support/spans/fixtures.ts';
 import { recordNode } from '../../support/tls/records.ts';
 import { packetRecord } from '../../support/wire/packets.ts';
+import { newProtocols } from '../../support/wire/protocols.ts';
 
 type Talk = readonly (readonly [who: 'C' | 'S' | 'hole', bytes: Buffer | string])[];
 
@@ -26,7 +25,7 @@ interface Outcome {
   swapped: boolean;
 }
 
-const protocols = createProtocols({ keepHeaders, sql: createSqlAnalysers(defaultSqlTextOptions) });
+const protocols = newProtocols();
 
 function relayed(client: RelayedClient | undefined): string {
   return client === undefined ? '-' : `${client.address} ${client.port}`;
@@ -47,7 +46,7 @@ function describeExchange(exchange: Exchange): string {
 
 function converse(talk: Talk, { keyLog = '', startSeen = true, close = true } = {}): Outcome {
   const counters = newCounters();
-  const secrets = new SecretStore(defaultLimits, counters);
+  const secrets = new SecretStore(defaultAllLimits, counters);
   if (keyLog !== '') secrets.addKeyLogText(Buffer.from(keyLog));
   const said: string[] = [];
   let swapped = false;
@@ -59,7 +58,7 @@ function converse(talk: Talk, { keyLog = '', startSeen = true, close = true } = 
     return [];
   };
   const pipeline = new Pipeline({
-    limits: defaultLimits,
+    limits: defaultAllLimits,
     counters,
     secrets,
     protocols,
@@ -339,7 +338,7 @@ describe('what is no PROXY header', () => {
 
   test('more headers in a row than the limit allows are read as what follows', () => {
     const header = Buffer.from('PROXY UNKNOWN\r\n');
-    const headers = Array<Buffer>(defaultLimits.proxyHeaders + 1).fill(header);
+    const headers = Array<Buffer>(defaultAllLimits.proxyHeaders + 1).fill(header);
     const { said, counters } = converse([['C', Buffer.concat(headers)], ...HTTP]);
     assert.deepEqual([said, counters.connections.unrecognised], [[], { no_match: 1 }]);
     assert.equal(converse([['C', Buffer.concat(headers.slice(1))], ...HTTP]).said.length, 2);

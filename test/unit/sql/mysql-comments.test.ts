@@ -1,10 +1,10 @@
 /** Comments of MySQL that are code for some servers and comments for others; other places where servers read a text differently. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { createSqlAnalysers, defaultSqlTextOptions } from '../../../src/protocol/registry.ts';
 import type { SqlStatement } from '../../../src/sql/statement.ts';
+import { newSqlAnalyser } from '../../support/wire/protocols.ts';
 
-const analyser = createSqlAnalysers(defaultSqlTextOptions).mysql;
+const analyser = newSqlAnalyser('mysql');
 
 function statementsOf(text: string): readonly SqlStatement[] {
   const bytes = Buffer.from(text);

@@ -1,0 +1,22 @@
+import { httpSection } from '../http/config.ts';
+import { httpLimits } from '../http/limits.ts';
+import { defineProtocol } from '../module.ts';
+import { grpcSection } from './config.ts';
+import { createGrpcProtocol } from './protocol.ts';
+
+/** gRPC on streams of HTTP/2, and gRPC-Web in bodies of HTTP/1. */
+export const grpc = defineProtocol({
+  name: 'grpc',
+  title: 'gRPC',
+  exchanges: 'gRPC calls',
+  page: 'grpc.md',
+  ports: [],
+  systems: [],
+  config: { http: httpSection, grpc: grpcSection },
+  limits: httpLimits,
+  reasons: [],
+  create({ config }) {
+    const calls = [createGrpcProtocol(config.grpc)];
+    return { http: { bodies: calls, streams: calls } };
+  },
+});
