@@ -2,10 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { type Assembly, assemble, createLog, packageVersion, shutdownOutputs } from './assembly.ts';
-import { checkCgroup, findCgroupRoot } from './capture/cgroup.ts';
-import { KernelClock } from './capture/kernel-clock.ts';
-import { LiveCapture } from './capture/live.ts';
 import { exitAtOnce, protectMemory, releaseMemory } from './capture/native.ts';
+import type { CaptureSource, SourceClock } from './capture/source.ts';
 import { walkChunk } from './capture/walk.ts';
 import type { AgentOptions } from './cli/options.ts';
 import { nothingSeenYet } from './cli/waiting.ts';
@@ -18,6 +16,7 @@ import { openPcapng, type PcapngFile } from './pcapng/file.ts';
 import { Reader } from './reader.ts';
 import { KeyLogFile } from './secrets/keylog-file.ts';
 import { SelfTelemetry } from './self.ts';
+import { type OpenSource, openSource } from './sources.ts';
 import { count, newCounters, type ReasonCounts } from './telemetry/counters.ts';
 import { checkStatsTarget, toStats, writeStats } from './telemetry/stats.ts';
 import { readHost } from './workload/host.ts';
@@ -36,8 +35,8 @@ const HINT_FACTOR = 10;
 
 /** Everything that runs while the agent does. */
 interface Parts extends Assembly {
-  readonly clock: KernelClock;
-  readonly capture: LiveCapture;
+  readonly clock: SourceClock;
+  readonly capture: CaptureSource;
   readonly reader: Reader;
   readonly pcapng: PcapngFile | undefined;
   readonly keylog: KeyLogFile | undefined;
@@ -48,27 +47,37 @@ interface Parts extends Assembly {
   readonly waits: ReasonCounts;
 }
 
-/** @returns the exit code; @throws Error for people when the agent cannot run here */
-export async function runAgent(options: AgentOptions): Promise<number> {
+/**
+ * Runs until it is asked to stop, or its source has no more.
+ * @param open makes the source of packets
+ * @returns the exit code; @throws Error for people when the agent cannot run here
+ */
+export async function runAgent(options: AgentOptions, open: OpenSource = openSource): Promise<number> {
   const stop = new StopRequest();
   protectMemory();
   checkStatsTarget(options.statsTarget);
-  const parts = await withRights(() => build(options, () => stop.request()));
+  const parts = await withRights(() => build(options, open, () => stop.request()));
   const timer = await begin(parts);
   parts.self?.health.running();
   announce(parts, options);
   const hints = startHints(parts, options);
   const losses = watchLosses(parts);
   const settling = settleLog(parts);
-  await stop.requested;
+  const ended = parts.capture.finished.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  const failure = await Promise.race([stop.requested, ended]);
+  if (failure !== undefined) parts.log.error(`cannot capture any more: ${(failure as Error).message}`);
   clearInterval(timer);
   clearInterval(hints);
   clearInterval(losses);
   clearInterval(settling);
   await end(parts, options);
   // Node waits for its threads, and one that hangs in a file system may never come.
-  if (parts.reader.hangs) exitAtOnce(0);
-  return 0;
+  const code = failure === undefined ? 0 : 1;
+  if (parts.reader.hangs) exitAtOnce(code);
+  return code;
 }
 
 /** Says which capabilities are missing when that is why the kernel refused. */
@@ -88,7 +97,7 @@ async function withRights(start: () => Promise<Parts>): Promise<Parts> {
   return parts;
 }
 
-async function build(options: AgentOptions, onBroken: () => void): Promise<Parts> {
+async function build(options: AgentOptions, open: OpenSource, onBroken: () => void): Promise<Parts> {
   const { config } = options;
   const { limits } = config;
   const log = createLog(options);
@@ -100,16 +109,11 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
     log.warn('metrics.durations has no effect: set telemetry.listen or telemetry.otlp to expose them');
   }
   const counters = newCounters();
-  const clock = new KernelClock();
   const cluster = await openCluster(config, log);
   // Its answers are under way while the rest is built.
   cluster?.start();
-  const capture = LiveCapture.open({
-    cgroupPath: config.capture.cgroup === undefined ? findCgroupRoot() : checkCgroup(config.capture.cgroup),
-    packetRingBytes: config.capture.ringMib * 1024 * 1024,
-    excludedPorts: config.capture.excludePorts,
-    pollMs: config.capture.pollMs,
-  });
+  const capture = open(config);
+  const { clock } = capture;
   const reader = await Reader.open({ secretRingFd: capture.secretRingFd, limits, log });
   const workloads = new Workloads({
     host: { ...host, name: cluster?.nodeName ?? host.name },
@@ -140,7 +144,7 @@ async function build(options: AgentOptions, onBroken: () => void): Promise<Parts
     pipeline: {
       pcapng: pcapng?.sink,
       observers: [workloads, reader],
-      mute: (cookie) => capture.mute(cookie),
+      ...(capture.capabilities.mute && { mute: (cookie) => capture.mute(cookie) }),
       waiting: cluster && { resources: workloads, limit: limits.waitingExchanges, counts: waits },
       explainMissingSecret: (connection) => explainMissingSecret(connection, workloads, reader),
     },
@@ -168,7 +172,7 @@ async function begin(parts: Parts): Promise<NodeJS.Timeout> {
     count(counters.internalErrors, 'chunk');
   });
   self?.health.attached();
-  for (const socket of capture.scanSockets()) pipeline.socket(socket);
+  if (capture.capabilities.sockets) for (const socket of capture.scanSockets()) pipeline.socket(socket);
   const releases = new ReleasePolicy();
   return setInterval(() => {
     self?.tick();

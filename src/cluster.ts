@@ -1,7 +1,7 @@
 /** What the agent asks of a Kubernetes cluster, where there is one: a part of its composition root. */
 import { findCgroupRoot } from './capture/cgroup.ts';
-import type { LiveCapture } from './capture/live.ts';
 import { releaseMemory } from './capture/native.ts';
+import type { CaptureSource } from './capture/source.ts';
 import type { Config } from './config/schema.ts';
 import type { Log } from './telemetry/log.ts';
 import { CgroupDirectories } from './workload/cgroups.ts';
@@ -28,7 +28,7 @@ export async function openCluster({ kubernetes, limits }: Config, log: Log): Pro
 }
 
 /** For the owners of sockets: the pods of this node, and the means to ignore those that are not watched. */
-export function followPods(cluster: Cluster, { kubernetes }: Config, capture: LiveCapture): KubernetesOptions {
+export function followPods(cluster: Cluster, { kubernetes }: Config, capture: CaptureSource): KubernetesOptions {
   const cgroups = new CgroupDirectories(findCgroupRoot());
   return {
     pods: cluster.pods,

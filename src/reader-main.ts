@@ -55,16 +55,23 @@ function factsOf(pid: number): ProcessFacts | undefined {
   return facts;
 }
 
-function statsOf(probes: SecretProbes, manager: ProbeManager): ReaderStats {
+/** The probes and who puts them on files; nothing where no source reads their secrets. */
+interface Probing {
+  readonly probes: SecretProbes;
+  readonly manager: ProbeManager;
+}
+
+function statsOf(probing: Probing | undefined): ReaderStats {
   return {
-    attached: manager.attached,
-    probes: { ...manager.counts },
+    attached: probing?.manager.attached ?? 0,
+    probes: { ...probing?.manager.counts },
     reader: { ...tally.counts },
-    lost: { ...probes.info().lost },
+    lost: { ...probing?.probes.info().lost },
   };
 }
 
-function serve(probes: SecretProbes): void {
+function openProbing(secretRingFd: number): Probing {
+  const probes = openProbes({ secretRingFd });
   const manager = new ProbeManager({
     ...probeBackend(probes),
     procRoot: settings.procRoot,
@@ -75,26 +82,32 @@ function serve(probes: SecretProbes): void {
     guard,
     tally,
   });
-  const timer = setInterval(() => say({ kind: 'stats', stats: statsOf(probes, manager) }), STATS_MS);
+  return { probes, manager };
+}
+
+function serve(probing: Probing | undefined): void {
+  const timer = setInterval(() => say({ kind: 'stats', stats: statsOf(probing) }), STATS_MS);
   const handle = (message: ToReader): void => {
     switch (message.kind) {
       case 'start':
-        manager.start().then(() => say({ kind: 'started', stats: statsOf(probes, manager) }));
+        void (probing?.manager.start() ?? Promise.resolve()).then(() =>
+          say({ kind: 'started', stats: statsOf(probing) }),
+        );
         return;
       case 'event':
-        manager.processEvent(message.record);
+        probing?.manager.processEvent(message.record);
         return;
       case 'facts':
         answer({ id: message.id, facts: factsOf(message.pid) });
         return;
       case 'library':
-        answer({ id: message.id, library: manager.libraryOf(message.pid) });
+        answer({ id: message.id, library: probing?.manager.libraryOf(message.pid) });
         return;
       case 'stop': {
         clearInterval(timer);
-        const stats = statsOf(probes, manager);
-        manager.stop();
-        probes.close();
+        const stats = statsOf(probing);
+        probing?.manager.stop();
+        probing?.probes.close();
         say({ kind: 'stopped', stats });
         port.close();
       }
@@ -110,7 +123,8 @@ function serve(probes: SecretProbes): void {
 }
 
 try {
-  serve(openProbes({ secretRingFd: settings.secretRingFd }));
+  const { secretRingFd } = settings;
+  serve(secretRingFd === undefined ? undefined : openProbing(secretRingFd));
   say({ kind: 'open' });
 } catch (error) {
   say({ kind: 'failed', message: error instanceof Error ? error.message : String(error) });

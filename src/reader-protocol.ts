@@ -11,8 +11,8 @@ import type { ProcessFacts } from './workload/proc.ts';
 export interface ReaderSettings {
   readonly procRoot: string;
   readonly limits: Limits;
-  /** The capture's ring of secrets, which they go to. */
-  readonly secretRingFd: number;
+  /** The capture's ring of secrets, which they go to; undefined: no library is probed. */
+  readonly secretRingFd: number | undefined;
   /** Of the SharedGuard: what the reader is at. */
   readonly guard: SharedArrayBuffer;
   /** Two Int32: answers that were given, messages that were handled. */

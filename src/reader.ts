@@ -20,7 +20,8 @@ import type { ProcessFacts } from './workload/proc.ts';
 import type { FactsReader } from './workload/workloads.ts';
 
 export interface ReaderOptions {
-  readonly secretRingFd: number;
+  /** The capture's ring of secrets; undefined: no library is probed. */
+  readonly secretRingFd: number | undefined;
   readonly limits: Limits;
   readonly log: Log;
   readonly procRoot?: string;

@@ -1,7 +1,7 @@
 /** The composition root of `wirespan replay`: capture files through the same pipeline as the agent's. */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { assemble, createLog, shutdownOutputs } from './assembly.ts';
-import { fileBytes, readCaptureFile } from './capture/file.ts';
+import { FileCapture, fileBytes } from './capture/file.ts';
 import { decompressed, isGzip } from './capture/gzip.ts';
 import { protectMemory } from './capture/native.ts';
 import type { CaptureSink, PacketRecord } from './capture/records.ts';
@@ -36,10 +36,15 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
   const counters = newCounters();
   let stopped = false;
   let failed = false;
+  let capture: FileCapture | undefined;
   const stopRequest = Promise.withResolvers<void>();
+  const halt = (): void => {
+    stopped = true;
+    void capture?.stop();
+  };
   const stop = (): void => {
     if (stopped) process.exit(1);
-    stopped = true;
+    halt();
     stopRequest.resolve();
   };
   const limits = { ...config.limits, secrets: Math.max(config.limits.secrets, REPLAY_SECRETS) };
@@ -51,7 +56,7 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
     perspective: options.perspective ?? 'replay',
     onBroken: (why) => {
       if (why === 'write_failed') failed = true;
-      stopped = true;
+      halt();
     },
     spans: { resources: { resourceOf: () => undefined }, clock: identityClock, unknownNames: 'address' },
     pipeline: { pcapng: pcapng?.sink },
@@ -66,25 +71,22 @@ export async function runReplay(options: ReplayOptions): Promise<number> {
   for (const file of options.files) {
     const name = file === '-' ? 'standard input' : file;
     const before = ignoredPackets(counters.packets.ignored);
+    if (stopped) break;
+    capture = new FileCapture(paced(file, outputs, pcapng, stopRequest.promise), {
+      onSecrets: (lines) => secrets.addKeyLogText(lines),
+      live: file === '-',
+      onTrailing: () => warnOfTrailing(log, name),
+      name,
+      ignored: counters.packets.ignored,
+      fragments: limits,
+    });
+    capture.start((chunk, length) => walkChunk(chunk, length, sink));
     try {
-      const { packets } = await readCaptureFile(
-        paced(file, outputs, pcapng, () => stopped, stopRequest.promise),
-        (chunk, length) => walkChunk(chunk, length, sink),
-        {
-          onSecrets: (lines) => secrets.addKeyLogText(lines),
-          live: file === '-',
-          onTrailing: () => warnOfTrailing(log, name),
-          name,
-          ignored: counters.packets.ignored,
-          fragments: limits,
-        },
-      );
-      warnOfIgnored(log, name, packets, counters.packets.ignored, before);
+      const read = await capture.finished;
+      if (read !== undefined) warnOfIgnored(log, name, read.packets, counters.packets.ignored, before);
     } catch (error) {
-      if (!stopped) {
-        log.error(`cannot read ${(error as Error).message}`);
-        failed = true;
-      }
+      log.error(`cannot read ${(error as Error).message}`);
+      failed = true;
     }
   }
   pipeline.finish('shutdown', sink.lastUs);
@@ -210,12 +212,10 @@ async function* paced(
   path: string,
   outputs: readonly Output[],
   pcapng: PcapngFile | undefined,
-  stopped: () => boolean,
   stopRequested: Promise<void>,
 ): AsyncIterable<Buffer> {
   const source = path === '-' ? process.stdin : fileBytes(path);
   for await (const bytes of source) {
-    if (stopped()) return;
     yield bytes as Buffer;
     for (const output of outputs) await Promise.race([output.ready(), stopRequested]);
     await pcapng?.ready();

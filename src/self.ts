@@ -1,7 +1,7 @@
 /** What the agent tells of itself while it runs: the composition root of its own telemetry. */
 import { randomUUID } from 'node:crypto';
 import { networkInterfaces } from 'node:os';
-import type { LiveCapture } from './capture/live.ts';
+import type { CaptureSource } from './capture/source.ts';
 import { type ListenAddress, parseListenAddress } from './config/listen.ts';
 import type { Config } from './config/schema.ts';
 import type { MetricsPush } from './export/metrics-push.ts';
@@ -24,7 +24,7 @@ import type { Workloads } from './workload/workloads.ts';
 
 /** The parts of the agent that are told of. */
 export interface Observed {
-  readonly capture: LiveCapture;
+  readonly capture: CaptureSource;
   readonly reader: Reader;
   readonly counters: Counters;
   readonly outputs: readonly Output[];

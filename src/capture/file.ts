@@ -6,9 +6,11 @@ import { FrameReader, type FrameSink } from '../link/frames.ts';
 import { BLOCK_SECTION_HEADER, SECRETS_TLS_KEY_LOG } from '../pcapng/blocks.ts';
 import { isPcap, PcapReader } from '../pcapng/pcap.ts';
 import { CaptureFormatError, type FileHandler, type FormatReader, PcapngReader } from '../pcapng/reader.ts';
+import { identityClock } from '../telemetry/clock.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import { decompressed } from './gzip.ts';
-import { DIRECTION_UNKNOWN, HEADER, PACKET, RECORD_PACKET } from './records.ts';
+import { DIRECTION_UNKNOWN, HEADER, PACKET, RECORD_PACKET, type SocketRecord } from './records.ts';
+import type { CaptureCapabilities, CaptureSource, OnChunk, SourceClock } from './source.ts';
 
 export interface ReadCaptureOptions {
   /** Secrets that the file itself holds (NSS key log lines), in their place between the packets. Borrowed. */
@@ -53,12 +55,20 @@ const FILE_READ_BYTES = 256 * 1024;
  */
 export async function readCaptureFile(
   source: AsyncIterable<Buffer> | string,
-  onChunk: (chunk: Buffer, length: number) => void,
+  onChunk: OnChunk,
+  options: ReadCaptureOptions,
+): Promise<ReadCaptureResult> {
+  return readInto(new CaptureFile(onChunk, options), source, options);
+}
+
+/** See readCaptureFile(). */
+async function readInto(
+  file: CaptureFile,
+  source: AsyncIterable<Buffer> | string,
   options: ReadCaptureOptions,
 ): Promise<ReadCaptureResult> {
   const name = options.name ?? (typeof source === 'string' ? source : 'standard input');
   const bytes = typeof source === 'string' ? fileBytes(source) : source;
-  const file = new CaptureFile(onChunk, options);
   try {
     for await (const part of decompressed(bytes, options.onTrailing)) {
       file.push(part);
@@ -69,6 +79,72 @@ export async function readCaptureFile(
     throw new Error(`${name}: ${describe(error, file.offset)}`, { cause: error });
   } finally {
     file.close();
+  }
+}
+
+/** A capture file as a source: packets and nothing else, at the speed at which they can be taken. */
+export class FileCapture implements CaptureSource {
+  readonly capabilities: CaptureCapabilities = { sockets: false, processes: false, mute: false, ignore: false };
+  /** Its time is that of its packets, and stands still between them. */
+  readonly clock: SourceClock = { ...identityClock, nowUs: () => this.#file?.deliveredUs ?? 0 };
+  /** What it holds itself comes by `onSecrets`, in its place between the packets. */
+  readonly secretRingFd = undefined;
+  readonly #source: AsyncIterable<Buffer> | string;
+  readonly #options: ReadCaptureOptions;
+  readonly #end = Promise.withResolvers<ReadCaptureResult | undefined>();
+  #file: CaptureFile | undefined;
+  #stopped = false;
+
+  /** @param source see readCaptureFile() */
+  constructor(source: AsyncIterable<Buffer> | string, options: ReadCaptureOptions) {
+    this.#source = source;
+    this.#options = { ...options, name: options.name ?? (typeof source === 'string' ? source : 'standard input') };
+  }
+
+  /** What was read; undefined when it was stopped before the end. Rejects when the file cannot be read to its end. */
+  get finished(): Promise<ReadCaptureResult | undefined> {
+    return this.#end.promise;
+  }
+
+  start(onChunk: OnChunk): void {
+    if (this.#file !== undefined) throw new Error('the file is being read already');
+    this.#file = new CaptureFile(onChunk, this.#options);
+    readInto(this.#file, this.#parts(), this.#options).then(this.#end.resolve, (error) => {
+      // What is cut off by us is not damaged.
+      if (this.#stopped) this.#end.resolve(undefined);
+      else this.#end.reject(error);
+    });
+  }
+
+  scanSockets(): SocketRecord[] {
+    return [];
+  }
+
+  mute(): void {}
+  ignoreListener(): void {}
+  ignoreCgroup(): void {}
+
+  /** A file loses nothing: what it holds that cannot be used is in `ignored`. */
+  lost(): ReasonCounts {
+    return {};
+  }
+
+  rings(): undefined {
+    return undefined;
+  }
+
+  /** Reads no further part. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    if (this.#file === undefined) this.#end.resolve(undefined);
+    await this.#end.promise.catch(() => {});
+  }
+
+  async *#parts(): AsyncIterable<Buffer> {
+    for await (const part of typeof this.#source === 'string' ? fileBytes(this.#source) : this.#source) {
+      if (this.#stopped) return;
+      yield part;
+    }
   }
 }
 
@@ -150,6 +226,11 @@ class CaptureFile implements FileHandler, FrameSink {
     return { format, packets: this.packets, ignored: this.ignoredFrames, bytes: this.offset };
   }
 
+  /** Time of the last packet that was delivered. */
+  get deliveredUs(): number {
+    return this.chunks.deliveredUs;
+  }
+
   flush(): void {
     this.chunks.flush();
   }
@@ -198,6 +279,9 @@ class CaptureFile implements FileHandler, FrameSink {
 
 /** Packet records in a reused buffer. */
 class RecordChunks {
+  /** Time of the last packet of what was delivered. */
+  deliveredUs = 0;
+  private lastUs = 0;
   private readonly onChunk: (chunk: Buffer, length: number) => void;
   private readonly chunkBytes: number;
   private chunk: Buffer;
@@ -230,12 +314,14 @@ class RecordChunks {
     words[word + PACKET.direction / 4] = DIRECTION_UNKNOWN;
     bytes.copy(this.chunk, this.length + PACKET.size, start, end);
     this.length += recordLength;
+    this.lastUs = timeUs;
   }
 
   flush(): void {
     const { length } = this;
     this.length = 0;
     if (length > 0) this.onChunk(this.chunk, length);
+    this.deliveredUs = this.lastUs;
     if (this.chunk.length > this.chunkBytes) this.allocate(this.chunkBytes & ~7);
   }
 

@@ -1,8 +1,10 @@
 import { captureLimits } from '../config/limits.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import { isHierarchyRoot } from './cgroup.ts';
+import { KernelClock } from './kernel-clock.ts';
 import { bpfObjectPath, native } from './native.ts';
 import type { SocketRecord } from './records.ts';
+import type { CaptureCapabilities, CaptureRings, CaptureSource, OnChunk, RingUsage } from './source.ts';
 import { walkChunk } from './walk.ts';
 
 export interface LiveCaptureOptions {
@@ -27,16 +29,6 @@ export interface ProgramStats {
   /** 0 unless enableStats() was called or the kernel's statistics are on anyway. */
   runCount: number;
   runTimeNs: number;
-}
-
-/** Of a ring between kernel and agent, in bytes. */
-export interface RingUsage {
-  /** Since the beginning; of secrets with the zeros that wrote over them. */
-  readonly read: number;
-  /** To be read. */
-  readonly waiting: number;
-  /** It holds. */
-  readonly size: number;
 }
 
 interface CaptureSession {
@@ -93,11 +85,14 @@ const EACCES = 13;
  * The packets of all sockets below a cgroup, and who owns them, live from the kernel. Nothing of it stays in the kernel when the process
  * ends, however it ends.
  */
-export class LiveCapture {
+export class LiveCapture implements CaptureSource {
+  readonly capabilities: CaptureCapabilities = { sockets: true, processes: true, mute: true, ignore: true };
+  readonly clock = new KernelClock();
   private readonly session: CaptureSession;
   private readonly options: Required<LiveCaptureOptions>;
   private chunks: Buffer[] = [];
-  private finished: Promise<void> | undefined;
+  private readonly end = Promise.withResolvers<void>();
+  private started = false;
   private finalLosses: number[] | undefined;
   private scanByIterator = true;
 
@@ -138,25 +133,27 @@ export class LiveCapture {
     return this.session.agentPid;
   }
 
+  /** Everything was delivered, after stop(). */
+  get finished(): Promise<void> {
+    return this.end.promise;
+  }
+
   /**
    * Attaches the programs and begins to deliver.
-   * @param onChunk the chunk is borrowed: valid until it returns. walkChunk() reads it
    * @throws Error for people
    */
-  start(onChunk: (chunk: Buffer, length: number) => void): void {
-    if (this.finished !== undefined) throw new Error('the capture has been started already');
+  start(onChunk: OnChunk): void {
+    if (this.started) throw new Error('the capture has been started already');
     this.chunks = Array.from({ length: captureLimits.chunks }, () => Buffer.allocUnsafeSlow(captureLimits.chunkBytes));
-    const { promise, resolve } = Promise.withResolvers<void>();
     const deliver = (index: number, length: number) => onChunk(this.chunks[index]!, length);
     // Timers and sockets have their turn before the next chunks.
     const more = (): void => void setImmediate(() => this.session.resume(deliver));
-    explained(() => this.session.start(this.chunks, this.options.pollMs, deliver, more, resolve));
-    this.finished = promise;
+    explained(() => this.session.start(this.chunks, this.options.pollMs, deliver, more, this.end.resolve));
+    this.started = true;
     try {
       explained(() => this.session.attach());
     } catch (error) {
-      this.session.close();
-      this.finished = Promise.resolve();
+      this.close();
       throw error;
     }
   }
@@ -223,7 +220,7 @@ export class LiveCapture {
   }
 
   /** How full the rings are. @returns undefined before start() and once the reader has ended */
-  rings(): { readonly packets: RingUsage; readonly control: RingUsage; readonly secrets: RingUsage } | undefined {
+  rings(): CaptureRings | undefined {
     const numbers = this.session.rings();
     if (numbers === undefined) return undefined;
     const usage = (at: number): RingUsage => ({
@@ -249,9 +246,14 @@ export class LiveCapture {
     if (this.finalLosses === undefined) {
       this.session.stop();
       this.finalLosses = this.session.losses();
-      if (this.finished === undefined) this.session.close();
+      if (!this.started) this.close();
     }
     await this.finished;
+  }
+
+  private close(): void {
+    this.session.close();
+    this.end.resolve();
   }
 }
 
