@@ -154,8 +154,8 @@ async function build(options: AgentOptions, open: OpenSource, onBroken: () => vo
     keylogFile === undefined
       ? undefined
       : new KeyLogFile(keylogFile, (line) => assembly.secrets.addKeyLogLine(line, clock.nowUs()));
-  const { outputs, durations, memory } = assembly;
-  self?.observe({ capture, reader, counters, outputs, durations, memory, workloads, cluster, waits });
+  const { outputs, durations, feed, memory } = assembly;
+  self?.observe({ capture, reader, counters, outputs, durations, feed, memory, workloads, cluster, waits });
   return { ...assembly, clock, capture, reader, pcapng, keylog, self, workloads, cluster, waits };
 }
 

@@ -4,15 +4,21 @@ import { networkInterfaces } from 'node:os';
 import type { CaptureSource } from './capture/source.ts';
 import { type ListenAddress, parseListenAddress } from './config/listen.ts';
 import type { Config } from './config/schema.ts';
+import type { Feed } from './export/feed.ts';
 import type { MetricsPush } from './export/metrics-push.ts';
 import type { Output } from './export/output.ts';
 import type { MemoryBudget } from './memory/budget.ts';
 import type { Attributes, MetricGroup } from './metric/metric.ts';
 import { CONTENT_TYPES, formatFor, toText } from './metric/open-metrics.ts';
 import type { Reader } from './reader.ts';
+import { Access } from './service/access.ts';
+import { type ExchangesSource, exchangesRoute } from './service/exchanges.ts';
+import type { Route } from './service/route.ts';
+import { Service } from './service/server.ts';
+import { readToken } from './service/token.ts';
 import type { Durations } from './span/builder.ts';
+import type { Answer } from './telemetry/answer.ts';
 import type { Counters, ReasonCounts } from './telemetry/counters.ts';
-import { type Answer, Endpoint, type Route } from './telemetry/endpoint.ts';
 import { Health, type InformerState, OBSERVE_MS } from './telemetry/health.ts';
 import type { Log } from './telemetry/log.ts';
 import { LoopDelay } from './telemetry/loop-delay.ts';
@@ -29,6 +35,7 @@ export interface Observed {
   readonly counters: Counters;
   readonly outputs: readonly Output[];
   readonly durations: Durations | undefined;
+  readonly feed: Feed;
   readonly memory: MemoryBudget;
   readonly workloads: Workloads;
   /** Where there is one. */
@@ -58,7 +65,7 @@ export class SelfTelemetry {
   readonly #ignored = new Set<string>();
   #lossesAreCounted = false;
   #observed: Observed | undefined;
-  #endpoint: Endpoint | undefined;
+  #service: Service | undefined;
   #push: MetricsPush | undefined;
   #timer: NodeJS.Timeout | undefined;
 
@@ -83,7 +90,7 @@ export class SelfTelemetry {
     const address = listen === undefined ? undefined : parseListenAddress(listen);
     if (address === undefined && !otlp) return undefined;
     const self = new SelfTelemetry(address, options);
-    if (address !== undefined) await self.#listen(address);
+    if (address !== undefined) await self.#listen(address, options);
     if (otlp) {
       const { createMetricsPush } = await import('./export/create-metrics-push.ts');
       const collect = (): readonly MetricGroup[] => self.#collect();
@@ -93,17 +100,30 @@ export class SelfTelemetry {
     return self;
   }
 
-  async #listen(address: ListenAddress): Promise<void> {
-    const routes = new Map<string, Route>([
-      ['/healthz', () => this.health.alive()],
-      ['/readyz', () => this.health.ready()],
-      ['/metrics', (accept) => this.#metrics(accept)],
-    ]);
+  async #listen(address: ListenAddress, { config, log }: SelfOptions): Promise<void> {
+    const { exchanges, token, tokenFile } = config.telemetry;
+    const secret = tokenFile === undefined ? token : readToken(tokenFile);
+    const access = new Access(address, secret);
+    const routes: Route[] = [
+      { path: '/healthz', kind: 'probe', answer: () => this.health.alive() },
+      { path: '/readyz', kind: 'probe', answer: () => this.health.ready() },
+      { path: '/metrics', kind: 'costly', answer: ({ fields }) => this.#metrics(fields.get('accept') ?? '') },
+    ];
+    if (exchanges) {
+      routes.push(exchangesRoute(() => this.#exchanges()));
+      if (access.isShut) log.warn('GET /exchanges is refused: set telemetry.token_file, or listen on loopback');
+    }
+    const onLocalAddress = (local: string): void => this.#ignore(local);
     try {
-      this.#endpoint = await Endpoint.open(address, routes, (local) => this.#ignore(local), ['/metrics']);
+      this.#service = await Service.open(address, routes, { access, onLocalAddress });
     } catch (error) {
       throw new Error(`telemetry.listen: ${(error as Error).message}`);
     }
+  }
+
+  #exchanges(): ExchangesSource | undefined {
+    const parts = this.#observed;
+    return parts && { feed: parts.feed, counts: parts.counters.feed };
   }
 
   /** To be called once the programs are loaded: the agent never traces itself. */
@@ -130,7 +150,7 @@ export class SelfTelemetry {
   async close(deadlineMs: number): Promise<void> {
     clearInterval(this.#timer);
     await this.#push?.shutdown(Math.min(deadlineMs, LAST_PUSH_MS));
-    this.#endpoint?.close();
+    this.#service?.close();
   }
 
   /** An address that comes later is known from its first connection on. */

@@ -235,6 +235,35 @@ export const feedLimits = {
   exchangesPerSecond: 2000,
 } as const;
 
+/**
+ * Caps of the agent's HTTP service (service/server.ts). Each kind of route has a budget of its own, so that probes are answered whatever is
+ * asked besides. What a reader of a stream does not take is counted as `feed.slow_reader`; others are told by the status of their answer.
+ */
+export const serviceLimits = {
+  /** Connections that have not asked yet or that ask for probes, and connections that ask for anything else. Beyond it the oldest of an address with many goes. */
+  connections: 64,
+  /** The same where they have come within the last second. */
+  youngConnections: 1024,
+  /** Of a request: its line and its fields. */
+  headBytes: 16 * 1024,
+  /** Answers that cost much: how many are made per second, how many are under way at once, and how many last ones are kept. */
+  costlyPerSecond: 4,
+  costlyAtOnce: 8,
+  costlyKept: 4,
+} as const;
+
+/** Caps of answers that go on. */
+export const streamLimits = {
+  /** Open at once: as many as the feed has readers. */
+  streams: feedLimits.readers,
+  /** Bytes that wait for one reader. */
+  queueBytes: 1024 * 1024,
+  /** A reader that takes nothing for this long is let go. */
+  stalledMs: 30_000,
+  /** What waits at the end is written for so long. */
+  lingerMs: 500,
+} as const;
+
 export function assertLimits(limits: Limits): void {
   const holds: [boolean, string][] = [
     [limits.reassemblyBytesPerDirection <= limits.reassemblyBytes, 'reassemblyBytesPerDirection <= reassemblyBytes'],

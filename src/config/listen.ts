@@ -14,3 +14,6 @@ export function parseListenAddress(text: string): ListenAddress | undefined {
   if (groups === undefined || port < 1 || port > 65_535) return undefined;
   return { host: groups.v6 ?? groups.host ?? '', port };
 }
+
+/** The alphabet of bearer tokens (RFC 6750, 2.1); shorter ones can be guessed. */
+export const tokenPattern = /^[\w.~+/-]{16,}={0,2}$/;

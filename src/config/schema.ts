@@ -10,7 +10,7 @@ import { type CamelCased, camelKey, type SnakeCase, snakeKey } from './case.ts';
 import { whole } from './define.ts';
 import { kubernetesShape } from './kubernetes.ts';
 import type { Limits } from './limits.ts';
-import { parseListenAddress } from './listen.ts';
+import { parseListenAddress, tokenPattern } from './listen.ts';
 import { otlpCopies, otlpShape } from './otlp.ts';
 import { isOutput, outputConflict, outputForms } from './outputs.ts';
 import { filtersShape, samplingShape, servicesShape } from './selection.ts';
@@ -171,6 +171,24 @@ const telemetryShape = {
     .describe(
       '`HOST:PORT`, or `:PORT` for every address: the agent answers /healthz, /readyz and /metrics there. Every client that reaches the port may read them. Default: it does not listen.',
     ),
+  exchanges: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Also answer `GET /exchanges` there: every exchange as it ends, as JSON lines or server-sent events. It shows the traffic of the whole machine; see docs/operations/security.md.',
+    ),
+  token_file: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'File with the bearer token that routes which show traffic ask for; read at the start. Without a token they are answered on loopback only.',
+    ),
+  token: z
+    .string()
+    .regex(tokenPattern, 'expected 16 or more of A-Z a-z 0-9 - . _ ~ + /')
+    .optional()
+    .describe('The token itself, where no `token_file` is set. Keep the configuration file private then.'),
   otlp: z
     .boolean()
     .default(false)

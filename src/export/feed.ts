@@ -40,6 +40,11 @@ export class Feed {
     return this.#readers.size > 0;
   }
 
+  /** No more readers can subscribe. */
+  get isFull(): boolean {
+    return this.#readers.size >= this.#limits.readers;
+  }
+
   /** Exchanges that no reader got because of the rate, in all. */
   get missed(): number {
     return this.#missed;
@@ -47,7 +52,7 @@ export class Feed {
 
   /** @returns what ends the subscription, or undefined where there are too many */
   subscribe(reader: FeedReader): (() => void) | undefined {
-    if (this.#readers.size >= this.#limits.readers) return undefined;
+    if (this.isFull) return undefined;
     this.#readers.add(reader);
     return () => void this.#readers.delete(reader);
   }

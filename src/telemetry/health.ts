@@ -1,5 +1,5 @@
 /** Whether the agent lives, and whether it sees what it is there to see: the answers of /healthz and /readyz. */
-import type { Answer } from './endpoint.ts';
+import type { Answer } from './answer.ts';
 
 /** How far the reader of the kernel's ring is. */
 export interface ReaderProgress {

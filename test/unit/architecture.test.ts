@@ -55,6 +55,7 @@ const sides: Readonly<Record<string, readonly string[]>> = {
   config: ['protocol/registry.ts'],
   telemetry: ['config/'],
   files: [],
+  service: ['config/', 'export/', 'telemetry/'],
   secrets: ['capture/', 'files/', 'flow/', 'telemetry/'],
   pcapng: ['capture/', 'flow/', 'packet/', 'telemetry/'],
   workload: ['capture/', 'files/', 'span/resource.ts', 'span/peer.ts', 'telemetry/'],

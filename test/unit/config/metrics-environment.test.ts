@@ -14,7 +14,7 @@ const settingsOf = (config: Config): OtlpSettings => otlpSettings(metricsDestina
 
 test('nothing is sent and nobody is listened for unless it is asked for', () => {
   const { config } = configOf({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://gateway:4317', OTEL_METRICS_EXPORTER: 'none' });
-  assert.deepEqual(config.telemetry, { otlp: false, intervalMs: 60_000 });
+  assert.deepEqual(config.telemetry, { exchanges: false, otlp: false, intervalMs: 60_000 });
   assert.deepEqual(config.metrics, { durations: false, exponential: false, exemplars: true });
   assert.equal(config.otlpMetrics, undefined);
 });
@@ -27,7 +27,7 @@ test('the standard variables of metrics', () => {
     OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION: 'base2_exponential_bucket_histogram',
     OTEL_METRICS_EXEMPLAR_FILTER: 'always_off',
   });
-  assert.deepEqual(config.telemetry, { otlp: true, listen: 'localhost:9000', intervalMs: 15_000 });
+  assert.deepEqual(config.telemetry, { exchanges: false, otlp: true, listen: 'localhost:9000', intervalMs: 15_000 });
   assert.deepEqual(config.metrics, { durations: false, exponential: true, exemplars: false });
   assert.equal(config.otlpMetrics, undefined);
   assert.deepEqual(warnings, []);

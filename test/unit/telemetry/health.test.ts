@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Answer } from '../../../src/telemetry/endpoint.ts';
+import type { Answer } from '../../../src/telemetry/answer.ts';
 import { Health, type InformerState, type ReaderProgress } from '../../../src/telemetry/health.ts';
 
 interface Body {
