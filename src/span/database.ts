@@ -1,7 +1,12 @@
-/** The durations of all databases are in one pair of metrics. */
+/** What the spans of all databases have alike: their endpoints, and the pair of metrics that their durations are in. */
+import type { Connection } from '../flow/connection.ts';
 import { DATABASE_BOUNDS } from '../metric/bounds.ts';
-import { KEY } from './attributes.ts';
+import { type AttributeKey, KEY } from './attributes.ts';
 import type { Instrument } from './durations.ts';
+import type { EndpointDescription, EndpointKey } from './endpoint.ts';
+import type { Peer } from './peer.ts';
+import type { AttributeValue } from './resource.ts';
+import type { EndpointName } from './span.ts';
 
 /** Semantic conventions for database client metrics. */
 export const DATABASE_CLIENT: Instrument = {
@@ -18,3 +23,27 @@ export const DATABASE_SERVER: Instrument = {
   bounds: DATABASE_BOUNDS,
   keys: [KEY.dbSystemName, KEY.dbNamespace],
 };
+
+/**
+ * @param key its `system` is db.system.name, its `detail` db.namespace
+ * @param defaultPort registered with IANA: server.port is set where the server has another
+ */
+export function describeDatabaseEndpoint(
+  { server, tls }: Connection,
+  endpoint: EndpointName,
+  key: EndpointKey,
+  defaultPort: number,
+  peer: Peer | undefined,
+): EndpointDescription {
+  const system: [AttributeKey, AttributeValue][] = [[KEY.dbSystemName, key.system]];
+  if (key.detail !== '') system.push([KEY.dbNamespace, key.detail]);
+  return {
+    system,
+    // The name that the client was configured with, where TLS has it (RFC 6066 section 3); that of the Service behind the address.
+    serverAddress: tls?.serverName || (endpoint === 'client' && peer?.serviceName) || server.address,
+    serverPort: server.port === defaultPort ? undefined : server.port,
+    protocol: [],
+    origin: '',
+    askedName: '',
+  };
+}

@@ -1,9 +1,9 @@
 import type { SqlExchange } from '../exchange/exchange.ts';
 import type { SqlStatement } from '../sql/statement.ts';
-import { type AttributeKey, KEY } from './attributes.ts';
+import { KEY } from './attributes.ts';
 import type { Candidate } from './candidate.ts';
 import type { WireContext } from './context.ts';
-import { DATABASE_CLIENT, DATABASE_SERVER } from './database.ts';
+import { DATABASE_CLIENT, DATABASE_SERVER, describeDatabaseEndpoint } from './database.ts';
 import type { ConnectionEndpoints, EndpointDescription, EndpointKey } from './endpoint.ts';
 import type {
   ExchangeFacts,
@@ -16,7 +16,7 @@ import type {
 import { defaultSqlSpanOptions, type SqlSpanOptions } from './options.ts';
 import { errorOfIncomplete, setDelay, setOutcome } from './outcome.ts';
 import type { Peer } from './peer.ts';
-import type { AttributeValue, Resource } from './resource.ts';
+import type { Resource } from './resource.ts';
 import type { EndpointName, Span } from './span.ts';
 import { StatementBlocks } from './statement-blocks.ts';
 
@@ -123,23 +123,12 @@ export class SqlSpans implements SpanMapping<SqlExchange> {
   }
 
   describeEndpoint(
-    { connection, system, namespace }: SqlExchange,
+    { connection }: SqlExchange,
     endpoint: EndpointName,
-    _key: EndpointKey,
+    key: EndpointKey,
     peer: Peer | undefined,
   ): EndpointDescription {
-    const { server, tls } = connection;
-    const first: [AttributeKey, AttributeValue][] = [[KEY.dbSystemName, system]];
-    if (namespace !== '') first.push([KEY.dbNamespace, namespace]);
-    return {
-      system: first,
-      // The name that the client was configured with, where it says it (RFC 6066 section 3); that of the Service that the address stands for.
-      serverAddress: tls?.serverName || (endpoint === 'client' && peer?.serviceName) || server.address,
-      serverPort: server.port === this.defaultPort ? undefined : server.port,
-      protocol: [],
-      origin: '',
-      askedName: '',
-    };
+    return describeDatabaseEndpoint(connection, endpoint, key, this.defaultPort, peer);
   }
 
   setSeries(exchange: SqlExchange, _endpoint: EndpointName, _resource: Resource, series: SeriesFacts): void {

@@ -1,6 +1,6 @@
 import { AttributeBlock, type AttributeKey, KEY } from '../../span/attributes.ts';
 import type { Candidate } from '../../span/candidate.ts';
-import { DATABASE_CLIENT, DATABASE_SERVER } from '../../span/database.ts';
+import { DATABASE_CLIENT, DATABASE_SERVER, describeDatabaseEndpoint } from '../../span/database.ts';
 import type { EndpointDescription, EndpointKey } from '../../span/endpoint.ts';
 import type { ExchangeFacts, Instruments, MappingFactory, SeriesFacts, SpanMapping } from '../../span/mapping.ts';
 import { errorOfIncomplete, setOutcome } from '../../span/outcome.ts';
@@ -95,23 +95,12 @@ export class RedisSpans implements SpanMapping<RedisExchange> {
   }
 
   describeEndpoint(
-    { connection, namespace }: RedisExchange,
+    { connection }: RedisExchange,
     endpoint: EndpointName,
-    _key: EndpointKey,
+    key: EndpointKey,
     peer: Peer | undefined,
   ): EndpointDescription {
-    const { server, tls } = connection;
-    const system: [AttributeKey, AttributeValue][] = [[KEY.dbSystemName, SYSTEM]];
-    if (namespace !== '') system.push([KEY.dbNamespace, namespace]);
-    return {
-      system,
-      // The name that the client was configured with, where TLS has it (RFC 6066 section 3); that of the Service behind the address.
-      serverAddress: tls?.serverName || (endpoint === 'client' && peer?.serviceName) || server.address,
-      serverPort: server.port === DEFAULT_PORT ? undefined : server.port,
-      protocol: [],
-      origin: '',
-      askedName: '',
-    };
+    return describeDatabaseEndpoint(connection, endpoint, key, DEFAULT_PORT, peer);
   }
 
   setSeries(exchange: RedisExchange, _endpoint: EndpointName, _resource: Resource, series: SeriesFacts): void {
