@@ -16,7 +16,7 @@ import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
 import { accountable, newAccount } from '../wire/memory.ts';
 
 /**
- * The golden cases under test/golden/http1: documents of wire bytes and the exchanges that they make.
+ * The golden cases under test/golden: documents of wire bytes and the exchanges that they make. `npm run wire` makes one from a capture.
  *
  *     === name
  *     !nosplit          the case depends on where its segments begin
@@ -45,8 +45,9 @@ export type Step =
   | { kind: 'close'; reason: EndReason; timeUs: number }
   | { kind: 'tick'; timeUs: number };
 
+/** @param file below test/golden */
 export function readCases(file: string): Case[] {
-  const text = readFileSync(fileURLToPath(new URL(`../../golden/http1/${file}`, import.meta.url)), 'utf8');
+  const text = readFileSync(fileURLToPath(new URL(`../../golden/${file}`, import.meta.url)), 'utf8');
   return text
     .split(/^=== /m)
     .slice(1)
@@ -60,7 +61,7 @@ export function readCases(file: string): Case[] {
         if (line === '') continue;
         if (line.startsWith('!')) flags.add(line.slice(1));
         else if (line.startsWith('--- ')) expected.push(unescaped(line.slice(4)).toString('latin1').trimEnd());
-        else if (/^(exchanges|parseErrors|incomplete|opaque) /.test(line)) counters.push(line);
+        else if (/^(exchanges|parseErrors|incomplete|opaque|unrecognised) /.test(line)) counters.push(line);
         else steps.push(parseStep(line, steps.length + 1));
       }
       return { name: name!, flags, steps, expected, counters };
@@ -80,6 +81,20 @@ function parseStep(line: string, number: number): Step {
   return { kind: 'data', direction, bytes: unescaped(wire!), timeUs };
 }
 
+/** Bytes as `readCases` reads them. */
+export function escaped(bytes: Buffer): string {
+  let text = '';
+  for (const byte of bytes) {
+    const short = SHORT[byte];
+    if (short !== undefined) text += short;
+    else if (byte >= 0x20 && byte < 0x7f) text += String.fromCharCode(byte);
+    else text += `\\x${byte.toString(16).padStart(2, '0')}`;
+  }
+  // A space at the end of a line would not be seen.
+  return text.endsWith(' ') ? `${text.slice(0, -1)}\\x20` : text;
+}
+
+const SHORT: Readonly<Record<number, string>> = { 13: '\\r', 10: '\\n', 9: '\\t', 92: '\\\\' };
 const ESCAPES: Record<string, string> = { r: '\r', n: '\n', t: '\t', '0': '\0', '\\': '\\' };
 
 export function unescaped(text: string): Buffer {

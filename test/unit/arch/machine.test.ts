@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { machineOf, machines, thisMachine } from '../../../src/arch/machine.ts';
 import { ElfFile, type ReadAt } from '../../../src/secrets/elf.ts';
-import { makeElf } from '../secrets/elf-samples.ts';
+import { makeElf } from '../../support/kernel/elf-samples.ts';
 
 test('each processor has names of its own', () => {
   for (const key of ['name', 'arch', 'elfMachine', 'triplet'] as const) {

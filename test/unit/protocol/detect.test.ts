@@ -57,7 +57,7 @@ function tls(alpn: string | undefined): Partial<Connection> {
 
 describe('detection', () => {
   test('HTTP cases come out the same through the detector, whole and byte by byte', () => {
-    for (const example of readCases('framing.txt')) {
+    for (const example of readCases('http1/framing.txt')) {
       const whole = bench([recording('tls', ['\x16\x03', '\x16\x03']), http]).run(example.steps);
       whole.close('fin', 1e9);
       assert.deepEqual(whole.emitted, example.expected, example.name);

@@ -7,7 +7,7 @@ const FILES = ['framing.txt', 'endings.txt', 'gaps.txt'];
 
 for (const file of FILES) {
   describe(`http1 ${file}`, () => {
-    for (const c of readCases(file)) {
+    for (const c of readCases(`http1/${file}`)) {
       test(c.name, () => {
         const bench = replay(c, c.steps);
         assert.deepEqual(bench.emitted, c.expected);

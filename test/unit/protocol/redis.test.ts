@@ -6,7 +6,7 @@ import { describeExchange, RedisBench } from '../../support/protocols/redis.ts';
 
 for (const file of ['commands.txt', 'replies.txt', 'connection.txt', 'gaps.txt']) {
   describe(`redis ${file}`, () => {
-    for (const c of readCases(`../redis/${file}`)) {
+    for (const c of readCases(`redis/${file}`)) {
       test(c.name, () => {
         const bench = replay(c, c.steps);
         assert.deepEqual(bench.emitted, c.expected);

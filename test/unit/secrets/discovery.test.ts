@@ -21,7 +21,7 @@ import { defaultLimits, type Limits } from '../../../src/config/limits.ts';
 import { libraryFolders, libraryPathOf, readMaps, resolveInRoot, startTimeOf } from '../../../src/secrets/discovery.ts';
 import type { ProbeNotice } from '../../../src/secrets/probed-files.ts';
 import { ProbeManager } from '../../../src/secrets/probes.ts';
-import { makeElf } from './elf-samples.ts';
+import { makeElf } from '../../support/kernel/elf-samples.ts';
 
 const TEST_JE = [0x48, 0x85, 0xff, 0x74, 0x13, 0x31, 0xc0, 0xc3];
 const CRYPTO = makeElf({ dynamic: [{ name: 'EVP_KDF_derive', version: 'OPENSSL_3.0.0', code: TEST_JE }] });

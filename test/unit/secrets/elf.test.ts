@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { ElfFile, type ReadAt, readerOf } from '../../../src/secrets/elf.ts';
 import { isCheap, Libraries } from '../../../src/secrets/libraries.ts';
 import { openssl } from '../../../src/secrets/openssl/provider.ts';
-import { BASE, makeElf, type SampleOptions } from './elf-samples.ts';
+import { BASE, makeElf, type SampleOptions } from '../../support/kernel/elf-samples.ts';
 
 const libraries = new Libraries();
 

@@ -14,8 +14,8 @@ import type { Finding, SecretProvider } from '../../../src/secrets/provider.ts';
 import * as list from '../../../src/secrets/providers.ts';
 import { randomName, SecretStore } from '../../../src/secrets/store.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
+import { makeElf } from '../../support/kernel/elf-samples.ts';
 import { root } from '../../support/programs/paths.ts';
-import { makeElf } from './elf-samples.ts';
 
 const providers: readonly SecretProvider[] = Object.values(list);
 const PUSH = [0x55, 0x48, 0x89, 0xe5, 0xc3];
