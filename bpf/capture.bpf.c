@@ -414,7 +414,7 @@ static __always_inline bool is_wanted(struct __sk_buff *skb, struct socket_state
 	return !is_muted(state, cookie) || (flags & (TCP_SYN | TCP_FIN | TCP_RST));
 }
 
-/* In the order of what it costs. Bare ACKs, half of many a connection's packets, are told by the packet alone. */
+/* In the order of what it costs. Bare ACKs, half of many a connection's packets, are recognised by the packet alone. */
 static __always_inline void capture(struct __sk_buff *skb, bool egress)
 {
 	struct tcp_shape shape;

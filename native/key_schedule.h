@@ -83,7 +83,7 @@ class Tls13Schedule {
   bool TakeHandshakeSecret(const uint8_t* secret, size_t length);
   // The early secret, with the hash of the ClientHello.
   bool TakeEarlySecret(const uint8_t* secret, size_t length, const uint8_t* context, size_t context_length);
-  // A secret that a key log told.
+  // A secret from a key log.
   bool TakeTrafficSecret(TrafficSecret which, const uint8_t* secret, size_t length);
 
   // Bytes of the server's messages after the ServerHello.

@@ -168,7 +168,7 @@ async function begin(parts: Parts): Promise<NodeJS.Timeout> {
     // A program writes its key log before it sends what the keys protect.
     keylog?.poll();
     if (walkChunk(chunk, length, pipeline) === 0) return;
-    // The reader delivers whole records: a defect of ours, and nobody knows how many records it cost.
+    // The reader delivers whole records: a defect of ours; how many records it cost is not known.
     count(counters.internalErrors, 'chunk');
   });
   self?.health.attached();
@@ -202,12 +202,12 @@ function watched(options: AgentOptions): string {
   return cgroup === undefined ? 'every process of this machine' : `the processes below ${cgroup}`;
 }
 
-/** What messages kept coming is told while the agent runs. */
+/** Messages that were suppressed are counted in the log while the agent runs. */
 function settleLog({ log }: Parts): NodeJS.Timeout {
   return setInterval(() => log.settle(), LOG_MS).unref();
 }
 
-/** What is lost is told while it happens, not only at the end. */
+/** Losses are logged while they happen, not only at the end. */
 function watchLosses({ capture, log }: Parts): NodeJS.Timeout {
   let told = 0;
   const timer = setInterval(() => {
@@ -223,7 +223,7 @@ function watchLosses({ capture, log }: Parts): NodeJS.Timeout {
   return timer.unref();
 }
 
-/** Whoever looks at an empty console is told, on standard error, whether that is right. */
+/** Says on standard error whether an empty console is right. */
 function startHints(parts: Parts, options: AgentOptions): NodeJS.Timeout | undefined {
   if (!outputsInUse(options.config.outputs, options.config).includes('console')) return undefined;
   const { counters, log } = parts;

@@ -31,7 +31,7 @@ export interface AssemblyParts {
   readonly perspective: Perspective;
   readonly log: Log;
   readonly counters?: Counters;
-  /** Durations are told to somebody. */
+  /** Durations are exposed or pushed. */
   readonly measures?: boolean;
   /** No output can write any more. */
   readonly onBroken: (why: WhyBroken) => void;

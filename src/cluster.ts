@@ -17,7 +17,7 @@ export async function openCluster({ kubernetes, limits }: Config, log: Log): Pro
   const { nodeName, kubeconfig, why } = clusterPlace(kubernetes, process.env);
   if (why !== undefined) log.debug('no Kubernetes cluster is asked', { why });
   if (nodeName === undefined) return undefined;
-  // What it needs is large, and of no use elsewhere.
+  // What it needs is large, and not needed elsewhere.
   const { Cluster } = await import('./workload/kubernetes/cluster.ts');
   let release: NodeJS.Timeout | undefined;
   const listed = (): void => {

@@ -89,7 +89,7 @@ function help(asked: boolean, text: string): number {
 }
 
 function print(text: string): number {
-  // Whoever reads may stop early (`wirespan --help | head -1`).
+  // The reader may stop early (`wirespan --help | head -1`).
   process.stdout.on('error', () => {});
   process.stdout.write(text);
   return DONE;

@@ -66,7 +66,7 @@ export interface PipelineOptions {
   readonly waiting?: Pick<WaitingRoomOptions, 'resources' | 'limit' | 'counts'> | undefined;
   /** Why a connection's secret cannot be had, as far as the owner of its sockets tells; a reason for `undecryptable`. */
   readonly explainMissingSecret?: (connection: Connection) => string | undefined;
-  /** Told of each error that no stage should have thrown. */
+  /** Called with each error that no stage should have thrown. */
   readonly onInternalError?: (error: unknown) => void;
 }
 

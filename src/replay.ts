@@ -109,7 +109,7 @@ function ignoredPackets(ignored: ReasonCounts): ReadonlyMap<string, number> {
   return new Map(Object.entries(ignored));
 }
 
-/** Says so when most packets of a file are of no use: they may be behind something that is not read. */
+/** Warns when most packets of a file are ignored: they may be behind something that is not read. */
 function warnOfIgnored(
   log: Log,
   name: string,

@@ -1,4 +1,4 @@
-/** What the agent tells of itself while it runs: the composition root of its own telemetry. */
+/** What the agent reports about itself while it runs: the composition root of its own telemetry. */
 import { randomUUID } from 'node:crypto';
 import { networkInterfaces } from 'node:os';
 import type { CaptureSource } from './capture/source.ts';
@@ -28,7 +28,7 @@ import type { Host } from './workload/host.ts';
 import type { Cluster } from './workload/kubernetes/cluster.ts';
 import type { Workloads } from './workload/workloads.ts';
 
-/** The parts of the agent that are told of. */
+/** The parts of the agent that health and metrics report. */
 export interface Observed {
   readonly capture: CaptureSource;
   readonly reader: Reader;
@@ -81,7 +81,7 @@ export class SelfTelemetry {
   }
 
   /**
-   * Before all else: whoever starts the agent with an address that is taken learns it at once.
+   * First of all: the user learns at once that an address is taken.
    * @returns undefined when nobody wants to know
    * @throws Error for people
    */
@@ -155,7 +155,7 @@ export class SelfTelemetry {
 
   /** An address that comes later is known from its first connection on. */
   #ignore(address: string): void {
-    // Until the programs are loaded there is nobody to tell.
+    // Until the programs are loaded there is nothing to report to.
     if (this.#address === undefined || this.#observed === undefined || this.#ignored.has(address)) return;
     this.#ignored.add(address);
     this.#observed.capture.ignoreListener(address, this.#address.port);

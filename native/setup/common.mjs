@@ -15,7 +15,7 @@ export const root = fileURLToPath(new URL('../..', import.meta.url));
 /** What is downloaded or built once per machine is kept here, outside the checkout, one folder per name and version. */
 export const cacheFolder = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'wirespan');
 
-/** A failure that is told to the user as it is, without a stack. */
+/** A failure that is shown to the user as it is, without a stack. */
 export class SetupError extends Error {}
 
 /** Set-up speaks on standard error only: standard output belongs to the program that is started. */

@@ -25,7 +25,7 @@ export interface ReadCaptureOptions {
   fragments?: FragmentLimits;
   /** Somebody may be writing what is read: each part is delivered as it comes, not a chunk when it is full. */
   live?: boolean;
-  /** Told when bytes behind the end of compressed data were passed over. */
+  /** Called when bytes behind the end of compressed data were passed over. */
   onTrailing?: () => void;
   /** What to call the source in errors, when it is not a path. */
   name?: string;
@@ -46,7 +46,7 @@ const DEFAULT_MAX_BLOCK_BYTES = 64 * 1024 * 1024;
 const FILE_READ_BYTES = 256 * 1024;
 
 /**
- * Reads a capture file, pcap or pcapng, maybe compressed by gzip (told by its content), as chunks of packet records: the same
+ * Reads a capture file, pcap or pcapng, maybe compressed by gzip (recognised by its content), as chunks of packet records: the same
  * layout as the kernel's, with cookie 0, direction unknown and Unix time. Memory stays bounded whatever the file's size.
  *
  * @param source a path, or the bytes; each part is borrowed until the next is asked for

@@ -40,9 +40,7 @@ export const kubernetesShape = {
     .min(0)
     .max(60_000)
     .default(2000)
-    .describe(
-      'A span of a container that the API server has not told of yet waits so long, and then leaves with what is known.',
-    ),
+    .describe('A span waits this long for the API server to report its container, then leaves with what is known.'),
   labels: patterns('Labels of pods that become resource attributes, k8s.pod.label.KEY.'),
   annotations: patterns('Annotations of pods that become resource attributes, k8s.pod.annotation.KEY.'),
   service_name_from_labels: z

@@ -237,7 +237,7 @@ export const feedLimits = {
 
 /**
  * Caps of the agent's HTTP service (service/server.ts). Each kind of route has a budget of its own, so that probes are answered whatever is
- * asked besides. What a reader of a stream does not take is counted as `feed.slow_reader`; others are told by the status of their answer.
+ * asked besides. What a reader of a stream does not take is counted as `feed.slow_reader`; others see it in the status of their response.
  */
 export const serviceLimits = {
   /** Connections that have not asked yet or that ask for probes, and connections that ask for anything else. Beyond it the oldest of an address with many goes. */

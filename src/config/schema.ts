@@ -79,7 +79,7 @@ const limitDescriptions: Partial<Record<keyof Limits, string>> = {
   learnedSegmentsPerPlace: 'Different segments at one place of a path; with more the place is a parameter.',
   workloadProcesses: 'Processes whose identity is remembered.',
   workloadSockets: 'Sockets whose owner is remembered.',
-  waitingExchanges: 'Exchanges that wait for the API server to tell of their containers.',
+  waitingExchanges: 'Exchanges that wait for the API server to report their containers.',
   kubernetesObjects: 'Objects of one kind that are kept of a Kubernetes cluster.',
   kubernetesDeparted: 'Pods that are gone and kept for the spans that are on their way.',
   kubernetesDepartedUs: 'How long they are kept, and their addresses known as theirs.',

@@ -20,7 +20,7 @@ const PROCESS_MS = 1000;
 
 export interface ProcessesOptions {
   readonly tally?: Tally;
-  /** Told of each process before it is looked at. */
+  /** Called for each process before it is looked at. */
   readonly guard?: Guard;
   /** Processes to leave out. */
   readonly skip?: ReadonlySet<number>;

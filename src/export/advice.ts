@@ -1,5 +1,5 @@
 /**
- * What to do about an export that fails, told from what the status and the reason say. The reasons are the words of OpenSSL, Node and
+ * What to do about an export that fails, derived from what the status and the reason say. The reasons are the words of OpenSSL, Node and
  * gRPC; a backend's own words are matched too, which at worst gives advice that does not fit.
  */
 

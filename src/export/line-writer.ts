@@ -6,7 +6,7 @@ import { count, type Deliveries } from '../telemetry/counters.ts';
 import type { Log } from '../telemetry/log.ts';
 import type { OutputState } from './output.ts';
 
-/** `reader_gone`: nobody reads the pipe any more, which is an end and no failure. `write_failed`: the file system said no. */
+/** `reader_gone`: the reader of the pipe has gone, which is an end and no failure. `write_failed`: the file system said no. */
 export type WhyBroken = 'reader_gone' | 'write_failed';
 
 export interface LineWriterOptions {
@@ -40,7 +40,7 @@ interface Line {
  * bound, and is dropped and counted beyond it.
  *   output_full   too much waited
  *   write_failed  the file system said no; nothing more is written then
- *   reader_gone   nobody reads the pipe any more; nothing more is written then
+ *   reader_gone   the reader of the pipe has gone; nothing more is written then
  *   deadline      not written when the time for shutdown was over
  */
 export class LineWriter {

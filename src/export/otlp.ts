@@ -59,7 +59,7 @@ export interface OtlpOptions {
   readonly random?: () => number;
 }
 
-/** Collectors accept messages of 4 MiB unless told otherwise; some room is left for what a proxy may add. */
+/** Collectors accept messages of 4 MiB by default; some room is left for what a proxy may add. */
 const MAX_BATCH_BYTES = 4 * 1024 * 1024 - 64 * 1024;
 /** A source that can wait does so while the queue is fuller than this share, or holds more than a few batches: a longer one gains nothing. */
 const HIGH_WATER = 0.5;
@@ -83,7 +83,7 @@ const SPOOL_CLOSE_MS = 3000;
  *   export_failed   the backend refused the request; or could not take this one, while it took others
  *   deadline        not delivered when the time for shutdown was over
  *   shutdown        came after shutdown
- * and the reasons of the spool. A request whose answer did not come may have arrived all the same.
+ * and the reasons of the spool. A request whose answer did not come may have arrived nevertheless.
  */
 export class OtlpOutput implements Output {
   private readonly name: string;
@@ -213,7 +213,7 @@ export class OtlpOutput implements Output {
     this.phase = 'closed';
     clearTimeout(this.batchTimer);
     clearTimeout(this.retryTimer);
-    // A request under way may yet arrive; nobody will tell us.
+    // A request under way may yet arrive; we will not learn it.
     const left = [...this.underWay];
     for (let batch = this.queue.shift(); batch !== undefined; batch = this.queue.shift()) left.push(batch);
     this.underWay.clear();

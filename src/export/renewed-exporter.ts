@@ -17,7 +17,7 @@ export async function createExporter(settings: OtlpSettings): Promise<BatchExpor
 }
 
 /**
- * An exporter that begins anew while no connection can be had. gRPC waits up to two minutes between its attempts to connect and to resolve
+ * An exporter that starts again while no connection can be had. gRPC waits up to two minutes between its attempts to connect and to resolve
  * a name, which would come on top of ours; and the files with certificates, which may be why, are read again.
  */
 export class RenewedExporter implements BatchExporter {

@@ -1,5 +1,5 @@
 /**
- * What a reader is at, kept where another thread sees it: a file system that never answers holds the reader for ever, and whoever starts another
+ * What a reader is at, kept where another thread sees it: a file system that never answers holds the reader for ever, and the thread that starts another
  * one must know what to leave alone.
  */
 export interface Guard {

@@ -17,7 +17,7 @@ import {
 import { basename, dirname, resolve } from 'node:path';
 
 /*
- * Files that the agent, often as root, writes where others may write, too. Whoever owns a folder can put a link, a FIFO or a file of his own
+ * Files that the agent, often as root, writes where others may write, too. The owner of a folder can put a link, a FIFO or a file of his own
  * under the name that the agent is going to write, or exchange a folder on the way for a link while it does. So:
  *
  *   - the way is gone folder by folder, by descriptors; a link on it is followed only when its maker is root or the agent's user, and
@@ -314,7 +314,7 @@ function openSpecial(base: string, name: string, there: Stats, options: OutputFi
     fd = openSync(`${base}/${name}`, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENXIO') throw error;
-    throw new Error('nobody reads from the pipe; start its reader first');
+    throw new Error('the pipe has no reader; start it first');
   }
   if (options.nonBlocking) return fd;
   try {

@@ -6,7 +6,7 @@ import { count, type ReasonCounts } from '../telemetry/counters.ts';
  * are, what kind they are, and how long they take. So each read has a cap, no read needs memory beyond its cap, only regular files are
  * opened where a name may lead elsewhere, and what a cap cost is counted by its reason.
  *
- * A file system may answer never. That is bounded by whoever calls: on a thread that can be given up.
+ * A file system may answer never. The caller bounds that: on a thread that can be given up.
  */
 
 /** What the reads of one reader cost. */

@@ -82,7 +82,7 @@ export type EndReason =
  * - `data`: bytes[start..end) are borrowed and valid during the call only. `timeUs` is when they were whole, `firstUs` (default: the
  *   same) when the first of them was seen: earlier for what had to be whole to be read, such as an encrypted record.
  * - `gap`: `length` bytes were lost for good; those after them follow.
- * - `lossAhead`: something was lost; how much, `gap` says ahead of the next bytes of this direction. Told for what may come before from the
+ * - `lossAhead`: something was lost; how much, `gap` says ahead of the next bytes of this direction. Called for what may come before from the
  *   other one, where what was lost cannot be measured at once, as in TLS.
  * - `end`: no more data in this direction. Called at most once per direction.
  * - `close`: no more calls at all. Always called last, once. Release what is held, zero keys.

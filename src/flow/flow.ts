@@ -25,7 +25,7 @@ import type { Doubt } from './reset.ts';
 export interface FlowControl {
   /** What the connection's layers hold is charged here. */
   readonly memory: Account;
-  /** Nothing more of this connection is of use. Its layer gets no more data, only the ends and `close`. */
+  /** Nothing more of this connection is needed. Its layer gets no more data, only the ends and `close`. */
   mute(): void;
   /** Whether the layer's `tick` is called. */
   wantTicks(wanted: boolean): void;
@@ -49,7 +49,7 @@ export interface FlowTableOptions {
   /** Called once for every connection, after its layer was closed, and also when it never had one. */
   onConnectionEnd?: (connection: Connection, reason: EndReason) => void;
   /**
-   * A layer threw, which none should: the connection is given up and the error told. Without it (tests) the error passes through.
+   * A layer threw, which none should: the connection is given up and the error reported. Without it (tests) the error passes through.
    */
   onLayerError?: (error: unknown, connection: Connection) => void;
 }
@@ -65,7 +65,7 @@ export interface FlowShared {
   finished(flow: Flow, timeUs: number): void;
   /** Nothing of it is worth its memory any more. */
   forget(flow: Flow, timeUs: number): void;
-  /** Its packets that wait are of no use. */
+  /** Its packets that wait are not needed. */
   dropDeferred(flow: Flow): void;
 }
 

@@ -20,7 +20,7 @@ export function sequenceDistance(a: number, b: number): number {
  * is then waited for longer.
  *
  * What lies ahead of the window that the receiver has announced is refused by it (RFC 9293 3.10.7.4). It is held apart, as foreign: an
- * acknowledgement shows that the receiver has taken it all the same, and that it is the window that was not seen; else it is never delivered.
+ * acknowledgement shows that the receiver has taken it nevertheless, and that it is the window that was not seen; else it is never delivered.
  *
  * Time. What a segment brings to the receiver has the time of that segment: so has what was held behind the hole that it fills, since
  * the receiver could not have it before. What is held behind a hole that only the capture has was there for the receiver when it

@@ -9,7 +9,7 @@ import { MAX_WINDOW_SHIFT } from './half.ts';
 export type Handshake =
   /** Of its handshake, or a copy. */
   | 'own'
-  /** Of nobody's: its receiver refuses it. */
+  /** Of no connection: its receiver refuses it. */
   | 'stray'
   /** Of another one, if it is of any. */
   | 'other';

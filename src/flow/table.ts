@@ -252,7 +252,7 @@ export class FlowTable implements DeferralHost {
     return flow;
   }
 
-  /** The closed connection that the packet is a late one of. One whose addresses and ports are used anew is forgotten. */
+  /** The closed connection that the packet is a late one of. One whose addresses and ports are used again is forgotten. */
   private closedByTuple(record: PacketRecord, segment: Segment, scope: number): ClosedFlow | undefined {
     const closed = this.lingering.find(record.bytes, segment, scope);
     if (closed === undefined || (segment.flags & RST) !== 0) return closed;

@@ -222,7 +222,7 @@ function classOf(bytes: number): number {
 }
 
 /**
- * What one stage of a connection holds at the moment, told as one number: the account gets the difference. A stage that holds nothing
+ * What one stage of a connection holds at the moment, as one number: the account gets the difference. A stage that holds nothing
  * charges nothing.
  */
 export class Charge {

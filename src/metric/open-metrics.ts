@@ -19,7 +19,7 @@ export const CONTENT_TYPES: Readonly<Record<TextFormat, string>> = {
   text: 'text/plain; version=0.0.4; charset=utf-8',
 };
 
-/** What whoever sends this Accept field reads best. */
+/** The format that the sender of this Accept field reads best. */
 export function formatFor(accept: string): TextFormat {
   return /(?:^|,)\s*application\/openmetrics-text\s*(?:;(?![^,]*\bq=0(?:\.0*)?\s*(?:;|,|$))|,|$)/i.test(accept)
     ? 'openmetrics'

@@ -66,7 +66,7 @@ export class PcapReader implements FormatReader {
     this.fractionUs = magic === MAGIC_NANOSECONDS ? 0.001 : 1;
     const snapLength = this.u32(bytes, 16);
     this.maxCaptured = Math.min(Math.max(snapLength, MAXIMUM_SNAP_LENGTH), this.maxRecordBytes);
-    // The upper bits tell of frame check sequences.
+    // The upper bits describe frame check sequences.
     this.linkType = this.u32(bytes, 20) & 0xffff;
     this.headerRead = true;
   }

@@ -37,7 +37,7 @@ export type UnrecognisedReason =
  *
  * Of a stream whose start is missing (connection.startSeen is false, or a hole came first), the place of the first bytes is not
  * known: a candidate is tried again with each segment that may begin a message, which is one that follows bytes of the other
- * direction: together with what is held, and alone when that is nobody's. What was passed over reaches the layer as a gap, so that offsets
+ * direction: together with what is held, and alone when no candidate knows both. What was passed over reaches the layer as a gap, so that offsets
  * stay true.
  *
  * Which end is the client is a guess then. Bytes that no candidate knows from this end, and one knows from the other, tell that the

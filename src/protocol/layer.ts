@@ -17,7 +17,7 @@ export interface LayerContext<Own extends object = object> {
   readonly memory: Account;
   /** A finished exchange; the layer gives up its ownership. */
   emit(exchange: Exchange): void;
-  /** Nothing more of this connection is of use: its packets may be dropped as early as in the kernel. */
+  /** Nothing more of this connection is needed: its packets may be dropped as early as in the kernel. */
   mute(): void;
   /** Call `tick` of the connection's layers from now on, until `wantTicks(false)`. */
   wantTicks(wanted: boolean): void;
@@ -36,7 +36,7 @@ export interface LayerContext<Own extends object = object> {
   finish?(): void;
   /** What comes from now on is for this layer instead of the one that asks, `close` included. */
   replaceLayer?(layer: Layer): void;
-  /** Tells of an error that no stage should have thrown, where the caller of the layer is another connection's business. */
+  /** Reports an error that no stage should have thrown, where the caller of the layer is another connection's business. */
   internalError?(error: unknown): void;
 }
 

@@ -69,7 +69,7 @@ export class FileSystems {
   /**
    * Probes new and changed libraries in the library folders; forgets a file system in which nobody lives any more.
    * @param container whose it is
-   * @param thorough also find the folders anew, and look at every library whether or not its folder has changed
+   * @param thorough also find the folders again, and look at every library whether or not its folder has changed
    * @param pid a process that lives in it just now
    */
   check(id: string, container: string, thorough: boolean, pid?: number): void {

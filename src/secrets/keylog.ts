@@ -1,6 +1,6 @@
 /**
  * The key log format of NSS, as draft-ietf-tls-keylogfile describes it: a line is `label client_random secret`, in hex.
- * Sans-IO: whoever follows a file hands over its text.
+ * Sans-IO: the follower of a file hands over its text.
  */
 
 /** Labels that carry a secret named by the client random. */

@@ -109,7 +109,7 @@ export class Libraries {
   }
 }
 
-/** A TLS library that can be told from its file name alone. */
+/** A TLS library that its file name alone identifies. */
 function unsupportedByName(path: string): { library: string; detail: string } | undefined {
   const name = basename(path.replace(/ \(deleted\)$/, ''));
   const found = BY_NAME.find(([pattern]) => pattern.test(name));

@@ -11,7 +11,7 @@ export interface ProbeManagerOptions extends ProbeBackend {
   notify?: (notice: ProbeNotice) => void;
   /** Milliseconds since the Unix epoch. */
   now?: () => number;
-  /** Whose a process is, such as a container's id; empty: nobody's in particular. */
+  /** Whose a process is, such as a container's id; empty: no container's. */
   containerOf?: (pid: number) => string;
   budget?: WorkBudget;
   guard?: Guard;

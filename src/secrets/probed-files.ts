@@ -63,13 +63,13 @@ export interface FileToExamine {
   readonly way: string;
   /** As a process sees it. */
   readonly path: string;
-  /** Whose it is; empty: nobody's in particular. */
+  /** Whose it is; empty: no container's. */
   readonly container: string;
   /** What it must be; not given: whatever it is. */
   readonly key?: string;
   /** `way` can lead to no other file than that of `key`. */
   readonly exact?: boolean;
-  /** No more than the little that most files take: whoever brought it has used up its share of work. */
+  /** No more than the little that most files take: its owner has used up its share of work. */
   readonly hurried?: boolean;
 }
 

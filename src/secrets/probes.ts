@@ -31,7 +31,7 @@ import { isProbed, type KnownFile, ProbedFiles } from './probed-files.ts';
  * round over all processes finds the rest, and what is no longer used.
  *
  * A process decides what there is to read: how many files it maps, how large they are. So a look ends after some milliseconds and goes on
- * later, and each process and container has a share of work (files/budget.ts). Whoever has used up his waits; others do not.
+ * later, and each process and container has a share of work (files/budget.ts). One that has used it up waits; others do not.
  */
 
 /** When the maps of a new program are read, after its start. */

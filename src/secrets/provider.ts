@@ -26,7 +26,7 @@ export type Finding =
   /** It is the provider's library, but cannot be probed. */
   | { readonly verdict: 'unsupported'; readonly library: string; readonly detail: string };
 
-/** By what text in its data a library is told where nothing else does. */
+/** The text in its data that identifies a library where nothing else does. */
 export interface Trace {
   /** The bytes that a match begins with. */
   readonly marker: string;

@@ -54,7 +54,7 @@ class ExchangeReader {
   readonly #protocol: string | undefined;
   #left: number;
   #slow = 0;
-  /** Of Feed.missed, what it has been told. */
+  /** How much of Feed.missed it has reported. */
   #told: number;
 
   constructor(source: ExchangesSource, stream: Stream, asEvents: boolean, protocol: string | undefined, limit: number) {

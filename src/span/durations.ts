@@ -35,7 +35,7 @@ export interface Measured {
   durationsOf: Resource | undefined;
 }
 
-/** Whose series are told together: a service or a container, not a process. */
+/** Whose series are reported together: a service or a container, not a process. */
 interface Owner {
   readonly key: string;
   readonly resource: Attributes;
@@ -46,7 +46,7 @@ class Series {
   readonly attributes: Attributes;
   readonly startUnixUs: number;
   readonly histogram: Histogram;
-  /** When it was last told and had grown. */
+  /** When it was last reported and had grown. */
   changedUnixUs: number;
   toldCount = 0;
 
@@ -77,7 +77,7 @@ export class SeriesGroup {
   readonly common: Attributes;
   /** By name: few of each. */
   readonly byName = new Map<string, Entry[]>();
-  /** Nothing is told of it any more. */
+  /** Nothing of it is reported any more. */
   retired = false;
   private lastName = '';
   private last: Entry | undefined = undefined;
@@ -126,7 +126,7 @@ export class SeriesGroup {
 
 /** Of a resource, what is that of one process, and would make a series of each. */
 const PROCESS_ATTRIBUTE = /^(?:process\.|host\.ip$)/;
-/** What tells owners apart: their series are told by these labels where no resource is. */
+/** What distinguishes owners: their series have these labels where no resource is. */
 const LABELS = [
   'service.name',
   'service.namespace',
@@ -240,7 +240,7 @@ export class Durations {
     return series;
   }
 
-  /** What was measured so far, by owner; and what belongs to nobody. Series that have not grown for long are told no more. */
+  /** What was measured so far, by owner; and what has no owner. Series that have not grown for long are no longer reported. */
   collect(nowUnixUs: number): {
     readonly groups: readonly MetricGroup[];
     readonly overflow: readonly HistogramMetric[];

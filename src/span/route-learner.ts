@@ -43,7 +43,7 @@ class Service {
 /**
  * Learns for each service which segments of its paths are names and which are values, so that a route such as `/users/{id}/orders` can be
  * said of paths that no pattern matches: a tree of segments, in which a place with many different ones becomes a parameter. Only what
- * was answered with a status below 400 teaches; whoever guesses paths teaches nothing. The same requests in the same order yield
+ * was answered with a status below 400 teaches; guessed paths teach nothing. The same requests in the same order yield
  * the same routes.
  */
 export class RouteLearner implements Holder {

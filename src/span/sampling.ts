@@ -50,7 +50,7 @@ export interface DecisionOptions {
   readonly filters?: Filters | undefined;
   /** Whose spans are left out, for those that they make of their own. */
   readonly avoided?: TelemetrySenders | undefined;
-  /** Told when the rate of a service is forgotten for that of another. */
+  /** Called when the rate of a service is forgotten for that of another. */
   readonly onEviction: () => void;
 }
 

@@ -30,7 +30,7 @@ export interface SqlAnalyserOptions {
   /** What those texts and their statements may cost. */
   readonly cacheBytes?: number;
   readonly memory?: MemoryBudget | undefined;
-  /** Counts texts that were not told apart to their end: `doubtful`, `unsafe_encoding`. */
+  /** Counts texts whose statements were not separated to their end: `doubtful`, `unsafe_encoding`. */
   readonly counts?: ReasonCounts;
 }
 
@@ -101,7 +101,7 @@ export class SqlAnalyser {
    * @param bytes the text is bytes[start..end) without a terminator; borrowed for the call
    * @param backslash what the session said last, see BackslashRule
    * @returns the statements in source order, empty ones left out; [] when there are none (only comments and semicolons). Of a text
-   *   that becomes doubtful the last statement is what cannot be told apart any more.
+   *   that becomes doubtful the last statement is what can no longer be separated.
    */
   analyse(
     bytes: Buffer,

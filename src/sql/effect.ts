@@ -38,7 +38,7 @@ export class Effects {
     this.mysql.hide();
   }
 
-  /** MySQL: what the statement changes cannot be told. */
+  /** MySQL: what the statement changes is not known. */
   doubt(): void {
     this.mysql.doubt();
   }

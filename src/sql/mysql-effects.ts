@@ -71,7 +71,7 @@ export class MysqlEffects {
     return this.wanted || this.hidden;
   }
 
-  /** What this statement changes cannot be told. */
+  /** What this statement changes is not known. */
   doubt(): void {
     this.hidden = true;
   }

@@ -144,7 +144,7 @@ export class MysqlLexer extends Lexer {
     return this.contained(this.escaped(open, QUOTE, this.backslash));
   }
 
-  /** Under ANSI_QUOTES, which no message tells of, a backslash escapes nothing here: one before a quote leaves doubt. */
+  /** Under ANSI_QUOTES, which no message reports, a backslash escapes nothing here: one before a quote leaves doubt. */
   private doubleQuoted(): number {
     const rule = this.backslash === 'literal' ? 'literal' : 'unknown';
     this.binary = this.binaryIntroducer;

@@ -241,7 +241,7 @@ export class Scanner {
     this.sanitiser.output.comment();
     const context = traceContextOf(this.bytes, this.lexer.start, this.lexer.position);
     if (context === undefined) return;
-    // Behind the last semicolon it still belongs to the statement before: that is told when no other follows.
+    // Behind the last semicolon it still belongs to the statement before: that is reported when no other follows.
     if (this.tokens > 0 || statements.length === 0) this.context = context;
     else this.trailing = context;
   }

@@ -10,11 +10,11 @@ export type MysqlEffect =
   | {
       /** Assignments: those that matter here. */
       readonly kind: 'set';
-      /** The client's character set by its name, in lower case; empty: one that cannot be told; undefined: it stays. */
+      /** The client's character set by its name, in lower case; empty: one that is not known; undefined: it stays. */
       readonly encoding: string | undefined;
       /** sql_mode: whether the session's value stays, is set, or may be. */
       readonly mode: 'kept' | 'set' | 'doubtful';
-      /** What the server tells of the session's state changes. */
+      /** What the server reports of the session's state changes. */
       readonly tracking: boolean;
     }
   /** `SET STATEMENT variable = value FOR statement` (MariaDB). */

@@ -21,7 +21,7 @@ export interface TextTableOptions<T> {
   /** Bytes that texts and values may cost (memory/cost.ts). */
   readonly maxBytes: number;
   readonly memory?: MemoryBudget | undefined;
-  /** Told of a value that is held from now on. @returns what it costs; what it shares with others is retained in the account */
+  /** Called with a value that is held from now on. @returns what it costs; what it shares with others is retained in the account */
   readonly keep: (value: T, account: Account) => number;
   /** It is held no longer. @returns the same number */
   readonly letGo: (value: T, account: Account) => number;

@@ -52,7 +52,7 @@ export interface Counters {
    * whose start line is not whole is counted under the reason that ended it.
    */
   incomplete: ReasonCounts;
-  /** What is not known of SQL statements that have their span all the same: `text_limit`, `statement_evicted`, `statement_not_seen`, ... */
+  /** What is not known of SQL statements that have a span nevertheless: `text_limit`, `statement_evicted`, `statement_not_seen`, ... */
   sql: ReasonCounts;
   /**
    * Of the durations of exchanges: `series_limit` counts what went into the series for all that are too many, `series_expired` series,

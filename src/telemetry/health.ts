@@ -14,10 +14,10 @@ export interface InformerState {
   readonly name: string;
   /** It has listed once: what it knows is whole, if maybe old. */
   readonly synced: boolean;
-  /** It is being told of changes now. */
+  /** It receives changes now. */
   readonly connected: boolean;
   readonly lastError: string | undefined;
-  /** How often it was begun anew. */
+  /** How often it was restarted. */
   readonly restarts: number;
   readonly objects: number;
 }
@@ -75,7 +75,7 @@ export class Health {
     this.#lastRead = progress.read;
   }
 
-  /** /healthz: whether it is of use to start this process anew. That it answers says that the event loop turns. */
+  /** /healthz: whether a restart of this process would help. That it answers says that the event loop turns. */
   alive(): Answer {
     return answer('alive', [{ name: 'event_loop', ok: true }, this.#reader()], {});
   }

@@ -1,6 +1,6 @@
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 
-/** How long a window is; what is told is of the last one to two. */
+/** How long a window is; the value covers the last one to two. */
 const WINDOW_MS = 30_000;
 
 /** How late a timer of the event loop comes: what everything else on it has to wait. */

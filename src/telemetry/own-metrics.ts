@@ -53,7 +53,7 @@ export interface ObservedInformer {
   readonly objects: number;
 }
 
-/** What is told besides the counters. */
+/** What is exposed besides the counters. */
 export interface Observations {
   /** By reason, what the kernel could not hand over: not in the counters before the end. */
   readonly lost: readonly ReasonCounts[];
@@ -90,7 +90,7 @@ export const COUNTER_ROWS: readonly (readonly [path: string, name: string, unit:
       'Packets and records that were lost between kernel and agent',
       'reason',
     ],
-    ['packets.ignored', 'wirespan.packets.ignored', '{packet}', 'Packets of no use', 'reason'],
+    ['packets.ignored', 'wirespan.packets.ignored', '{packet}', 'Packets that are ignored', 'reason'],
     ['connections.tcp', 'wirespan.connections', '{connection}', 'TCP connections'],
     [
       'connections.ended',
@@ -159,7 +159,7 @@ const TABLE_ROWS = {
   waits: ['wirespan.kubernetes.waits', 'Exchanges that waited for what the cluster knows'],
 } as const;
 
-/** Places that are told of each output, or as otel.sdk.*: by which metric. */
+/** Values that are exposed for each output, or as otel.sdk.*: by which metric. */
 export const COUNTERS_TOLD_ELSEWHERE: Readonly<Record<string, string>> = {
   'spans.made': 'otel.sdk.span.started',
   'spans.exported': 'otel.sdk.exporter.span.exported',
@@ -396,7 +396,7 @@ function captureMetrics({ rings, informers, probedFiles, tables }: Observations)
       'counter',
       'wirespan.informer.restarts',
       '{restart}',
-      'How often the informer was begun anew',
+      'How often the informer was restarted',
       ofInformers(({ restarts }) => restarts),
     ),
   ];

@@ -2,7 +2,7 @@ import { whyNot } from '../config/system-error.ts';
 import { checkOutputFile, writeOutputFile } from '../files/output-file.ts';
 import type { Counters, ReasonCounts } from './counters.ts';
 
-/** Counts alone: whoever the umask lets may read them. */
+/** It holds counts only: every user whom the umask lets may read it. */
 const STATS_FILE = { mode: 0o666 };
 
 /** What the process itself has used. */
@@ -64,7 +64,7 @@ export function toStats(
 }
 
 /**
- * To be called when the work begins: whoever gave a path that cannot be written learns it before all that is counted is lost.
+ * To be called when the work begins: the user of a path that cannot be written learns it before all that is counted is lost.
  *
  * @throws Error for people
  */
@@ -84,7 +84,7 @@ export async function writeStats(target: string, stats: StatsJson): Promise<void
     return;
   }
   await new Promise<void>((resolve, reject) => {
-    // Whoever reads may have stopped early (`| head -1`): no failure. The stream throws what nobody listens for.
+    // The reader may have stopped early (`| head -1`): no failure. The stream throws what nobody listens for.
     const failed = (error: NodeJS.ErrnoException): void => (error.code === 'EPIPE' ? resolve() : reject(error));
     process.stdout.on('error', failed);
     process.stdout.write(line, (error) => (error == null ? resolve() : failed(error)));

@@ -6,7 +6,7 @@ import { FINISHED, SERVER_HELLO } from './hello.ts';
 export interface HandshakeSink {
   /**
    * Bytes of messages, headers included, in order: what the transcript hash wants. A ServerHello and a Finished, where its use begins and
-   * ends, are told with all before them before these messages are; the rest at the end of `feed`.
+   * ends, are passed on, with all before them, before these messages are; the rest at the end of `feed`.
    */
   handshakeBytes(direction: Direction, bytes: Buffer, start: number, end: number): void;
   /**

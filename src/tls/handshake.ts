@@ -85,7 +85,7 @@ export interface HandshakeHost {
   readonly ended: boolean;
   /** Data of that direction waits. */
   hasHeld(direction: Direction): boolean;
-  /** Called when a secret comes that may be of use. */
+  /** Called when a secret comes that may be needed. */
   readonly wake: () => void;
 }
 
@@ -149,7 +149,7 @@ export class Handshake implements HandshakeSink {
     // Other types, such as heartbeats, carry nothing for us.
   }
 
-  /** Application data came before there are keys. @returns whether it is of no use, or waits */
+  /** Application data came before there are keys. @returns whether it is useless, or waits */
   unreadable(direction: Direction): 'skip' | 'wait' {
     if (direction === FROM_CLIENT && this.#clientRandom !== undefined && this.#tls12 === undefined) {
       // RFC 8446 4.2.10: early data that a HelloRetryRequest refused.
@@ -186,14 +186,14 @@ export class Handshake implements HandshakeSink {
       return;
     }
     if (this.#tls13 !== undefined && side.phase !== 'application') {
-      // The messages that switch the keys may be lost. The application keys are of use if they are known without these messages.
+      // The messages that switch the keys may be lost. The application keys can be used if they are known without these messages.
       side.need = 'application';
       if (side.phase === 'early' || !this.#tryKeys(side)) return this.#fail('gap_in_handshake');
     }
     side.stream.gap(length, this.#host.limits.tlsGapTrials);
   }
 
-  /** A secret came: whoever needed it goes on. */
+  /** A secret came: what waited for it goes on. */
   retryAll(): void {
     for (const side of this.sides) if (!this.#host.ended && side.need !== 'nothing') this.#retry(side);
   }
@@ -463,7 +463,7 @@ export class Handshake implements HandshakeSink {
     return true;
   }
 
-  /** Who tells of secrets as key-log lines, if anybody wants them. */
+  /** Reports secrets as key-log lines, if they are wanted. */
   #reporter(): ((label: KeyLogLabel, secret: Buffer) => void) | undefined {
     const { connection, onKeyLog } = this.#host;
     const random = this.#clientRandom!;

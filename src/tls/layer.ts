@@ -27,7 +27,7 @@ export interface TlsOptions {
   readonly secrets: SecretStore;
   /** Makes the layer that takes the application data; called when the first of it is there. */
   readonly next: (context: LayerContext) => Layer;
-  /** Told of each secret as soon as it is known, as a key-log line. */
+  /** Gets each secret as soon as it is known, as a key-log line. */
   readonly onKeyLog?: (connection: Connection, line: string) => void;
   /** Why a connection's secret did not come, in place of `no_secret`. */
   readonly explainMissingSecret?: (connection: Connection) => string | undefined;
@@ -347,7 +347,7 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
     this.#next?.end(direction, reason, timeUs);
   }
 
-  /** A secret that this connection watches came. Whoever brought it must not be hit by what goes wrong here. */
+  /** A secret that this connection watches came. What goes wrong here must not harm the connection that brought it. */
   #secretCame() {
     if (this.#closed || this.#busy) return;
     if (this.#ended) return this.#secretCameTooLate();
@@ -401,7 +401,7 @@ class TlsLayer implements Layer, RecordSink, HandshakeHost {
     return this.#next;
   }
 
-  /** The protocol inside is of no use: nothing more is decrypted, the end is still told. */
+  /** The protocol inside is not wanted: nothing more is decrypted, and the end is still reported. */
   #mutedFromAbove(): void {
     this.#ended = true;
     this.#stopStreams();

@@ -93,7 +93,7 @@ export class RecordStream {
   #foundBytes = 0;
   #foundUs = 0;
   #nowUs = 0;
-  /** Bytes of a cut record that still come and are of no use. */
+  /** Bytes of a cut record that still come and are not needed. */
   #skipBytes = 0;
   #search: Search | undefined;
   #findsChangeCipherSpec = false;

@@ -56,7 +56,7 @@ export class Tls13Secrets {
 
   /**
    * @param hellos the ClientHello; or ClientHello, HelloRetryRequest, ClientHello (`retried`): whole messages with header, joined
-   * @param onSecret told of each secret once, for a key log
+   * @param onSecret gets each secret once, for a key log
    */
   constructor(
     suite: CipherSuite,

@@ -27,7 +27,7 @@ const SERVER_ERRORS: ReadonlySet<StatusName> = new Set([
 ]);
 
 const OTHER_METHOD = '_OTHER';
-/** `/package.Service/Method`, of gRPC-Web also below a prefix. Longer ones are nobody's methods. */
+/** `/package.Service/Method`, of gRPC-Web also below a prefix. Longer ones are no methods. */
 const METHOD = /^(?:\/[^?#]*)?\/([!"$-.0->@-~]{1,255}\/[!"$-.0->@-~]{1,255})$/;
 /** Targets whose methods are remembered: more, and all are forgotten. */
 const MAX_METHODS = 1024;

@@ -30,7 +30,7 @@ const METHODS: readonly string[] = [
   'QUERY',
 ];
 const KNOWN_METHODS: ReadonlySet<string> = new Set(METHODS);
-/** A series of durations is told apart by method and status in one number. */
+/** A series of durations is identified by method and status in one number. */
 const STATUS_CODES = 1024;
 
 /** Semantic conventions for HTTP metrics. */

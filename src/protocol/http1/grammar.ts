@@ -110,7 +110,7 @@ export type TransferCoding =
   | 'none'
   /** `chunked` is the last coding. */
   | 'chunked'
-  /** Some other coding is the last one: the length cannot be told from it. */
+  /** Some other coding is the last one: it does not give the length. */
   | 'other';
 
 export function parseTransferEncoding(text: string): TransferCoding {
@@ -145,7 +145,7 @@ export const requestLine = {
   hasControls: false,
 };
 
-/** What findRequestLine() says: the line is as RFC 9112 has it, or so that servers read it all the same. */
+/** What findRequestLine() says: the line is as RFC 9112 has it, or so that servers read it nevertheless. */
 export const LINE_NONE = 0;
 export const LINE_DOUBTFUL = 1;
 export const LINE_SURE = 2;

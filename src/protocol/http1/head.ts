@@ -50,7 +50,7 @@ const FIELD_COST = 144;
 const FIELDS_COST = 240;
 const FOLD_COST = 64;
 
-/** A longer name of a protocol in the Upgrade field is nobody's. */
+/** A longer name in the Upgrade field names no known protocol. */
 const MAX_UPGRADE_LENGTH = 32;
 
 /** The fields of a message that was read whole, which the next one of its connection often repeats byte for byte. */

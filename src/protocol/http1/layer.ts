@@ -18,13 +18,13 @@
  *
  * What is lost stays lost: a hole inside a body's content is survived since only lengths matter there; any other hole, and bytes
  * that are no HTTP, lead to LOST. From there:
- * - A request line, of a known method, at the beginning of a segment begins anew when no request waits for a response and the
+ * - A request line, of a known method, at the beginning of a segment starts again when no request waits for a response and the
  *   server is between two responses. Where requests were seen to be pipelined that is no proof, and the connection must have been quiet as well.
- * - A status line at the beginning of a segment begins anew. It answers the last request that is older than it, and the requests
+ * - A status line at the beginning of a segment starts again. It answers the last request that is older than it, and the requests
  *   before that one lost their response; with pipelining nothing tells which request it answers, and all of them are given up.
  * A response for which there is no request is kept for a while as an orphan: its request may still be held up by reassembly.
- * An orphan that is older than the next request is nobody's: counted as `request_not_seen`, never made into an exchange.
- * Where both directions have lost something since a request, what begins anew may answer one that was not seen: the request is given up.
+ * An orphan that is older than the next request answers no request: it is counted as `request_not_seen`, never made into an exchange.
+ * Where both directions have lost something since a request, what starts again may answer one that was not seen: the request is given up.
  */
 
 import { type Direction, type EndReason, FROM_CLIENT, type Layer } from '../../flow/connection.ts';

@@ -142,7 +142,7 @@ export class Ledger {
     return orphan;
   }
 
-  /** The oldest response without a request that may be the one to this request; older ones are nobody's. */
+  /** The oldest response without a request that may be the one to this request; older ones answer no request. */
   takeOrphan(exchange: PendingExchange): PendingExchange | undefined {
     while (this.orphans.length > 0 && this.orphans[0]!.responseStartUs < exchange.startUs) this.dropOrphan();
     if (this.queue.at(0) !== exchange) return undefined;

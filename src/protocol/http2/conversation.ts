@@ -63,7 +63,7 @@ export class Conversation {
   constructor(context: LayerContext<HttpLimits>, protocols: readonly StreamProtocol[], joined: boolean) {
     this.context = context;
     this.protocols = protocols;
-    // What was opened before cannot be told from what was lost.
+    // What was opened before looks like what was lost.
     this.clientLost = joined;
     this.losses = new Losses(joined);
   }

@@ -2,7 +2,7 @@
  * A passive parser of both directions of one HTTP/2 connection (RFC 9113).
  *
  * Theory of operation. Each direction is a chain of frames (reader.ts), its header blocks are put together and decoded (block.ts,
- * hpack.ts), and what they say is told to the streams that both directions share (conversation.ts).
+ * hpack.ts), and what they say is passed to the streams that both directions share (conversation.ts).
  *
  *     START    the client's preface; last byte -> HEADER
  *     HEADER   the nine octets of a frame header -> GATHER, CONTENT or SKIP; a payload that is there is read at once
@@ -14,7 +14,7 @@
  *
  * A stream ends when both of its ends do, by RST_STREAM, by GOAWAY, or with its connection. CONNECT ends with its 2xx.
  *
- * What is lost stays lost: a hole within DATA, or within a frame of no interest, is survived since the header told where the next one
+ * What is lost stays lost: a hole within DATA, or within a frame of no interest, is survived since the header said where the next one
  * begins. Any other hole, and bytes that are no HTTP/2, lead to LOST. From there:
  * - The next boundary is where frame headers follow each other, each at the place that the one before announced.
  * - HPACK's table forgets everything, and an index that refers to what was inserted before is a field of which nothing is known.

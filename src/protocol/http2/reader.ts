@@ -297,7 +297,7 @@ export class FrameReader {
     }
   }
 
-  /** Section 6.5. The size of HPACK's table is told by its encoder, within the header blocks. */
+  /** Section 6.5. The size of HPACK's table comes from its encoder, within the header blocks. */
   private settings(bytes: Buffer, start: number, end: number): void {
     for (let at = start; at + 6 <= end; at += 6) {
       if ((bytes[at]! << 8) + bytes[at + 1]! !== SETTINGS_MAX_FRAME_SIZE || this.peer === undefined) continue;
@@ -366,7 +366,7 @@ export class FrameReader {
     else this.lose(timeUs);
   }
 
-  /** Of content only the length matters, and that the frame told. */
+  /** Of content only the length matters, which the frame has. */
   private contentGap(length: number, timeUs: number): void {
     const { stream } = this;
     let content = Math.max(0, Math.min(length, this.remaining - this.padding));

@@ -241,7 +241,7 @@ export class Changes {
     const told = toldEncoding === undefined ? undefined : encodingOfName(toldEncoding);
     if (told !== undefined && (named !== undefined || influence !== 'none' || told === 'unsafe'))
       rules.saidEncoding(told);
-    // What a routine sets is told, too, and then restored, which is not.
+    // What a routine sets is reported, too, and then restored, which is not.
     else if (named === '' || influence === 'doubt' || told !== undefined) rules.doubtEncoding();
     else if (named !== undefined) rules.saidEncoding(encodingOfName(named));
   }
@@ -308,7 +308,7 @@ export class Changes {
   }
 }
 
-/** What it does cannot be told; its text may hold several statements. */
+/** What it does is not known; its text may hold several statements. */
 function isUnknown(statement: SqlStatement | undefined): statement is undefined {
   return statement === undefined || statement.effect?.kind === 'unknown';
 }

@@ -374,7 +374,7 @@ export class ClientReader implements PacketSink {
 
   // --- The others ----------------------------------------------------------------------------------------------------------------------
 
-  /** COM_CHANGE_USER: user, authentication data, database, character set, and what is of no use here. */
+  /** COM_CHANGE_USER: user, authentication data, database, character set, and what is not needed here. */
   private changeUser(bytes: Buffer, start: number, end: number, sequence: number): void {
     const command = this.sent(wire.COM_CHANGE_USER, sequence, true);
     fields.reset(bytes, start + 1, end);

@@ -50,7 +50,7 @@ export class Command {
   filesSent = 0;
   /** What its statements and names cost (memory/cost.ts). */
   cost = 0;
-  /** Part of its answer was lost, or could not be read: its end cannot be told. */
+  /** Part of its answer was lost, or could not be read: its end is not known. */
   damage: IncompleteReason | undefined = undefined;
 
   clear(): void {

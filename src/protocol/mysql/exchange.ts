@@ -36,7 +36,7 @@ export class MysqlExchange implements SqlExchange {
   /** One of its results is whole; the last one was a result set. */
   answered = false;
   hasRows = false;
-  /** Results of several statements that cannot be told apart: their numbers are nobody's. */
+  /** Results of several statements that cannot be distinguished: their numbers belong to none of them. */
   mixed = false;
 
   constructor(

@@ -27,11 +27,11 @@
  * What is lost stays lost: a hole within a packet whose kind is known costs nothing but its content (a text that is not whole is none);
  * any other leads to a place that is not known. From there the client's direction goes on with a segment that is one whole command,
  * the server's with the first packet of the answer to a command that came after the hole. What the server sends while no command
- * waits is held for a moment, since its command may be held up by reassembly: it is nobody's when it is older than the next command.
+ * waits is held for a moment, since its command may be held up by reassembly: it answers no command when it is older than the next command.
  *
  * A connection that is older than the capture is joined in the same way. Its capabilities show in what is sent: CLIENT_DEPRECATE_EOF by
  * whether definitions are followed by an EOF packet, query attributes by what a COM_QUERY begins with, optional metadata by the length of
- * the column count. A compressed one is not joined: its commands cannot be told from other bytes.
+ * the column count. A compressed one is not joined: its commands look like other bytes.
  */
 
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
@@ -359,7 +359,7 @@ export class MysqlLayer implements Layer {
     }
   }
 
-  /** What is held is nobody's answer. */
+  /** What is held answers no command. */
   private dropEarly(): void {
     const first = this.early[0]?.bytes;
     this.early = [];
@@ -367,7 +367,7 @@ export class MysqlLayer implements Layer {
     if (first === undefined) return;
     const { session } = this;
     if (first.length > 4 && first[4] === EOF_HEADER && packetLength(first, 0) === 5) {
-      // The end of the answer to COM_STMT_PREPARE, when nothing told yet that there is one.
+      // The end of the answer to COM_STMT_PREPARE, when nothing has said yet that there is one.
       session.deprecateEof ??= false;
     } else if (first[4] !== ERR_HEADER) {
       // An error that nobody asked for: the server says why it closes the connection.

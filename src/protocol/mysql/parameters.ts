@@ -94,7 +94,7 @@ function skipValue(fields: FieldReader, type: number): void {
  * @param fields stands after the statement's number
  * @param count of parameters of the statement
  * @param known their types when an earlier execution sent them
- * @returns how many sets there are, 0 when it cannot be told; and the types that were sent
+ * @returns how many sets there are, 0 when that is not known; and the types that were sent
  */
 export function countBulkSets(
   fields: FieldReader,

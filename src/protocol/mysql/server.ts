@@ -278,7 +278,7 @@ export class ServerReader implements PacketSink {
       return;
     }
     if (first === wire.EOF_HEADER) {
-      // The EOF that ends the answer to a COM_STMT_PREPARE, when nothing told yet that there is one.
+      // The EOF that ends the answer to a COM_STMT_PREPARE, when nothing has said yet that there is one.
       if (length === 5 && session.deprecateEof !== true) session.deprecateEof = false;
       else this.fail();
       return;
@@ -289,7 +289,7 @@ export class ServerReader implements PacketSink {
   /**
    * The number of columns; with optional metadata also whether their definitions follow. MariaDB sends the flag after the number
    * (MARIADB_CLIENT_CACHE_METADATA), MySQL is documented to send it before (CLIENT_OPTIONAL_RESULTSET_METADATA): as a number is
-   * never 0 and the flag is 0 or 1, both orders can be told apart.
+   * never 0 and the flag is 0 or 1, both orders can be distinguished.
    *
    * @returns false when it is none of this
    */

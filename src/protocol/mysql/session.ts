@@ -228,7 +228,7 @@ export class Session {
     if (this.system === 'mysql' || this.firstEncoding === undefined) this.rules.doubtEncoding();
   }
 
-  /** The handshake and COM_CHANGE_USER name a character set. A server may be told to pass it over, and to take its own. */
+  /** The handshake and COM_CHANGE_USER name a character set. A server may be configured to ignore it, and to take its own. */
   changeEncoding(encoding: TextEncoding): void {
     this.firstEncoding = encoding;
     this.rules.saidEncoding(encoding);

@@ -125,13 +125,13 @@ export class Backend implements FrameSink {
     this.dialogue.parseError(this.frames.nowUs);
   }
 
-  /** Messages were lost, such as those that tell of settings. */
+  /** Messages were lost, such as those that report settings. */
   bytesLost(reason: IncompleteReason): void {
     this.dialogue.session.lost();
     this.lost(reason);
   }
 
-  /** What follows is nobody's answer until the next ReadyForQuery. */
+  /** What follows answers no request until the next ReadyForQuery. */
   lost(reason: IncompleteReason): void {
     this.skipping = true;
     this.skipReason = reason;

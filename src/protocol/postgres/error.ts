@@ -74,7 +74,7 @@ export function placeOfError(bytes: Buffer, start: number, end: number, ends: re
   return 0;
 }
 
-/** Class 00 is success, class 01 a warning; without a code, an ErrorResponse is an error all the same. */
+/** Class 00 is success, class 01 a warning; without a code, an ErrorResponse is an error nevertheless. */
 export function isFailure(sqlState: string): boolean {
   return !sqlState.startsWith('00') && !sqlState.startsWith('01');
 }

@@ -26,13 +26,13 @@ const HELD_FOR_GOOD_BYTES = 1024;
 export class FrameReader {
   /** Where the next message begins is known. */
   synced: boolean;
-  /** Of the message that is told: when its first byte was seen, its place in the stream; and the time of the bytes at hand. */
+  /** Of the message that is reported: when its first byte was seen, its place in the stream; and the time of the bytes at hand. */
   startUs = 0;
   offset = 0;
   nowUs = 0;
   /** Bytes of the stream so far, lost ones included. */
   streamBytes = 0;
-  /** Bytes of the message that is told are missing that the table keeps. */
+  /** Bytes of the message that is reported are missing that the table keeps. */
   damaged = false;
   private readonly sink: FrameSink;
   private readonly table: MessageTable;

@@ -1,7 +1,7 @@
 /**
  * Takes the headers of the PROXY protocol off the beginning of a connection, or of what is inside TLS, and gives the rest to the layer behind.
  *
- * A sender does not wait for the server, which may greet first all the same (MySQL): the server's bytes pass untouched. With the first byte
+ * A sender does not wait for the server, which may greet first nevertheless (MySQL): the server's bytes pass untouched. With the first byte
  * of the client that begins no header, this layer gives way to the one behind and costs nothing from then on.
  *
  * Relays that know nothing of each other put one header before another: the last one that names a client was written by the one that is

@@ -52,12 +52,12 @@ const BYTES_END = 3;
 export class ReplyReader {
   /** Where the next reply begins is known. */
   synced: boolean;
-  /** Of the reply or element that is told: its first byte, whether it is an error, a null; the first word of an error or line. */
+  /** Of the reply or element that is reported: its first byte, whether it is an error, a null; the first word of an error or line. */
   type = 0;
   isError = false;
   isNull = false;
   word = '';
-  /** Elements of the aggregate that is told; -1 where they are not counted in advance. */
+  /** Elements of the aggregate that is reported; -1 where they are not counted in advance. */
   elements = 0;
   /** When its first byte was seen, and its size in bytes. */
   startUs = 0;
@@ -65,7 +65,7 @@ export class ReplyReader {
   /** Time of the bytes at hand, and bytes of the stream so far, lost ones included. */
   nowUs = 0;
   streamBytes = 0;
-  /** Whether the elements of the reply that begins are told one by one. */
+  /** Whether the elements of the reply that begins are reported one by one. */
   wantsElements = false;
   private readonly sink: ReplySink;
   private readonly maxDepth: number;

@@ -43,7 +43,7 @@ const INLINE_BYTES = 65_536;
 export class RequestReader {
   /** Where the next command begins is known. */
   synced: boolean;
-  /** Of the command that is told: when its first byte was seen, its place in the stream, its size in bytes. */
+  /** Of the command that is reported: when its first byte was seen, its place in the stream, its size in bytes. */
   startUs = 0;
   offset = 0;
   size = 0;
@@ -90,7 +90,7 @@ export class RequestReader {
     return this.header.length + this.kept.length;
   }
 
-  /** An argument of the command that is told, from 1 on; up to 64 bytes of it, undefined when it is longer or was lost. */
+  /** An argument of the command that is reported, from 1 on; up to 64 bytes of it, undefined when it is longer or was lost. */
   argument(index: 1 | 2): string | undefined {
     if (index >= this.argumentCount) return undefined;
     const start = this.starts[index]!;

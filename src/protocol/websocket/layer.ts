@@ -12,7 +12,7 @@
  *
  * A message is counted when its last frame is whole; octets of a message as they come. Payload is never unmasked, inflated or kept.
  *
- * What is lost stays lost: a hole within a payload costs nothing, since its header told how long it is. Any other hole, and bytes that are
+ * What is lost stays lost: a hole within a payload costs nothing, since its header says how long it is. Any other hole, and bytes that are
  * no frame, lead to LOST, and the exchange says so: `gap`, or `protocol_error`. The counts are then the least that there was. A boundary
  * is proven where bytes begin with frames that follow each other up to their end.
  *

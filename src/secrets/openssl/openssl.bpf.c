@@ -5,7 +5,7 @@
  *     int EVP_KDF_derive(EVP_KDF_CTX *ctx, unsigned char *key, size_t keylen, const OSSL_PARAM params[]);
  *
  * through which libssl derives every secret of TLS. Its arguments are public ABI (openssl/core.h, openssl/kdf.h), so no
- * private structure is ever read. Three of its calls are of use; every other one leaves as early as it can:
+ * private structure is ever read. Three of its calls matter; every other one leaves as early as it can:
  *
  *  - TLS 1.3, label "s hs traffic": key = the handshake secret, data = Transcript-Hash(ClientHello..ServerHello). Of
  *    the two calls with these values ("c hs traffic" has the same) this is the one that both the client and the server

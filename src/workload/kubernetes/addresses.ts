@@ -3,7 +3,7 @@
  * had its address when it began.
  *
  * What is known lags behind: of a pod's end one hears when it has happened, of its address when it uses it already. So an end is taken to be
- * at its earliest, and an address that comes into other hands is theirs from when one hears of it: in between it is nobody's.
+ * at its earliest, and an address that comes into other hands is theirs from when one hears of it: in between it has no owner.
  */
 interface Claim<Holder> {
   readonly holder: Holder;

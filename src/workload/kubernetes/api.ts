@@ -14,7 +14,7 @@ const MAX_LINE_CHARACTERS = 16 * 1024 * 1024;
 const MAX_MESSAGE_CHARACTERS = 300;
 
 export interface ApiOptions {
-  /** Reads the configuration anew: at first, and when the API server does not accept its credentials any more. */
+  /** Reads the configuration again: at first, and when the API server does not accept its credentials any more. */
   readonly configure: () => KubeConfig;
   /** An answer has to begin, and to go on, within this time. */
   readonly timeoutMs?: number;
@@ -95,7 +95,7 @@ export class Api {
     throw new Error('the API server’s list does not end');
   }
 
-  /** @returns what ends the watch; the listener is then told of its end like of any other */
+  /** @returns what ends the watch; the listener then gets its end like any other */
   watch(path: string, query: Query, listener: WatchListener): AbortController {
     const { watchIdleMs, watchSeconds, random } = this.#options;
     const controller = new AbortController();

@@ -55,7 +55,7 @@ export class Cluster {
   static async open(parts: ClusterParts): Promise<Cluster> {
     const client = await loadClient();
     const configure = (): KubeConfig => readKubeConfig(client, parts.kubeconfig);
-    // What is wrong with the file is told now, not in the log of a watch.
+    // What is wrong with the file is reported now, not in the log of a watch.
     configure();
     return new Cluster(parts, new Api({ configure }), client);
   }

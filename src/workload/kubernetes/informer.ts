@@ -1,6 +1,6 @@
 /**
  * One informer of @kubernetes/client-node, kept alive: the library's is dead after its first error. It lists, watches, lists again when the
- * server's history does not reach back (410), and holds what it was told, server or not. What is held are slim records: they are made of each
+ * server's history does not reach back (410), and holds what it received, with or without a server. What is held are slim records: they are made of each
  * object before the library sees it.
  */
 import type { ReasonCounts } from '../../telemetry/counters.ts';
@@ -9,12 +9,12 @@ import type { Api, Query } from './api.ts';
 import type { Client, ListWatch } from './client.ts';
 import type { ApiObject, ClusterObject } from './objects.ts';
 
-/** How it stands with one informer, for whoever asks after the agent's health. */
+/** The state of one informer, for the agent's health. */
 export interface InformerHealth {
   readonly name: string;
   /** It has seen all there was, once: since then it knows at least what was so. */
   readonly synced: boolean;
-  /** It is being told of changes now. */
+  /** It receives changes now. */
   readonly connected: boolean;
   /** Why not, or why it was not the last time. */
   readonly lastError: string | undefined;
@@ -59,7 +59,7 @@ const CALM_MS = 60_000;
 export class Informer<T extends ClusterObject> {
   readonly #options: Required<Omit<InformerOptions<T>, 'fieldSelector' | 'onError' | 'listed'>> & InformerOptions<T>;
   readonly #informer: ListWatch<T>;
-  /** Until when the server has told of all changes, for certain; and when the last list was asked for. */
+  /** Until when the server has reported all changes, for certain; and when the last list was asked for. */
   #contactMs = 0;
   #listedMs = 0;
   #objects = 0;
@@ -124,7 +124,7 @@ export class Informer<T extends ClusterObject> {
     return this.#informer.get(name, namespace);
   }
 
-  /** Since when that may be which is being told. */
+  /** The earliest time of the change that is received. */
   #sinceMs(): number {
     return this.#watching ? this.#options.now() : this.#contactMs;
   }
@@ -196,7 +196,7 @@ export class Informer<T extends ClusterObject> {
       end: (error) => {
         this.#connected = false;
         if (error?.name === 'AbortError') return; // our own doing
-        // The library decides what follows: it watches on, lists anew, or is dead. What it throws then nobody else would catch.
+        // The library decides what follows: it watches on, lists again, or is dead. What it throws then nobody else would catch.
         done(error ?? null).catch((failure: unknown) => this.#failed(failure));
       },
     });

@@ -105,7 +105,7 @@ export class NodePods implements PodDirectory {
     }
   }
 
-  /** @returns `undefined` when the API server has not told of it */
+  /** @returns `undefined` when the API server has not reported it */
   find(path: PodPath): ContainerIdentity | undefined {
     const { containerId = '', uid } = path;
     const entry = this.#byContainer.get(containerId) ?? this.#byUid.get(uid);

@@ -11,7 +11,7 @@ import type { Pod } from './pod.ts';
 /** The chain from a pod upwards: [], [ReplicaSet, Deployment], [Job, CronJob], [StatefulSet], ... */
 export interface OwnerChain {
   readonly owners: readonly Pick<Owner, 'kind' | 'name'>[];
-  /** `false`: the API server has not said yet, or cannot be asked; names tell what was to be told. */
+  /** `false`: the API server has not said yet, or cannot be asked; names say what was asked for. */
   readonly certain: boolean;
 }
 

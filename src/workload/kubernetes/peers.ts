@@ -46,7 +46,7 @@ export class Peers implements PeerDirectory {
   readonly #services = new Map<string, KnownService>();
   readonly #serviceAddresses = new Map<string, KnownService>();
   readonly #nodePorts = new Map<number, KnownService>();
-  /** Slices of a Service that has not been told of: by its key, then by their names. */
+  /** Slices of a Service that was not reported yet: by its key, then by their names. */
   readonly #orphans = new Map<string, Map<string, EndpointSlice>>();
   /** `address|port` of what is behind a Service and no pod. */
   readonly #endpoints = new Map<string, KnownService>();
