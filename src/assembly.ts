@@ -9,7 +9,7 @@ import type { Output } from './export/output.ts';
 import { Views } from './export/views.ts';
 import { MemoryBudget } from './memory/budget.ts';
 import { Pipeline, type PipelineOptions } from './pipeline.ts';
-import { type AllLimits, createProtocols } from './protocol/registry.ts';
+import { type AllLimits, createProtocols, protocolMappings, protocolViewers } from './protocol/registry.ts';
 import { SecretStore } from './secrets/store.ts';
 import { Durations, type Perspective, SpanBuilder, type SpanBuilderOptions } from './span/builder.ts';
 import { type Counters, newCounters } from './telemetry/counters.ts';
@@ -71,10 +71,11 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
     memory,
     secrets,
     outputs,
-    views: new Views({ ...parts.spans, http: config.http }),
+    views: new Views({ ...parts.spans, viewers: protocolViewers, http: config.http }),
     feed,
     protocols: createProtocols({ config, limits, counters, memory }),
     spans: new SpanBuilder({
+      mappings: protocolMappings,
       ...parts.spans,
       perspective: parts.perspective,
       counters,

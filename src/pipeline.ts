@@ -18,10 +18,9 @@ import type { PcapngSink } from './pcapng/sink.ts';
 import { createDetectLayer } from './protocol/detect.ts';
 import type { LayerContext, Protocol } from './protocol/layer.ts';
 import { createProxyLayer } from './protocol/proxy/layer.ts';
-import type { AllLimits } from './protocol/registry.ts';
+import { type AllLimits, exchangeCost } from './protocol/registry.ts';
 import type { SecretStore } from './secrets/store.ts';
 import type { SpanBuilder } from './span/builder.ts';
-import { exchangeCost } from './span/exchange-cost.ts';
 import { WaitingRoom, type WaitingRoomOptions } from './span/waiting.ts';
 import { type Counters, count } from './telemetry/counters.ts';
 import { createTlsLayer, detectTls } from './tls/layer.ts';
@@ -105,6 +104,7 @@ export class Pipeline implements CaptureSink {
       new WaitingRoom({
         ...options.waiting,
         memory: this.#memory,
+        costOf: exchangeCost,
         deliver: (exchange) => this.#deliver(exchange),
         released: (connection) => this.#forgetSockets(connection),
       });
@@ -231,7 +231,7 @@ export class Pipeline implements CaptureSink {
    * queues that were made before.
    */
   #isTooMuch(exchange: Exchange): boolean {
-    const incomplete = exchange.protocol === 'grpc' ? exchange.http.incomplete : exchange.incomplete;
+    const { incomplete } = exchange;
     if (incomplete !== 'memory' && incomplete !== 'limit') return false;
     // A span for each end, which repeats the texts.
     this.#givenUpBytes += SPANS_BYTES + 2 * (exchangeCost(exchange) - EXCHANGE_COST);

@@ -10,6 +10,7 @@ import type { Output } from './export/output.ts';
 import type { MemoryBudget } from './memory/budget.ts';
 import type { Attributes, MetricGroup } from './metric/metric.ts';
 import { CONTENT_TYPES, formatFor, toText } from './metric/open-metrics.ts';
+import { protocolViewers } from './protocol/registry.ts';
 import type { Reader } from './reader.ts';
 import { Access } from './service/access.ts';
 import { type ExchangesSource, exchangesRoute } from './service/exchanges.ts';
@@ -110,7 +111,7 @@ export class SelfTelemetry {
       { path: '/metrics', kind: 'costly', answer: ({ fields }) => this.#metrics(fields.get('accept') ?? '') },
     ];
     if (exchanges) {
-      routes.push(exchangesRoute(() => this.#exchanges()));
+      routes.push(exchangesRoute([...protocolViewers.keys()], () => this.#exchanges()));
       if (access.isShut) log.warn('GET /exchanges is refused: set telemetry.token_file, or listen on loopback');
     }
     const onLocalAddress = (local: string): void => this.#ignore(local);

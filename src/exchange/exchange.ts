@@ -22,8 +22,20 @@ export type IncompleteReason =
   /** What stood in the response's place is no response of the protocol. */
   | 'protocol_error';
 
+/** What every stage knows of an exchange, whatever its protocol. A protocol's own type extends it; only its own folder reads more. */
+export interface ExchangeBase {
+  /** The name of its module (protocol/modules.ts). */
+  readonly protocol: string;
+  readonly connection: Connection;
+  readonly incomplete: IncompleteReason | undefined;
+  /** More than 0: the exchange goes on, and this is its state at that time. */
+  readonly interimUs?: number;
+}
+
+export type Exchange = ExchangeBase;
+
 /** One HTTP request with its response, or without. */
-export interface HttpExchange {
+export interface HttpExchange extends ExchangeBase {
   readonly protocol: 'http';
   readonly connection: Connection;
   /** `1.0`, `1.1`, `2`. */
@@ -63,7 +75,7 @@ export interface HttpExchange {
 }
 
 /** One call of gRPC or gRPC-Web. */
-export interface GrpcExchange {
+export interface GrpcExchange extends ExchangeBase {
   readonly protocol: 'grpc';
   readonly connection: Connection;
   /** The request and response that carry the call: target, fields, times, offset, how it ended. */
@@ -96,7 +108,7 @@ export interface GrpcExchange {
 export type TransactionState = '' | 'idle' | 'active' | 'failed';
 
 /** One SQL statement that a server was asked to run, with its outcome, or without. Its name in statistics is its protocol's. */
-export interface SqlExchange {
+export interface SqlExchange extends ExchangeBase {
   readonly protocol: 'postgresql' | 'mysql';
   readonly connection: Connection;
   /** db.system.name, as the server's greeting tells. */
@@ -156,7 +168,7 @@ export interface WebSocketTraffic {
 }
 
 /** The life of one WebSocket connection, from its handshake to its end. */
-export interface WebSocketExchange {
+export interface WebSocketExchange extends ExchangeBase {
   readonly protocol: 'websocket';
   readonly connection: Connection;
   /** What opened it: the request that was answered by 101, in HTTP/2 a CONNECT. It was emitted before, as an exchange of its own. */
@@ -177,6 +189,3 @@ export interface WebSocketExchange {
   readonly closedBy: 'client' | 'server' | '';
   readonly incomplete: IncompleteReason | undefined;
 }
-
-/** Later protocols add their member here; every switch over `protocol` ends in a `never` check. */
-export type Exchange = HttpExchange | GrpcExchange | SqlExchange | WebSocketExchange;

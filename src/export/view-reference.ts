@@ -1,12 +1,11 @@
 /** The keys of a view, for people: docs/reference/exchanges.md is printed from these tables, and a test compares it. */
-import type { EndpointView, ExchangeView, TlsView, Unknown, UnknownReason } from './view.ts';
-import { viewers } from './views.ts';
+import type { EndpointView, ExchangeView, TlsView, Unknown, UnknownReason, Viewer } from './view.ts';
 
 type Meanings<T> = Readonly<Record<keyof T, string>>;
 
 export const viewKeys: Meanings<ExchangeView> = {
   version: 'Version of this form. It is raised when a key goes or changes its meaning; new keys do not raise it.',
-  protocol: '`http`, `grpc`, `websocket`, `postgresql`, `mysql`, as in `exchanges` of the statistics.',
+  protocol: 'The name of the protocol, as in `exchanges` of the statistics; the sections below list them.',
   protocolVersion: 'Version of HTTP: `1.0`, `1.1`, `2`.',
   label: 'Short name of the protocol, as on the console: `h1`, `h2`, `grpc`, `pg`.',
   startUnixUs: 'First byte of the request, in microseconds since the Unix epoch, with a fraction.',
@@ -66,8 +65,8 @@ export const unknownReasons: Readonly<Record<UnknownReason, string>> = {
   not_certain: 'It was seen, but not understood with certainty, and is withheld.',
 };
 
-/** @returns the tables as Markdown */
-export function viewReference(): string {
+/** @param viewers by protocol @returns the tables as Markdown */
+export function viewReference(viewers: ReadonlyMap<string, Pick<Viewer<never>, 'details'>>): string {
   const parts = [
     table(viewKeys),
     '## Endpoints',
@@ -81,7 +80,7 @@ export function viewReference(): string {
     table(unknownKeys),
     table(unknownReasons, 'Word'),
     '## Details',
-    ...Object.entries(viewers).flatMap(([name, { details }]) => [`### ${name}`, table(details)]),
+    ...[...viewers].flatMap(([name, { details }]) => [`### ${name}`, table(details)]),
   ];
   return `${parts.join('\n\n')}\n`;
 }

@@ -1,11 +1,6 @@
 /** Makes the view of any exchange: what its protocol says of it, and who its endpoints are. */
 import type { Exchange } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
-import { grpcView } from '../protocol/grpc/view.ts';
-import { httpView } from '../protocol/http/view.ts';
-import { mysqlView } from '../protocol/mysql/view.ts';
-import { postgresView } from '../protocol/postgres/view.ts';
-import { webSocketView } from '../protocol/websocket/view.ts';
 import type { ConnectionPeers, Peer, PeerDirectory } from '../span/peer.ts';
 import type { ResourceResolver } from '../span/resource.ts';
 import type { Span } from '../span/span.ts';
@@ -22,16 +17,9 @@ import {
   type Viewer,
 } from './view.ts';
 
-/** By `Exchange.protocol`. */
-export const viewers: { readonly [Name in Exchange['protocol']]: Viewer<Extract<Exchange, { protocol: Name }>> } = {
-  http: httpView,
-  grpc: grpcView,
-  postgresql: postgresView,
-  mysql: mysqlView,
-  websocket: webSocketView,
-};
-
 export interface ViewsOptions {
+  /** By `Exchange.protocol`. */
+  readonly viewers: ReadonlyMap<string, Viewer<Exchange>>;
   readonly clock: Clock;
   readonly resources: ResourceResolver;
   readonly peers?: PeerDirectory | undefined;
@@ -89,7 +77,8 @@ export class Views implements Seen {
     const { spans, redactor, target } = this;
     const { connection } = exchange;
     const from = spans[0]?.endpoint ?? 'client';
-    const viewer = viewers[exchange.protocol] as Viewer<Exchange>;
+    const viewer = this.options.viewers.get(exchange.protocol);
+    if (viewer === undefined) throw new Error(`no view is known of ${exchange.protocol}`);
     const said = viewer.view(exchange, { from, spans, redactor, target });
     this.unknown = connection.startSeen ? said.unknown : andUnknown(said.unknown, 'connection', 'joined_midstream');
     const client = this.endpoint(connection, 'client');

@@ -4,7 +4,10 @@
  */
 import type { ConfigSections, ConfigValues, LimitDefinitions, LimitValues, ReasonTable } from '../config/define.ts';
 import type { Limits } from '../config/limits.ts';
+import type { ExchangeBase } from '../exchange/exchange.ts';
+import type { Viewer } from '../export/view.ts';
 import type { MemoryBudget } from '../memory/budget.ts';
+import type { MappingFactory } from '../span/mapping.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import type { UpgradeLayer } from './http1/dialogue.ts';
 import type { StreamProtocol } from './http2/observer.ts';
@@ -44,6 +47,7 @@ export interface ModuleProtocols {
 export interface ProtocolModule<
   Sections extends ConfigSections = ConfigSections,
   Definitions extends LimitDefinitions = LimitDefinitions,
+  Exchange extends ExchangeBase = ExchangeBase,
 > {
   /** In lower case: names the protocol in statistics (`exchanges`, `parseErrors`) and in `Exchange.protocol`. */
   readonly name: string;
@@ -64,11 +68,19 @@ export interface ProtocolModule<
   /** Words that this protocol counts, by key of the statistics. */
   readonly reasons: readonly ReasonTable[];
   create(parts: ModuleParts<Sections, Definitions>): ModuleProtocols;
+  /** Bytes that a finished exchange costs while it is kept (memory/cost.ts); always the same for one exchange. */
+  cost(exchange: Exchange): number;
+  /** What the exchange says for people and programs: console, `--output jsonl`, feed. */
+  readonly view: Viewer<Exchange>;
+  /** How the exchange becomes spans and durations. */
+  readonly spans: MappingFactory;
 }
 
 /** @returns the module, with the types of its configuration and limits inferred and checked */
-export function defineProtocol<Sections extends ConfigSections, Definitions extends LimitDefinitions>(
-  module: ProtocolModule<Sections, Definitions>,
-): ProtocolModule<Sections, Definitions> {
+export function defineProtocol<
+  Sections extends ConfigSections,
+  Definitions extends LimitDefinitions,
+  Exchange extends ExchangeBase,
+>(module: ProtocolModule<Sections, Definitions, Exchange>): ProtocolModule<Sections, Definitions, Exchange> {
   return module;
 }

@@ -8,7 +8,10 @@ import {
   type ReasonTable,
 } from '../config/define.ts';
 import { defaultLimits, type Limits } from '../config/limits.ts';
+import type { Exchange } from '../exchange/exchange.ts';
+import type { Viewer } from '../export/view.ts';
 import type { MemoryBudget } from '../memory/budget.ts';
+import type { MappingFactory } from '../span/mapping.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import type { Protocol } from './layer.ts';
 import type { HttpExtension, ModuleParts, ProtocolModule } from './module.ts';
@@ -27,7 +30,29 @@ export type ModuleLimits = LimitValues<Intersection<Listed['limits']>>;
 export type AllLimits = Limits & ModuleLimits;
 
 /** In the order of their names. */
-export const protocolModules: readonly ProtocolModule[] = Object.values(list);
+export const protocolModules: readonly ProtocolModule[] = Object.values<ProtocolModule>(list);
+
+const byName: ReadonlyMap<string, ProtocolModule> = new Map(protocolModules.map((module) => [module.name, module]));
+
+/** @returns the module whose exchanges have this name */
+function moduleOf(protocol: string): ProtocolModule {
+  const module = byName.get(protocol);
+  if (module === undefined) throw new Error(`no protocol is called ${protocol}`);
+  return module;
+}
+
+/** @returns bytes that a finished exchange costs while it is kept */
+export function exchangeCost(exchange: Exchange): number {
+  return moduleOf(exchange.protocol).cost(exchange);
+}
+
+/** How exchanges become spans. */
+export const protocolMappings: readonly MappingFactory[] = protocolModules.map(({ spans }) => spans);
+
+/** What exchanges say for people and programs, by `Exchange.protocol`. */
+export const protocolViewers: ReadonlyMap<string, Viewer<Exchange>> = new Map(
+  protocolModules.map(({ name, view }) => [name, view]),
+);
 
 /** @throws Error when two modules define the same name in different ways */
 function joined<Value>(all: readonly Readonly<Record<string, Value>>[]): Readonly<Record<string, Value>> {

@@ -2,7 +2,6 @@ import { streamLimits } from '../config/limits.ts';
 import type { Feed } from '../export/feed.ts';
 import type { ExchangeView } from '../export/view.ts';
 import { toLine } from '../export/view-line.ts';
-import { viewers } from '../export/views.ts';
 import { textAnswer } from '../telemetry/answer.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import type { Route } from './route.ts';
@@ -18,16 +17,16 @@ export interface ExchangesSource {
  * `GET /exchanges`: every exchange as it ends, whether it becomes spans or not, as JSON lines or, for `Accept: text/event-stream`, as
  * server-sent events. `?protocol=NAME` shows one protocol, `?limit=N` ends after so many. docs/reference/exchanges.md describes it.
  *
+ * @param names of the protocols
  * @param source undefined while the agent starts
  */
-export function exchangesRoute(source: () => ExchangesSource | undefined): Route {
+export function exchangesRoute(names: readonly string[], source: () => ExchangesSource | undefined): Route {
   return {
     path: '/exchanges',
     kind: 'traffic',
     parameters: ['protocol', 'limit'],
     answer({ parameters, fields }) {
       const protocol = parameters.get('protocol') ?? undefined;
-      const names = Object.keys(viewers);
       if (protocol !== undefined && !names.includes(protocol)) {
         return textAnswer(400, `protocol: expected one of ${names.join(', ')}`);
       }

@@ -6,7 +6,6 @@ import type { Counters } from '../telemetry/counters.ts';
 import { Common, type CommonOptions } from './common.ts';
 import { SpanDriver } from './driver.ts';
 import type { MappedExchange, MappingFactory, MappingOptions } from './mapping.ts';
-import { defaultMappings } from './mappings.ts';
 import type { HttpSpanOptions, SqlSpanOptions } from './options.ts';
 import type { RouteLearnerLimits } from './route-learner.ts';
 import type { Span } from './span.ts';
@@ -22,6 +21,8 @@ export interface SpanBuilderOptions extends CommonOptions {
   readonly http: HttpSpanOptions;
   readonly sql?: SqlSpanOptions;
   readonly memory?: MemoryBudget;
+  /** How the exchanges of each protocol become spans. */
+  readonly mappings: readonly MappingFactory[];
 }
 
 /** Makes spans of exchanges. */
@@ -32,9 +33,8 @@ export class SpanBuilder {
   private readonly counters: Counters;
   private readonly spans: Span[] = [];
 
-  /** @param mappings of the protocols whose exchanges become spans */
-  constructor(options: SpanBuilderOptions, mappings: readonly MappingFactory[] = defaultMappings) {
-    const { http, sql, memory, counters } = options;
+  constructor(options: SpanBuilderOptions) {
+    const { http, sql, memory, counters, mappings } = options;
     this.common = new Common(options);
     this.counters = counters;
     const parts: MappingOptions = { http, sql, limits: options.limits ?? defaultLimits, memory, counters };

@@ -1,4 +1,5 @@
 import type { SqlExchange } from '../exchange/exchange.ts';
+import { EXCHANGE_COST, statementCost } from '../memory/cost.ts';
 import type { SqlStatement } from '../sql/statement.ts';
 import { KEY } from './attributes.ts';
 import type { Candidate } from './candidate.ts';
@@ -217,4 +218,9 @@ export function sqlSpans(protocol: SqlExchange['protocol'], defaultPort: number)
     }
     return new SqlSpans(protocol, defaultPort, sql, blocks);
   };
+}
+
+/** @returns bytes that a finished statement costs while it is kept (memory/cost.ts) */
+export function sqlCost({ statement }: SqlExchange): number {
+  return EXCHANGE_COST + (statement === undefined ? 0 : statementCost(statement));
 }

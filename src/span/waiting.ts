@@ -3,7 +3,6 @@ import type { Exchange } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
 import { type Account, type Holder, type MemoryBudget, unlimitedMemory } from '../memory/budget.ts';
 import { count, type ReasonCounts } from '../telemetry/counters.ts';
-import { exchangeCost } from './exchange-cost.ts';
 import type { Knowledge, ResourceResolver } from './resource.ts';
 
 export interface WaitingRoomOptions {
@@ -13,6 +12,8 @@ export interface WaitingRoomOptions {
   /** `waited`: all that did. Of these, `timeout` and `memory`; and besides them, `no_room`: all three left with what was known. */
   readonly counts: ReasonCounts;
   readonly memory?: MemoryBudget;
+  /** Bytes that an exchange costs while it is kept; always the same for one exchange. */
+  readonly costOf: (exchange: Exchange) => number;
   readonly deliver: (exchange: Exchange) => void;
   /** The last exchange of a connection that has ended was delivered. */
   readonly released: (connection: Connection) => void;
@@ -38,7 +39,7 @@ export class WaitingRoom implements Holder {
   hold(exchange: Exchange): boolean {
     const { connection } = exchange;
     // A call that goes on changes while it would wait.
-    if (!this.#is('pending', connection) || (exchange.protocol === 'grpc' && exchange.interimUs > 0)) return false;
+    if (!this.#is('pending', connection) || (exchange.interimUs ?? 0) > 0) return false;
     const { limit, counts } = this.#options;
     if (this.#waiting.length >= limit) {
       count(counts, 'no_room');
@@ -46,7 +47,7 @@ export class WaitingRoom implements Holder {
     }
     count(counts, 'waited');
     this.#waiting.push(exchange);
-    this.#memory.charge(exchangeCost(exchange));
+    this.#memory.charge(this.#options.costOf(exchange));
     const state = this.#byConnection.get(connection);
     if (state === undefined) this.#byConnection.set(connection, { waiting: 1, ended: false });
     else state.waiting++;
@@ -87,7 +88,7 @@ export class WaitingRoom implements Holder {
 
   #release(exchange: Exchange): void {
     const { connection } = exchange;
-    this.#memory.charge(-exchangeCost(exchange));
+    this.#memory.charge(-this.#options.costOf(exchange));
     if (this.#is('given_up', connection)) count(this.#options.counts, 'timeout');
     this.#options.deliver(exchange);
     const state = this.#byConnection.get(connection);

@@ -12,6 +12,7 @@ import { defaultAllLimits } from '../../src/protocol/registry.ts';
 import { SecretStore } from '../../src/secrets/store.ts';
 import { type Counters, newCounters } from '../../src/telemetry/counters.ts';
 import { createTlsLayer, detectTls } from '../../src/tls/layer.ts';
+import { typed } from '../support/protocols/exchanges.ts';
 import { newProtocols } from '../support/wire/protocols.ts';
 import {
   CAPTURES,
@@ -58,7 +59,8 @@ async function replay(name: string): Promise<Replayed> {
           limits: defaultAllLimits,
           counters,
           memory: control.memory,
-          emit: (exchange) => {
+          emit: (emitted) => {
+            const exchange = typed(emitted);
             if (exchange.protocol === 'grpc') calls.push(exchange);
             exchanges.push(exchange.protocol === 'grpc' ? exchange.http : (exchange as HttpExchange));
           },

@@ -2,20 +2,21 @@
  * Captures with packets taken out of them: what is said to be whole is what it is in the whole capture. Ring buffers overflow for a time, so that what
  * is lost is often lost of both directions: a response must not be taken for that to another request.
  */
+
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { readCaptureFile } from '../../src/capture/file.ts';
 import type { PacketRecord } from '../../src/capture/records.ts';
-import type { Exchange } from '../../src/exchange/exchange.ts';
 import { Views } from '../../src/export/views.ts';
 import { Pipeline } from '../../src/pipeline.ts';
-import { defaultAllLimits } from '../../src/protocol/registry.ts';
+import { defaultAllLimits, protocolViewers } from '../../src/protocol/registry.ts';
 import { SecretStore } from '../../src/secrets/store.ts';
 import { defaultHttpSpanOptions, type SpanBuilder } from '../../src/span/builder.ts';
 import { identityClock } from '../../src/telemetry/clock.ts';
 import { newCounters } from '../../src/telemetry/counters.ts';
+import { type AnyExchange, typed } from '../support/protocols/exchanges.ts';
 import { packetsOf } from '../support/wire/captures.ts';
 import { newProtocols } from '../support/wire/protocols.ts';
 
@@ -32,7 +33,7 @@ interface Seen {
   readonly whole: boolean;
 }
 
-function describe(exchange: Exchange): Seen | undefined {
+function describe(exchange: AnyExchange): Seen | undefined {
   const { connection } = exchange;
   const place = `${connection.client.address}:${connection.client.port} ${connection.server.port}`;
   switch (exchange.protocol) {
@@ -69,7 +70,7 @@ function read(packets: readonly PacketRecord[], keyLogs: readonly Buffer[]): See
   const seen: Seen[] = [];
   const spans: Pick<SpanBuilder, 'build' | 'isUnwatched'> = {
     build(exchange) {
-      const one = describe(exchange);
+      const one = describe(typed(exchange));
       if (one !== undefined) seen.push(one);
       return [];
     },
@@ -86,6 +87,7 @@ function read(packets: readonly PacketRecord[], keyLogs: readonly Buffer[]): See
     spans: spans as SpanBuilder,
     outputs: [],
     views: new Views({
+      viewers: protocolViewers,
       clock: identityClock,
       resources: { resourceOf: () => undefined },
       http: defaultHttpSpanOptions,

@@ -42,7 +42,7 @@ const contracts: readonly string[] = ['exchange/exchange.ts', 'protocol/layer.ts
 /** A protocol's folder: what these files are, whatever the stage of the others. */
 const foundationOfProtocol = /^protocol\/[^/]+\/(?:config|limits|reasons)\.ts$/;
 /** They put the parts of the protocols together, from all stages. */
-const protocolComposition = /^protocol\/(?:(?:registry|modules)\.ts|[^/]+\/module\.ts)$/;
+const protocolComposition = /^protocol\/(?:(?:registry|modules|module)\.ts|[^/]+\/module\.ts)$/;
 
 /** Beside the flow of data: what each of them may import besides the foundations and itself. */
 const sides: Readonly<Record<string, readonly string[]>> = {

@@ -7,7 +7,7 @@ import type { Output } from '../../src/export/output.ts';
 import { Views } from '../../src/export/views.ts';
 import { Pipeline, type PipelineOptions } from '../../src/pipeline.ts';
 import type { Protocol } from '../../src/protocol/layer.ts';
-import { defaultAllLimits } from '../../src/protocol/registry.ts';
+import { defaultAllLimits, protocolMappings, protocolViewers } from '../../src/protocol/registry.ts';
 import { SecretStore } from '../../src/secrets/store.ts';
 import { defaultHttpSpanOptions, SpanBuilder } from '../../src/span/builder.ts';
 import { defaultSamplingOptions } from '../../src/span/sampling.ts';
@@ -44,7 +44,7 @@ function assemble(options: Partial<PipelineOptions> = {}) {
   const exchanges: HttpExchange[] = [];
   const errors: unknown[] = [];
   const output: Output = {
-    exchange: (exchange) => void (exchange.protocol === 'http' && exchanges.push(exchange)),
+    exchange: (exchange) => void (exchange.protocol === 'http' && exchanges.push(exchange as HttpExchange)),
     heldBytes: 0,
     ready: () => undefined,
     state: () => undefined,
@@ -56,6 +56,7 @@ function assemble(options: Partial<PipelineOptions> = {}) {
     secrets,
     protocols: [...newProtocols(), fragile],
     spans: new SpanBuilder({
+      mappings: protocolMappings,
       perspective: 'server',
       resources: { resourceOf: () => undefined },
       clock: identityClock,
@@ -64,6 +65,7 @@ function assemble(options: Partial<PipelineOptions> = {}) {
     }),
     outputs: [output],
     views: new Views({
+      viewers: protocolViewers,
       clock: identityClock,
       resources: { resourceOf: () => undefined },
       http: defaultHttpSpanOptions,
@@ -253,6 +255,7 @@ describe('the feed', () => {
     const feed = new Feed({});
     const counters = newCounters();
     const spans = new SpanBuilder({
+      mappings: protocolMappings,
       perspective: 'server',
       resources: { resourceOf: () => undefined },
       clock: identityClock,

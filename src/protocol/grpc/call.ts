@@ -1,4 +1,4 @@
-import type { GrpcExchange, HttpExchange } from '../../exchange/exchange.ts';
+import type { GrpcExchange, HttpExchange, IncompleteReason } from '../../exchange/exchange.ts';
 import { type Connection, type Direction, FROM_CLIENT } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
 import type { StreamObserver } from '../http2/observer.ts';
@@ -48,6 +48,10 @@ export class GrpcCall implements GrpcExchange, StreamObserver {
   private interimSaid = false;
 
   /** @param interimAfterUs a call that lasts this long is said once before its end; 0: never */
+  get incomplete(): IncompleteReason | undefined {
+    return this.http.incomplete;
+  }
+
   constructor(variant: Variant, http: HttpExchange, context: LayerContext, interimAfterUs: number) {
     this.connection = http.connection;
     this.http = http;

@@ -1,8 +1,13 @@
+import type { GrpcExchange } from '../../exchange/exchange.ts';
+import { EXCHANGE_COST } from '../../memory/cost.ts';
 import { httpSection } from '../http/config.ts';
+import { httpCost } from '../http/cost.ts';
 import { httpLimits } from '../http/limits.ts';
 import { defineProtocol } from '../module.ts';
 import { grpcSection } from './config.ts';
 import { createGrpcProtocol } from './protocol.ts';
+import { grpcSpans } from './span.ts';
+import { grpcView } from './view.ts';
 
 /** gRPC on streams of HTTP/2, and gRPC-Web in bodies of HTTP/1. */
 export const grpc = defineProtocol({
@@ -19,4 +24,7 @@ export const grpc = defineProtocol({
     const calls = [createGrpcProtocol(config.grpc)];
     return { http: { bodies: calls, streams: calls } };
   },
+  cost: ({ http }: GrpcExchange) => EXCHANGE_COST + httpCost(http),
+  view: grpcView,
+  spans: grpcSpans,
 });

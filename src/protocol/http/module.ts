@@ -3,8 +3,11 @@ import { createHttp1Protocol } from '../http1/protocol.ts';
 import { createHttp2Protocol } from '../http2/protocol.ts';
 import { defineProtocol } from '../module.ts';
 import { httpSection } from './config.ts';
+import { httpCost } from './cost.ts';
 import { httpLimits } from './limits.ts';
 import { httpReasons } from './reasons.ts';
+import { httpSpans } from './span.ts';
+import { httpView } from './view.ts';
 
 /** HTTP/1.0, HTTP/1.1 and HTTP/2. */
 export const http = defineProtocol({
@@ -27,4 +30,7 @@ export const http = defineProtocol({
       },
     };
   },
+  cost: httpCost,
+  view: httpView,
+  spans: httpSpans,
 });

@@ -1,9 +1,12 @@
+import { sqlCost } from '../../span/sql.ts';
 import { createSqlAnalyser } from '../../sql/analyser.ts';
 import { sqlSection } from '../../sql/config.ts';
 import { defineProtocol } from '../module.ts';
 import { mysqlLimits } from './limits.ts';
 import { createMysqlProtocol } from './protocol.ts';
 import { mysqlReasons } from './reasons.ts';
+import { mysqlSpans } from './span.ts';
+import { mysqlView } from './view.ts';
 
 /** The MySQL Client/Server Protocol, with MariaDB's extensions. */
 export const mysql = defineProtocol({
@@ -20,4 +23,7 @@ export const mysql = defineProtocol({
     const analyser = createSqlAnalyser('mysql', config.sql, limits, counters.sql, memory);
     return { connections: () => [createMysqlProtocol({ analyser })] };
   },
+  cost: sqlCost,
+  view: mysqlView,
+  spans: mysqlSpans,
 });

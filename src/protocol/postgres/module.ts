@@ -1,9 +1,12 @@
+import { sqlCost } from '../../span/sql.ts';
 import { createSqlAnalyser } from '../../sql/analyser.ts';
 import { sqlSection } from '../../sql/config.ts';
 import { sqlLimits } from '../../sql/limits.ts';
 import { defineProtocol } from '../module.ts';
 import { createPostgresProtocol } from './protocol.ts';
 import { postgresReasons } from './reasons.ts';
+import { postgresqlSpans } from './span.ts';
+import { postgresView } from './view.ts';
 
 /** PostgreSQL's protocol 3. */
 export const postgresql = defineProtocol({
@@ -20,4 +23,7 @@ export const postgresql = defineProtocol({
     const analyser = createSqlAnalyser('postgresql', config.sql, limits, counters.sql, memory);
     return { connections: () => [createPostgresProtocol(analyser)] };
   },
+  cost: sqlCost,
+  view: postgresView,
+  spans: postgresqlSpans,
 });

@@ -1,8 +1,13 @@
+import type { WebSocketExchange } from '../../exchange/exchange.ts';
+import { EXCHANGE_COST } from '../../memory/cost.ts';
 import { httpSection } from '../http/config.ts';
+import { httpCost } from '../http/cost.ts';
 import { httpLimits } from '../http/limits.ts';
 import { defineProtocol } from '../module.ts';
 import { createWebSocketLayer } from './layer.ts';
+import { webSocketSpans } from './span.ts';
 import { webSocketStreams } from './streams.ts';
+import { webSocketView } from './view.ts';
 
 /** WebSocket, behind an upgrade of HTTP/1.1 or on a stream of HTTP/2. */
 export const websocket = defineProtocol({
@@ -16,4 +21,7 @@ export const websocket = defineProtocol({
   limits: httpLimits,
   reasons: [],
   create: () => ({ http: { streams: [webSocketStreams], upgrades: { websocket: createWebSocketLayer } } }),
+  cost: ({ handshake }: WebSocketExchange) => EXCHANGE_COST + httpCost(handshake),
+  view: webSocketView,
+  spans: webSocketSpans,
 });

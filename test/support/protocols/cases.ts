@@ -14,6 +14,7 @@ import type { LayerContext } from '../../../src/protocol/layer.ts';
 import { type AllLimits, defaultAllLimits } from '../../../src/protocol/registry.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
 import { accountable, newAccount } from '../wire/memory.ts';
+import { typed } from './exchanges.ts';
 
 /**
  * The golden cases under test/golden: documents of wire bytes and the exchanges that they make. `npm run wire` makes one from a capture.
@@ -128,7 +129,8 @@ export class Bench {
       memory,
       limits: { ...defaultAllLimits, ...options.limits },
       counters: this.counters,
-      emit: (exchange) => {
+      emit: (emitted) => {
+        const exchange = typed(emitted);
         if (exchange.protocol === 'grpc') {
           this.calls.push(exchange);
           return;

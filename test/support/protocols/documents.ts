@@ -14,6 +14,7 @@ import { newCounters, type ReasonCounts } from '../../../src/telemetry/counters.
 import { newAccount } from '../wire/memory.ts';
 import { newProtocols } from '../wire/protocols.ts';
 import { type Case, describeExchange, escaped, newConnection, type Step } from './cases.ts';
+import { typed } from './exchanges.ts';
 import { callFacts } from './grpc.ts';
 import { describe as describeMysql } from './mysql.ts';
 import { describeStatement } from './postgres.ts';
@@ -28,7 +29,8 @@ function describeAny(exchange: Exchange): string {
   return `${exchange.protocol} ${facts(exchange)}${client}`;
 }
 
-function facts(exchange: Exchange): string {
+function facts(emitted: Exchange): string {
+  const exchange = typed(emitted);
   switch (exchange.protocol) {
     case 'http':
       return describeExchange(exchange);

@@ -9,6 +9,7 @@ import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
 import { accountable, newAccount } from '../wire/memory.ts';
 import { newSqlAnalyser } from '../wire/protocols.ts';
 import { newConnection, type Step } from './cases.ts';
+import { typed } from './exchanges.ts';
 
 /** Packets as servers and clients write them, by the names of the protocol's documentation; and a layer with what it did. */
 
@@ -269,7 +270,8 @@ export class MysqlBench {
       connection: this.connection,
       limits: this.limits,
       counters: this.counters,
-      emit: (exchange) => {
+      emit: (emitted) => {
+        const exchange = typed(emitted);
         if (exchange.protocol !== 'mysql') throw new Error(`an exchange of ${exchange.protocol}`);
         this.exchanges.push(exchange);
       },

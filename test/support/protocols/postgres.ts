@@ -14,6 +14,7 @@ import { SqlAnalyser } from '../../../src/sql/analyser.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
 import { accountable, newAccount } from '../wire/memory.ts';
 import { newConnection, type Step } from './cases.ts';
+import { typed } from './exchanges.ts';
 
 // --- Bytes of messages, by the names of "Message Formats" ----------------------------------------------------------------------------
 
@@ -175,7 +176,8 @@ export class PostgresBench {
       connection: { ...newConnection(options.startSeen ?? true), ...options.connection },
       limits: { ...defaultAllLimits, ...options.limits },
       counters: this.counters,
-      emit: (exchange) => {
+      emit: (emitted) => {
+        const exchange = typed(emitted);
         if (exchange.protocol !== 'postgresql') throw new Error(`an exchange of ${exchange.protocol}`);
         this.exchanges.push(exchange);
       },

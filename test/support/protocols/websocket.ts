@@ -8,6 +8,7 @@ import type { LayerContext } from '../../../src/protocol/layer.ts';
 import type { AllLimits } from '../../../src/protocol/registry.ts';
 import { createWebSocketLayer } from '../../../src/protocol/websocket/layer.ts';
 import { Bench, keepHeaders, type Step } from './cases.ts';
+import { typed } from './exchanges.ts';
 
 export interface FrameShape {
   fin?: boolean;
@@ -77,7 +78,8 @@ export function aside(
 ): LayerContext<AllLimits> {
   return {
     ...context,
-    emit(exchange) {
+    emit(emitted) {
+      const exchange = typed(emitted);
       if (exchange.protocol !== 'websocket') {
         context.emit(exchange);
         return;

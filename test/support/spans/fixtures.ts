@@ -3,6 +3,7 @@ import { type ConsoleStyle, formatView } from '../../../src/export/console.ts';
 import type { ExchangeView } from '../../../src/export/view.ts';
 import { type LeftOut, type Seen, Views } from '../../../src/export/views.ts';
 import type { Connection } from '../../../src/flow/connection.ts';
+import { protocolMappings, protocolViewers } from '../../../src/protocol/registry.ts';
 import { defaultHttpSpanOptions, SpanBuilder, type SpanBuilderOptions } from '../../../src/span/builder.ts';
 import type { Resource, ResourceResolver } from '../../../src/span/resource.ts';
 import type { Span } from '../../../src/span/span.ts';
@@ -90,6 +91,7 @@ export function call(changes: Partial<GrpcExchange> = {}, http: Partial<HttpExch
     protocol: 'grpc',
     connection: carrier.connection,
     http: carrier,
+    incomplete: carrier.incomplete,
     web: false,
     statusCode: 0,
     timeoutUs: 1_500_000,
@@ -171,7 +173,12 @@ export const bothKnown: ResourceResolver = {
 const NEITHER: LeftOut = { client: 'perspective', server: 'perspective' };
 
 export function views(): Views {
-  return new Views({ clock: identityClock, resources: bothKnown, http: defaultHttpSpanOptions });
+  return new Views({
+    viewers: protocolViewers,
+    clock: identityClock,
+    resources: bothKnown,
+    http: defaultHttpSpanOptions,
+  });
 }
 
 /** What outputs get beside an exchange and its spans. */
@@ -193,6 +200,7 @@ export function formatExchange(exchange: Exchange, spans: readonly Span[], style
 
 export function builder(options: Partial<SpanBuilderOptions> = {}): SpanBuilder {
   return new SpanBuilder({
+    mappings: protocolMappings,
     perspective: 'auto',
     resources: bothKnown,
     clock: identityClock,

@@ -7,7 +7,8 @@ import type { Exchange, WebSocketExchange } from '../../../src/exchange/exchange
 import type { ExchangeView } from '../../../src/export/view.ts';
 import { toLine } from '../../../src/export/view-line.ts';
 import { endpointKeys, tlsKeys, unknownReasons, viewKeys, viewReference } from '../../../src/export/view-reference.ts';
-import { Views, viewers } from '../../../src/export/views.ts';
+import { Views } from '../../../src/export/views.ts';
+import { protocolViewers as viewers } from '../../../src/protocol/registry.ts';
 import { defaultHttpSpanOptions } from '../../../src/span/builder.ts';
 import type { PeerDirectory } from '../../../src/span/peer.ts';
 import { identityClock } from '../../../src/telemetry/clock.ts';
@@ -174,6 +175,7 @@ describe('the view of an exchange', () => {
     ]);
     const nobody = builder({ perspective: 'client', resources: { resourceOf: () => undefined } });
     const views = new Views({
+      viewers,
       clock: identityClock,
       resources: { resourceOf: () => undefined },
       http: defaultHttpSpanOptions,
@@ -205,7 +207,13 @@ describe('the view of an exchange', () => {
       find: (address) => (address.startsWith('198') ? peer : undefined),
       findName: () => undefined,
     };
-    const views = new Views({ clock: identityClock, resources: bothKnown, peers, http: defaultHttpSpanOptions });
+    const views = new Views({
+      viewers,
+      clock: identityClock,
+      resources: bothKnown,
+      peers,
+      http: defaultHttpSpanOptions,
+    });
     views.show(exchange({ connection: connection({ server: { socket: 0 } }) }), [], { client: '', server: '' });
     assert.deepEqual([views.view.server.name, views.view.server.namespace], ['orders', 'shop']);
   });
@@ -217,7 +225,7 @@ describe('a line', () => {
     const named = {
       resourceOf: () => ({ name: hostile, attributes: { 'service.name': hostile, [hostile]: hostile } }),
     };
-    const views = new Views({ clock: identityClock, resources: named, http: defaultHttpSpanOptions });
+    const views = new Views({ viewers, clock: identityClock, resources: named, http: defaultHttpSpanOptions });
     const each = sqlExchange({
       namespace: hostile,
       statement: statement({ text: hostile, summary: hostile }),
@@ -279,8 +287,8 @@ describe('the reference of the view', () => {
     assert.deepEqual(sorted(seen.top), sorted(Object.keys(viewKeys)));
     assert.deepEqual(sorted(seen.endpoint), sorted(Object.keys(endpointKeys)));
     assert.deepEqual(sorted(seen.tls), sorted(Object.keys(tlsKeys)));
-    assert.deepEqual(sorted(details.keys()), sorted(Object.keys(viewers)));
-    for (const [name, viewer] of Object.entries(viewers)) {
+    assert.deepEqual(sorted(details.keys()), sorted(viewers.keys()));
+    for (const [name, viewer] of viewers) {
       assert.deepEqual(sorted(details.get(name)!), sorted(Object.keys(viewer.details)), name);
     }
     assert.ok(Object.keys(unknownReasons).length > 4);
@@ -291,7 +299,7 @@ describe('the reference of the view', () => {
     const text = readFileSync(file, 'utf8');
     const block = /(<!-- keys -->\n)[\s\S]*?(<!-- end of keys -->)/;
     assert.match(text, block);
-    const printed = text.replace(block, (_, open, close) => `${open}\n${viewReference()}\n${close}`);
+    const printed = text.replace(block, (_, open, close) => `${open}\n${viewReference(viewers)}\n${close}`);
     if (process.env.WIRESPAN_UPDATE === '1') writeFileSync(file, printed);
     assert.equal(readFileSync(file, 'utf8'), printed);
   });

@@ -6,6 +6,7 @@ import { parseStatus, statusName, statusOfHttp, statusOfReset } from '../../../s
 import { deadlineExceeded, parseTimeout } from '../../../src/protocol/grpc/timeout.ts';
 import { createHttp2Protocol } from '../../../src/protocol/http2/protocol.ts';
 import { Bench, keepHeaders, type Step, splits } from '../../support/protocols/cases.ts';
+import { typed } from '../../support/protocols/exchanges.ts';
 import { callFacts, callFields, GrpcScript, grpc, message } from '../../support/protocols/grpc.ts';
 import {
   CANCEL,
@@ -371,7 +372,8 @@ describe('calls that last', () => {
     const bench = new Bench((context) =>
       timed.create({
         ...context,
-        emit: (exchange) => {
+        emit: (emitted) => {
+          const exchange = typed(emitted);
           assert.ok(exchange.protocol === 'grpc');
           said.push(exchange.interimUs, exchange.responseMessages, exchange.statusCode);
         },

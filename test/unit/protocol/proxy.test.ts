@@ -1,4 +1,5 @@
 /** Headers of the PROXY protocol in front of all protocols, through the whole pipeline. */
+
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Exchange } from '../../../src/exchange/exchange.ts';
@@ -7,6 +8,7 @@ import { Pipeline } from '../../../src/pipeline.ts';
 import { defaultAllLimits } from '../../../src/protocol/registry.ts';
 import { SecretStore } from '../../../src/secrets/store.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
+import { typed } from '../../support/protocols/exchanges.ts';
 import * as http2 from '../../support/protocols/http2.ts';
 import { Script } from '../../support/protocols/http2.ts';
 import { ok, query, result, session } from '../../support/protocols/mysql.ts';
@@ -31,7 +33,8 @@ function relayed(client: RelayedClient | undefined): string {
   return client === undefined ? '-' : `${client.address} ${client.port}`;
 }
 
-function describeExchange(exchange: Exchange): string {
+function describeExchange(emitted: Exchange): string {
+  const exchange = typed(emitted);
   const { relayedFor } = exchange.connection;
   switch (exchange.protocol) {
     case 'http':

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { Exchange } from '../../../src/exchange/exchange.ts';
 import { Feed } from '../../../src/export/feed.ts';
+import { protocolViewers } from '../../../src/protocol/registry.ts';
 import { Access } from '../../../src/service/access.ts';
 import { exchangesRoute } from '../../../src/service/exchanges.ts';
 import { Service } from '../../../src/service/server.ts';
@@ -13,7 +14,7 @@ async function setUp(t: TestContext, exchangesPerSecond = 1000) {
   const counts: ReasonCounts = {};
   const feed = new Feed(counts, { readers: 2, exchangesPerSecond });
   const address = { host: '127.0.0.1', port: await freePort() };
-  const route = exchangesRoute(() => ({ feed, counts }));
+  const route = exchangesRoute([...protocolViewers.keys()], () => ({ feed, counts }));
   const service = await Service.open(address, [route], { access: new Access(address, undefined) });
   t.after(() => service.close());
   const publish = (each: Exchange): void => feed.publish(seen(each, builder().build(each)));
@@ -75,7 +76,7 @@ test('wrong parameters, too many readers', async (t) => {
     const said = answer.status === 200 ? '' : await answer.text();
     return `${answer.status} ${said.trim()}`;
   };
-  assert.match(await status('?protocol=ftp'), /^400 protocol: expected one of http, grpc, /);
+  assert.match(await status('?protocol=ftp'), /^400 protocol: expected one of grpc, http, /);
   for (const limit of ['0', '-1', '1e3', '9999999999']) assert.match(await status(`?limit=${limit}`), /^400 limit/);
   assert.equal(await status('?prot=http'), '400 parameters are: protocol, limit');
   assert.equal(await status(''), '200 ');

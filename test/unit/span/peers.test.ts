@@ -1,7 +1,9 @@
 /** The other end of a connection, as a cluster's directory names it; which ends are watched; and exchanges that wait. */
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Exchange } from '../../../src/exchange/exchange.ts';
+import { exchangeCost, protocolMappings } from '../../../src/protocol/registry.ts';
 import { defaultHttpSpanOptions, SpanBuilder } from '../../../src/span/builder.ts';
 import type { Peer, PeerDirectory } from '../../../src/span/peer.ts';
 import { type Knowledge, type Resource, unwatched, type Watched, watchedFully } from '../../../src/span/resource.ts';
@@ -51,6 +53,7 @@ function setUp() {
   };
   const counters = newCounters();
   const builder = new SpanBuilder({
+    mappings: protocolMappings,
     perspective: 'auto',
     resources: {
       knowsPods: true,
@@ -182,6 +185,7 @@ test('the directory is asked once for a connection, and again when it has learne
 
 test('without a directory nothing of it stands in a span', () => {
   const builder = new SpanBuilder({
+    mappings: protocolMappings,
     perspective: 'auto',
     resources: { resourceOf: () => curl },
     clock: identityClock,
@@ -231,6 +235,7 @@ test('exchanges wait while an end is not known, and then come in their order', (
   const room = new WaitingRoom({
     resources: { knowsPods: true, resourceOf: () => undefined, knowledgeOf: (cookie) => knowledge[cookie] ?? 'known' },
     limit: 3,
+    costOf: exchangeCost,
     counts,
     deliver: (each) => delivered.push(each),
     released: (each) => released.push(each),
