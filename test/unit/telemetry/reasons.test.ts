@@ -12,6 +12,13 @@ const files = readdirSync(sources, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.ts') && !/^(?:telemetry|sql|protocol\/\w+)\/reasons\.ts$/.test(file))
   .map((file) => [file, readFileSync(join(sources, file), 'utf8')] as const);
 
+/** The addon's door, in all its files. */
+const native = join(sources, '../native');
+const addon = readdirSync(native)
+  .filter((file) => /^addon.*\.cc$/.test(file))
+  .map((file) => readFileSync(join(native, file), 'utf8'))
+  .join('\n');
+
 /** Words that tables have as keys of another kind: protocols, and what is left out of counting. */
 const NO_REASONS = ['http', 'http2', 'grpc', 'websocket', 'postgresql', 'mysql', 'other'];
 
@@ -65,7 +72,6 @@ test('every loss that the kernel’s programs and the addon count is in the tabl
   const known = words();
   const capture = files.find(([path]) => path === 'capture/live.ts')![1];
   const list = /const LOSS_REASONS = \[([\s\S]*?)\]/.exec(capture)![1]!;
-  const addon = readFileSync(join(sources, '../native/addon.cc'), 'utf8');
   const losses = [
     ...[...list.matchAll(/'(\w+)'/g)].map((match) => match[1]!),
     ...[...addon.matchAll(/\blost\.Set\("(\w+)"/g)].map((match) => match[1]!),
@@ -78,7 +84,6 @@ test('every loss that the kernel’s programs and the addon count is in the tabl
 });
 
 test('every word of the table is one that the code has', () => {
-  const addon = readFileSync(join(sources, '../native/addon.cc'), 'utf8');
   const text = [...files.map(([, content]) => content), addon].join('\n');
   const composed = /^(?:exports_|key_log_line_)/;
   const unused = [...words()].filter((word) => !composed.test(word) && !new RegExp(`\\b${word}\\b`).test(text));
