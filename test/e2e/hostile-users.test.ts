@@ -83,30 +83,40 @@ suite('hostile users', () => {
     }
   });
 
-  test('connections at its port that stay, ask slowly, or ask a thousand things at once', async (t) => {
-    const cleanup = cleanupAfter(t);
-    const cgroup = await newCgroup(cleanup);
-    const port = await freePort();
-    const agent = await startAgent(cleanup, { args: ['--cgroup', cgroup.path, '--listen', `127.0.0.1:${port}`] });
-    const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: x\r\n\r\n`;
-    const words = ['', get('/healthz'), 'GET /metrics HTTP/1.1\r\nX: ', get('/metrics').repeat(1000)];
-    let slowestMs = 0;
-    for (let index = 0; index < 400; index++) {
-      const socket = connect({ host: '127.0.0.1', port });
-      socket.on('error', () => {});
-      cleanup.add(() => void socket.destroy());
-      // One that is sent away at once is connected all the same, or is not.
-      await Promise.race([once(socket, 'connect'), once(socket, 'close')]);
-      if (!socket.destroyed) socket.write(words[index % words.length]!);
-      if (index % 10 !== 9) continue;
-      const begunMs = performance.now();
-      const answer = await fetch(`http://127.0.0.1:${port}/healthz`, { signal: AbortSignal.timeout(10_000) });
-      assert.equal(answer.status, 200);
-      await answer.text();
-      slowestMs = Math.max(slowestMs, performance.now() - begunMs);
-    }
-    t.diagnostic(`slowest answer ${Math.round(slowestMs)} ms`);
-    assert.ok(slowestMs < 1000, `${slowestMs} ms`);
-    await agent.stop();
-  });
+  for (const streams of [false, true])
+    test(`connections at its port that stay, ask slowly, or ask a thousand things at once${streams ? ', streams too' : ''}`, async (t) => {
+      const cleanup = cleanupAfter(t);
+      const cgroup = await newCgroup(cleanup);
+      const port = await freePort();
+      const config = join(await cleanup.temporaryFolder(), 'wirespan.yaml');
+      writeFileSync(config, `telemetry: {exchanges: ${streams}}\n`);
+      const agent = await startAgent(cleanup, {
+        args: ['--cgroup', cgroup.path, '--listen', `127.0.0.1:${port}`, '--config', config],
+      });
+      const get = (path: string, host = 'x'): string => `GET ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`;
+      // A stream that is let in, one that is refused, and many in one piece.
+      const stream = get('/exchanges', 'localhost');
+      const words = [
+        ...['', get('/healthz'), 'GET /metrics HTTP/1.1\r\nX: ', get('/metrics').repeat(1000)],
+        ...(streams ? [stream, get('/exchanges'), stream.repeat(1000)] : []),
+      ];
+      let slowestMs = 0;
+      for (let index = 0; index < 400; index++) {
+        const socket = connect({ host: '127.0.0.1', port });
+        socket.on('error', () => {});
+        cleanup.add(() => void socket.destroy());
+        // One that is sent away at once is connected all the same, or is not.
+        await Promise.race([once(socket, 'connect'), once(socket, 'close')]);
+        if (!socket.destroyed) socket.write(words[index % words.length]!);
+        if (index % 10 !== 9) continue;
+        const begunMs = performance.now();
+        const answer = await fetch(`http://127.0.0.1:${port}/healthz`, { signal: AbortSignal.timeout(10_000) });
+        assert.equal(answer.status, 200);
+        await answer.text();
+        slowestMs = Math.max(slowestMs, performance.now() - begunMs);
+      }
+      t.diagnostic(`slowest answer ${Math.round(slowestMs)} ms`);
+      assert.ok(slowestMs < 1000, `${slowestMs} ms`);
+      await agent.stop();
+    });
 });
