@@ -1,7 +1,8 @@
+import { exchangeNames } from '../protocol/registry.ts';
 import type { CommandName } from './arguments.ts';
 
-const general = `wirespan turns the HTTP requests, gRPC calls and SQL statements of every process on this machine, encrypted or
-not, into OpenTelemetry spans.
+const general = `wirespan turns what the processes of this machine ask of each other, encrypted or not, into OpenTelemetry spans:
+${exchangeNames.join(', ')}.
 
 Usage: wirespan COMMAND [OPTIONS]
 

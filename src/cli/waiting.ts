@@ -1,3 +1,4 @@
+import { protocolModules } from '../protocol/registry.ts';
 import type { Counters } from '../telemetry/counters.ts';
 
 /**
@@ -7,8 +8,9 @@ import type { Counters } from '../telemetry/counters.ts';
  */
 export function nothingSeenYet(watched: string, counters: Counters): string[] {
   const { tcp, tls, undecryptable } = counters.connections;
+  const protocols = protocolModules.map(({ title }) => title).join(', ');
   const lines = [
-    `no HTTP request or SQL statement yet; watching ${watched}: HTTP/1 and 2, PostgreSQL, MySQL, plain and inside TLS by OpenSSL 3`,
+    `no HTTP request or SQL statement yet; watching ${watched}: ${protocols}, plain and inside TLS by OpenSSL 3`,
   ];
   if (tcp > 0) {
     const unread = Object.entries(undecryptable).map(([reason, n]) => `${n} ${reason}`);

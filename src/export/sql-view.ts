@@ -5,8 +5,8 @@ import { andUnknown, between, type ProtocolView, type Unknown } from './view.ts'
 
 /** What each key of `details` means. */
 export const sqlDetails: Readonly<Record<string, string>> = {
-  system: '`postgresql`, `mysql` or `mariadb`, as db.system.name.',
-  namespace: 'Database, of PostgreSQL with the schema: `database|schema`.',
+  system: 'The server, as db.system.name.',
+  namespace: 'Database, with the schema where the server has them: `database|schema`.',
   text: 'The statement without literals, as db.query.text.',
   textIsCut: 'The text was cut to `sql.max_text_bytes`.',
   storedProcedure: 'Stored procedure that is called.',
@@ -15,7 +15,7 @@ export const sqlDetails: Readonly<Record<string, string>> = {
   batchIndex: 'Position among the statements of one message, from 0.',
   batchCount: 'Statements of that message.',
   transaction: 'State of the transaction block before it: `idle`, `active`, `failed`.',
-  statusCode: 'SQLSTATE (PostgreSQL) or error number (MySQL, MariaDB).',
+  statusCode: 'SQLSTATE, or the error number of the vendor.',
   sqlState: 'SQLSTATE beside an error number.',
   returnedRows: 'Rows sent to the client.',
   affectedRows: 'Rows inserted, changed, deleted or copied.',

@@ -24,8 +24,7 @@ export const viewKeys: Meanings<ExchangeView> = {
   severity: '`ok`, `warning` or `error`, for a colour.',
   error: 'As error.type of the span.',
   incomplete: 'Why the exchange is not whole; see [Reasons](reasons.md).',
-  requestBytes:
-    'Bytes of the request: body (HTTP), messages (gRPC), messages with their headers (SQL), messages of the client (WebSocket).',
+  requestBytes: 'Bytes of the request: of its body or of its messages, as the page of the protocol says.',
   responseBytes: 'The same of the answer.',
   traceId: 'Of its spans, in hexadecimal digits.',
   tls: 'The TLS session; see below.',

@@ -1,8 +1,7 @@
-import type { Limits } from '../config/limits.ts';
 import type { Account } from '../memory/budget.ts';
-import { count, type ReasonCounts } from '../telemetry/counters.ts';
+import { count } from '../telemetry/counters.ts';
 import type { Direction } from './connection.ts';
-import { type Ahead, isForeign, type Piece, Pieces } from './pieces.ts';
+import { type Ahead, type HeldPieces, isForeign, type Piece, Pieces } from './pieces.ts';
 
 /** How far two sequence numbers are apart, whichever is first; signed integers serve as well as unsigned ones. */
 export function sequenceDistance(a: number, b: number): number {
@@ -477,11 +476,7 @@ export interface HalfOwner {
 }
 
 /** What all directions of all connections share. */
-export interface Reassembly {
-  readonly limits: Limits;
-  readonly counts: ReasonCounts;
-  /** Bytes held in all. */
-  heldBytes: number;
+export interface Reassembly extends HeldPieces {
   /** Directions with a hole, roughly by age. */
   readonly holes: Set<Half>;
 }

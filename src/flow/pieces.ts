@@ -1,6 +1,14 @@
+import type { Limits } from '../config/limits.ts';
 import type { Account } from '../memory/budget.ts';
-import { count } from '../telemetry/counters.ts';
-import type { Reassembly } from './half.ts';
+import { count, type ReasonCounts } from '../telemetry/counters.ts';
+
+/** What is held of all directions of all connections. */
+export interface HeldPieces {
+  readonly limits: Limits;
+  readonly counts: ReasonCounts;
+  /** Bytes held in all. */
+  heldBytes: number;
+}
 
 /** What a held piece costs beside its bytes: counted, so that many tiny ones cannot pass the caps. */
 const HELD_OVERHEAD_BYTES = 256;
@@ -35,10 +43,10 @@ export class Pieces {
   readonly list: Piece[] = [];
   /** What they cost. */
   bytes = 0;
-  private readonly reassembly: Reassembly;
+  private readonly reassembly: HeldPieces;
   private readonly memory: Account;
 
-  constructor(reassembly: Reassembly, memory: Account) {
+  constructor(reassembly: HeldPieces, memory: Account) {
     this.reassembly = reassembly;
     this.memory = memory;
   }

@@ -210,6 +210,7 @@ class DetectLayer implements Layer {
     if (this.impossible) this.reject(direction);
     else if (side.length > this.context.limits.detectionBytes) {
       if (side.adrift) this.reject(direction);
+      else if (this.hinted !== undefined) this.become(this.hinted);
       else this.abandon(this.yesCount > 1 ? 'ambiguous' : 'limit');
     }
   }
@@ -217,6 +218,8 @@ class DetectLayer implements Layer {
   /** Set by verdict(): how many candidates said yes, and whether none can any more. */
   private yesCount = 0;
   private impossible = false;
+  /** Of several candidates that said yes, the only one whose port this is. */
+  private hinted: Protocol | undefined = undefined;
 
   /** The one candidate that knows these bytes, if it is only one. */
   private verdict(direction: Direction, bytes: Buffer, start: number, end: number): Protocol | undefined {
@@ -230,6 +233,8 @@ class DetectLayer implements Layer {
       to = all.length;
     }
     let found: Protocol | undefined;
+    let byPort: Protocol | undefined;
+    let hints = 0;
     this.yesCount = 0;
     this.impossible = true;
     for (const candidate of this.candidates) {
@@ -241,7 +246,12 @@ class DetectLayer implements Layer {
       if (here !== 'yes' && there !== 'yes' && (here !== 'likely' || there !== 'likely')) continue;
       this.yesCount++;
       found = candidate;
+      if (candidate.ports?.includes(this.connection.server.port)) {
+        hints++;
+        byPort = candidate;
+      }
     }
+    this.hinted = hints === 1 && this.yesCount > 1 ? byPort : undefined;
     return this.yesCount === 1 ? found : undefined;
   }
 

@@ -4,17 +4,13 @@ import { count, type ReasonCounts } from '../telemetry/counters.ts';
 import { type TraceContext, traceContextOf } from './commenter.ts';
 import type { BackslashRule } from './lexer.ts';
 import type { SqlLimits } from './limits.ts';
+import type { TextEncoding } from './reading.ts';
 import { type Scanned, Scanner, UNKNOWN } from './scanner.ts';
 import type { SqlDialect, SqlStatement } from './statement.ts';
 import { TextTable } from './text-table.ts';
 
 export type { BackslashRule } from './lexer.ts';
-
-/**
- * How the bytes of a text stand for characters. `unsafe`: a client encoding whose multi-byte characters may contain ASCII bytes
- * (SJIS, BIG5, GBK, GB18030, UHC, JOHAB), so that nobody can say where a literal ends: no text leaves.
- */
-export type TextEncoding = 'utf8' | 'latin1' | 'unsafe';
+export type { TextEncoding } from './reading.ts';
 
 export interface SqlAnalyserOptions {
   readonly dialect: SqlDialect;

@@ -2,8 +2,13 @@
  * By which rules a server reads the next text of a session. A setting may change while texts are on their way, so what is known is a set:
  * every rule that may hold when the server comes to the text. The lexer then takes what all of them agree on, and doubts the rest.
  */
-import type { TextEncoding } from './analyser.ts';
 import type { BackslashRule } from './lexer.ts';
+
+/**
+ * How the bytes of a text stand for characters. `unsafe`: a client encoding whose multi-byte characters may contain ASCII bytes
+ * (SJIS, BIG5, GBK, GB18030, UHC, JOHAB), so that nobody can say where a literal ends: no text leaves.
+ */
+export type TextEncoding = 'utf8' | 'latin1' | 'unsafe';
 
 /** The rule that agrees with both of these: `unknown` stands for the set of all. */
 export function eitherBackslash(one: BackslashRule, other: BackslashRule): BackslashRule {

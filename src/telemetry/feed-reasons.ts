@@ -1,4 +1,4 @@
-import type { ReasonTable } from './reasons.ts';
+import type { ReasonTable } from '../config/define.ts';
 
 /** Why readers of the feed of exchanges did not get some (export/feed.ts, export/feed-stream.ts). */
 export const feedReasons: ReasonTable = {

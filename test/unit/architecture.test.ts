@@ -255,19 +255,50 @@ function withoutStrings(text: string): string {
     .replace(/\/\*[\s\S]*?\*\//g, '');
 }
 
-test('imports make no circle', () => {
-  const targets = new Map<string, string[]>();
-  for (const { from, to, typeOnly } of imports) {
-    if (!typeOnly && isWithin(to)) targets.set(from, [...(targets.get(from) ?? []), to]);
-  }
-  const done = new Set<string>();
-  const visit = (file: string, path: readonly string[]): void => {
-    assert.ok(!path.includes(file), `${[...path, file].join(' -> ')}`);
-    if (done.has(file)) return;
-    for (const target of targets.get(file) ?? []) visit(target, [...path, file]);
-    done.add(file);
+/** Files whose classes know each other by their types. A list that only gets shorter. */
+const knownCircles: readonly string[] = [
+  'protocol/http1/dialogue.ts',
+  'protocol/http1/request.ts',
+  'protocol/http1/response.ts',
+  'protocol/mysql/changes.ts',
+  'protocol/mysql/commands.ts',
+  'protocol/mysql/results.ts',
+  'protocol/mysql/session.ts',
+  'protocol/postgres/answers.ts',
+  'protocol/postgres/backend.ts',
+  'protocol/postgres/cursors.ts',
+  'protocol/postgres/dialogue.ts',
+  'protocol/postgres/frontend.ts',
+  'flow/deferral.ts',
+  'flow/flow.ts',
+  'flow/handshake.ts',
+  'flow/reset.ts',
+];
+
+/** @returns files that reach themselves along these imports */
+function inCircles(all: readonly Import[]): string[] {
+  const targets = new Map<string, Set<string>>();
+  for (const { from, to } of all) if (isWithin(to)) targets.set(from, (targets.get(from) ?? new Set()).add(to));
+  const reaches = (file: string): boolean => {
+    const seen = new Set<string>();
+    const open = [...(targets.get(file) ?? [])];
+    for (let each = open.pop(); each !== undefined; each = open.pop()) {
+      if (each === file) return true;
+      if (seen.has(each)) continue;
+      seen.add(each);
+      open.push(...(targets.get(each) ?? []));
+    }
+    return false;
   };
-  for (const file of targets.keys()) visit(file, []);
+  return [...targets.keys()].filter(reaches).sort();
+}
+
+test('imports make no circle', () => {
+  assert.deepEqual(inCircles(imports.filter(({ typeOnly }) => !typeOnly)), []);
+});
+
+test('imports of types make no circle, besides those that are known', () => {
+  assert.deepEqual(inCircles(imports.filter(({ dynamic }) => !dynamic)), [...knownCircles].sort());
 });
 
 test("only the addon's door, native/addon*, knows Node's API", () => {

@@ -1,7 +1,6 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { type Direction, FROM_CLIENT } from '../../flow/connection.ts';
 import { BINARY, beginsFrame, CLOSE, CONTINUATION, FrameHeader, MAX_HEADER_BYTES, readHeader, TEXT } from './frames.ts';
-import type { Session } from './session.ts';
 
 /** States of one direction; layer.ts says what leads from one to the other. */
 const HEADER = 0;
@@ -19,6 +18,15 @@ export const UNKNOWN_CODE = 0;
 /** Whether a message of several frames is under way. */
 type Open = 'yes' | 'no' | 'unknown';
 
+/** What a direction says to the connection that it is one of. */
+export interface FrameSink {
+  /** Nothing more is read. */
+  readonly over: boolean;
+  parseError(timeUs: number): void;
+  closeFrame(direction: Direction, code: number, timeUs: number): void;
+  lost(reason: IncompleteReason): void;
+}
+
 /** One direction: frames, one after the other. Payload is passed over by length; of a Close frame the code is read. */
 export class FrameReader {
   /** Messages that are whole, and octets of payload of all of them, as transferred. */
@@ -29,7 +37,7 @@ export class FrameReader {
   /** Its Close frame was seen. */
   closed = false;
   private readonly direction: Direction;
-  private readonly session: Session;
+  private readonly session: FrameSink;
   /** Whether its frames are masked: as they should be, until one is not. */
   private masked: boolean;
   private maskWasWrong = false;
@@ -45,7 +53,7 @@ export class FrameReader {
   private carry: Uint8Array | undefined;
   private carried = 0;
 
-  constructor(direction: Direction, session: Session) {
+  constructor(direction: Direction, session: FrameSink) {
     this.direction = direction;
     this.session = session;
     this.masked = direction === FROM_CLIENT;

@@ -1,0 +1,197 @@
+/** A protocol is a module: one folder, one line in the list, one page. What holds of each, and what is left when its line goes. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { snakeKey } from '../../../src/config/case.ts';
+import { moduleReasons, protocolModules } from '../../../src/protocol/registry.ts';
+import { allReasons } from '../../../src/telemetry/reasons.ts';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+const read = (file: string): string => readFileSync(join(root, file), 'utf8');
+const LIST = read('src/protocol/modules.ts');
+const PAGE_SECTIONS = ['Seen', 'Not seen', 'Attributes', 'Limits', 'Example'];
+
+/** Folder of each module, by the name that the list exports. */
+const folders = new Map(
+  [...LIST.matchAll(/^export \{ (\w+) \} from '\.\/(\w+)\/module\.ts';$/gm)].map((line) => [line[1]!, line[2]!]),
+);
+
+/** Words that only their protocol uses. `http` and `grpc` are also what spans are exported by. */
+const WORDS: Readonly<Record<string, RegExp>> = {
+  mysql: /mysql|mariadb/i,
+  postgresql: /postgres/i,
+  websocket: /websocket/i,
+  redis: /redis/i,
+};
+
+/** Files that may name protocols, and why. */
+const MAY_NAME: Readonly<Record<string, string>> = {
+  'src/protocol/modules.ts': 'the list',
+  'src/exchange/exchange.ts': 'types of exchanges that several folders share',
+  'src/export/sql-view.ts': 'what PostgreSQL and MySQL share',
+  'src/span/sql.ts': 'what PostgreSQL and MySQL share',
+  'src/span/http-endpoint.ts': 'what HTTP, gRPC and WebSocket share',
+  'src/span/router.ts': 'what HTTP and WebSocket share',
+  'src/span/attributes.ts': 'the names of all attributes',
+};
+
+function withoutComments(text: string): string {
+  return text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/(^|\s)\/\/.*$/gm, '$1');
+}
+
+test('the list has one line for each protocol, in the order of their names', () => {
+  const lines = LIST.split('\n').filter((line) => line.startsWith('export'));
+  assert.equal(lines.length, folders.size);
+  assert.deepEqual(
+    protocolModules.map(({ name }) => name),
+    [...folders.keys()].sort(),
+  );
+});
+
+for (const module of protocolModules) {
+  describe(module.name, () => {
+    test('no field is missing', () => {
+      assert.match(module.name, /^[a-z][a-z0-9]*$/);
+      for (const text of [module.title, module.exchanges]) assert.ok(text.length > 0);
+      for (const port of module.ports) assert.ok(Number.isInteger(port) && port > 0 && port < 65_536);
+      for (const field of ['create', 'cost', 'spans'] as const) assert.equal(typeof module[field], 'function', field);
+      assert.equal(typeof module.view.view, 'function');
+      for (const field of ['systems', 'reasons'] as const) assert.ok(Array.isArray(module[field]), field);
+    });
+
+    test('its page has the sections of the template', () => {
+      const page = read(`docs/protocols/${module.page}`);
+      const sections = [...page.matchAll(/^## (.*)$/gm)].map((section) => section[1]!);
+      assert.deepEqual(sections, PAGE_SECTIONS);
+      assert.match(page, new RegExp(module.title));
+    });
+
+    test('its limits, sections and reasons are in the reference', () => {
+      const configuration = read('docs/reference/configuration.md');
+      const reasons = read('docs/reference/reasons.md');
+      const tables = new Map(allReasons(moduleReasons).map((table) => [table.key, table.reasons]));
+      for (const [name, { unit, meaning, counted }] of Object.entries(module.limits)) {
+        assert.equal(/Bytes$/.test(name) ? 'bytes' : /Us$/.test(name) ? 'us' : 'count', unit, name);
+        assert.match(meaning, /\.$/, name);
+        assert.ok(configuration.includes(`\`limits.${snakeKey(name)}\``), name);
+        if (counted === undefined) continue;
+        const [key, reason] = counted.split(': ') as [string, string];
+        assert.ok(tables.get(key)?.[reason], `${name} is counted as ${counted}`);
+      }
+      for (const [name, { description, shape }] of Object.entries(module.config)) {
+        assert.ok(configuration.includes(`**\`${name}\`**: ${description}`), name);
+        for (const key of Object.keys(shape)) assert.ok(configuration.includes(`\`${name}.${key}\``), key);
+      }
+      for (const table of module.reasons) {
+        for (const word of Object.keys(table.reasons)) assert.ok(reasons.includes(`\`${word}\``), word);
+      }
+      assert.ok(read('docs/reference/exchanges.md').includes(`### ${module.name}\n`));
+    });
+
+    const word = WORDS[module.name];
+    test('no file outside of its folder names it', {
+      skip: word === undefined && 'its name is also an exporter',
+    }, () => {
+      const own = `src/protocol/${folders.get(module.name)}/`;
+      const naming = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+        .map((file) => `src/${file}`)
+        .filter((file) => file.endsWith('.ts') && !file.startsWith(own) && !file.startsWith('src/sql/'))
+        .filter((file) => MAY_NAME[file] === undefined && word!.test(withoutComments(read(file))));
+      assert.deepEqual(naming, []);
+    });
+
+    // HTTP carries two of the others.
+    test('without its line nothing of it is left', { skip: module.name === 'http' && 'others run on it' }, () => {
+      const all = printedWithout('');
+      const rest = printedWithout(module.name);
+      assert.ok(all.modules.includes(module.name));
+      assert.deepEqual(
+        rest.modules,
+        all.modules.filter((name) => name !== module.name),
+      );
+      const others = protocolModules.filter((other) => other !== module);
+      const only = (keys: readonly string[], shared: readonly string[]) => keys.filter((key) => !shared.includes(key));
+      const limits = only(
+        Object.keys(module.limits),
+        others.flatMap((other) => Object.keys(other.limits)),
+      );
+      const sections = only(
+        Object.keys(module.config),
+        others.flatMap((other) => Object.keys(other.config)),
+      );
+      const traces = [
+        `### ${module.name}\n`,
+        ...limits.map((name) => `limits.${snakeKey(name)}\``),
+        ...sections.map((name) => `**\`${name}\`**`),
+      ];
+      for (const trace of traces) {
+        assert.ok(all.text.includes(trace), trace);
+        assert.ok(!rest.text.includes(trace), trace);
+      }
+      if (word !== undefined) {
+        assert.match(all.text, word);
+        const naming = rest.text.split('\n').filter((line) => word.test(line));
+        assert.deepEqual(
+          naming.map((line) => (word.exec(line)?.input ?? '').slice(0, 200)),
+          [],
+        );
+      }
+    });
+  });
+}
+
+test('files that may name protocols exist', () => {
+  for (const file of Object.keys(MAY_NAME)) assert.ok(existsSync(join(root, file)), file);
+});
+
+interface Printed {
+  readonly modules: readonly string[];
+  /** Schema, reference, reasons, keys of views, help, hints, names in detection. */
+  readonly text: string;
+}
+
+/** What a process says of its protocols when the line of one is not in the list. */
+function printedWithout(name: string): Printed {
+  const script = `
+    import { registerHooks } from 'node:module';
+    registerHooks({
+      load(url, context, next) {
+        const loaded = next(url, context);
+        if (!url.endsWith('/src/protocol/modules.ts')) return loaded;
+        const lines = String(loaded.source).split('\\n').filter((line) => !line.startsWith('export { ${name} }'));
+        return { ...loaded, source: lines.join('\\n') };
+      },
+    });
+    const from = (file) => import(new URL(file, '${new URL('../../../src/', import.meta.url).href}'));
+    const registry = await from('protocol/registry.ts');
+    const { configReference } = await from('config/reference.ts');
+    const { configTree } = await from('config/describe.ts');
+    const { loadConfig } = await from('config/load.ts');
+    const { allReasons, reasonsPage } = await from('telemetry/reasons.ts');
+    const { newCounters } = await from('telemetry/counters.ts');
+    const { viewReference } = await from('export/view-reference.ts');
+    const { helpText } = await from('cli/help.ts');
+    const { nothingSeenYet } = await from('cli/waiting.ts');
+    const counters = newCounters();
+    const config = loadConfig(undefined);
+    const protocols = registry.createProtocols({ config, limits: config.limits, counters });
+    const text = [
+      configReference(),
+      JSON.stringify(configTree),
+      reasonsPage(allReasons(registry.moduleReasons)),
+      viewReference(registry.protocolViewers),
+      helpText(),
+      ...nothingSeenYet('all', counters),
+      JSON.stringify(protocols),
+    ].join('\\n');
+    console.log(JSON.stringify({ modules: registry.protocolModules.map((module) => module.name), text }));
+  `;
+  const output = execFileSync(process.execPath, ['--input-type=module', '--no-warnings', '--eval', script], {
+    encoding: 'utf8',
+    maxBuffer: 1 << 26,
+  });
+  return JSON.parse(output) as Printed;
+}
