@@ -87,8 +87,11 @@ export class SelfTelemetry {
    * @throws Error for people
    */
   static async open(options: SelfOptions): Promise<SelfTelemetry | undefined> {
-    const { listen, otlp } = options.config.telemetry;
+    const { exchanges, listen, otlp } = options.config.telemetry;
     const address = listen === undefined ? undefined : parseListenAddress(listen);
+    if (exchanges && address === undefined) {
+      options.log.warn('telemetry.exchanges has no effect: set telemetry.listen to answer GET /exchanges');
+    }
     if (address === undefined && !otlp) return undefined;
     const self = new SelfTelemetry(address, options);
     if (address !== undefined) await self.#listen(address, options);
