@@ -270,7 +270,7 @@ export class ProtobufWriter {
   }
 }
 
-/** The words of a double, little-endian: the package runs on x86-64 only. */
+/** The words of a double, little-endian, as is every processor of src/arch/. */
 const DOUBLE = new Float64Array(1);
 const WORDS = new Uint32Array(DOUBLE.buffer);
 

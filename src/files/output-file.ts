@@ -49,7 +49,7 @@ export interface OutputFolder {
 /** The file system would allow it, but somebody else could use it. The message says what to do. */
 export class UnsafePath extends Error {}
 
-/** From linux/fcntl.h for x86-64: a file's name, without opening the file. */
+/** From asm-generic/fcntl.h, as on x86-64 and arm64: a file's name, without opening the file. */
 const O_PATH = 0o10000000;
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_WRONLY } = constants;
 const MAX_LINKS = 40;

@@ -22,7 +22,7 @@ export function newTally(): Tally {
 }
 
 const CHUNK_BYTES = 64 * 1024;
-/** From linux/fcntl.h for x86-64: names a file without opening it, so that no driver and no other end of a FIFO hears of it. */
+/** From asm-generic/fcntl.h, as on x86-64 and arm64: names a file without opening it, so that no driver and no other end of a FIFO hears of it. */
 const O_PATH = 0o10000000;
 
 /** One for all reads of this thread, none of which runs within another. Zeroed where an environment was in it. */

@@ -25,7 +25,7 @@ const MAX_PROGRAM = 1024;
 /** Of a command line; what names the program stands at the front. */
 const MAX_WORDS = 4096;
 
-/** USER_HZ: the unit of times in /proc, 100 a second on every x86-64 kernel. */
+/** USER_HZ: the unit of times in /proc, 100 a second on every kernel of a processor of src/arch/. */
 const NS_PER_TICK = 10_000_000;
 
 /**
