@@ -5,11 +5,11 @@ import { count } from '../../telemetry/counters.ts';
 import { incompleteReason } from '../endings.ts';
 import type { Detection } from '../layer.ts';
 import { BodyReader } from './body.ts';
-import type { Dialogue } from './dialogue.ts';
 import type { FieldTable } from './fields.ts';
 import { INVALID_FRAMING, requestFraming } from './framing.ts';
 import { CR, LF, probeRequest, versionOf } from './grammar.ts';
 import { HEAD_INVALID, HEAD_LIMIT, HEAD_MORE, HeadReader } from './head.ts';
+import type { DialogueParts } from './parts.ts';
 import { PendingExchange } from './pending.ts';
 import { BODY, ENDED, HEAD, IDLE, LOST, type State } from './states.ts';
 
@@ -19,7 +19,7 @@ const UNDECIDED_BYTES = 4096;
 /** The client's direction: requests, one after the other, into the ledger. */
 export class RequestReader {
   readonly head: HeadReader;
-  private readonly dialogue: Dialogue;
+  private readonly dialogue: DialogueParts;
   private readonly body: BodyReader;
   private state: State;
   /** The exchange whose request body is being read. */
@@ -32,7 +32,7 @@ export class RequestReader {
   /** In the place of a body that may have been left out: what may be the next request's line, or the body. */
   private undecided: { readonly bytes: Buffer; readonly firstUs: number } | undefined = undefined;
 
-  constructor(dialogue: Dialogue, table: FieldTable) {
+  constructor(dialogue: DialogueParts, table: FieldTable) {
     const { limits, connection } = dialogue.context;
     this.dialogue = dialogue;
     this.head = new HeadReader(true, table, limits.httpHeaderBytes);

@@ -3,18 +3,18 @@ import { type EndReason, FROM_SERVER } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
 import { incompleteReason } from '../endings.ts';
 import { BodyReader } from './body.ts';
-import type { Dialogue } from './dialogue.ts';
 import type { FieldTable } from './fields.ts';
 import { INVALID_FRAMING, responseFraming, UNTIL_CLOSE } from './framing.ts';
 import { CR, LF, probeResponse } from './grammar.ts';
 import { HEAD_INVALID, HEAD_LIMIT, HEAD_MORE, HeadReader } from './head.ts';
+import type { DialogueParts } from './parts.ts';
 import type { PendingExchange } from './pending.ts';
 import { BODY, ENDED, HEAD, IDLE, LOST, type State } from './states.ts';
 
 /** The server's direction: responses, each for the first exchange of the ledger that has none. */
 export class ResponseReader {
   readonly head: HeadReader;
-  private readonly dialogue: Dialogue;
+  private readonly dialogue: DialogueParts;
   private readonly body: BodyReader;
   private state: State;
   /** The exchange, or the orphan, whose response body is being read. */
@@ -28,7 +28,7 @@ export class ResponseReader {
   /** Why its place was lost last. */
   lossReason: IncompleteReason = 'gap';
 
-  constructor(dialogue: Dialogue, table: FieldTable) {
+  constructor(dialogue: DialogueParts, table: FieldTable) {
     const { limits, connection } = dialogue.context;
     this.dialogue = dialogue;
     this.head = new HeadReader(false, table, limits.httpHeaderBytes);

@@ -1,10 +1,22 @@
+import type { ReadingRules } from '../../sql/reading.ts';
 import { UNKNOWN } from '../../sql/scanner.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
+import type { LayerContext } from '../layer.ts';
 import { type Yield, Yields } from './attribution.ts';
 import { encodingOfName } from './charset.ts';
-import type { Session } from './session.ts';
+import type { MysqlLimits } from './limits.ts';
 import { NamedStatements } from './statements.ts';
 import { ER_NO_DB_ERROR, SERVER_STATUS_DB_DROPPED, SERVER_STATUS_NO_BACKSLASH_ESCAPES } from './wire.ts';
+
+/** What a statement can change of a session, and what the server said with its last result: session.ts is it. */
+export interface ChangingSession {
+  readonly context: LayerContext<MysqlLimits>;
+  readonly rules: ReadingRules;
+  namespace: string;
+  readonly status: number | undefined;
+  readonly toldSchema: string | undefined;
+  readonly toldEncoding: string | undefined;
+}
 
 const ROWS = /^(?:show|describe|desc|explain|values)$/i;
 const NO_ROWS =
@@ -38,7 +50,7 @@ type Influence = 'none' | 'set' | 'during' | 'doubt';
  * The first answer may differ from the greeting by init_connect.
  */
 export class Changes {
-  private readonly session: Session;
+  private readonly session: ChangingSession;
   /** By PREPARE. */
   private readonly named: NamedStatements;
   /** SERVER_STATUS_NO_BACKSLASH_ESCAPES as it was said last. */
@@ -48,7 +60,7 @@ export class Changes {
   /** The server tells each change of the current database. */
   private tracksSchema = false;
 
-  constructor(session: Session) {
+  constructor(session: ChangingSession) {
     this.session = session;
     this.named = new NamedStatements(session.context.limits.sqlPreparedStatements);
   }

@@ -4,8 +4,15 @@ import type { TextEncoding } from '../../sql/analyser.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { type Yield, Yields } from './attribution.ts';
 import type { MysqlExchange } from './exchange.ts';
-import type { HeldResult } from './results.ts';
 import type { Prepared } from './statements.ts';
+
+/** A result, as an exchange of its own, with what the server said behind it: Server Status Flags and session state changes. */
+export interface HeldResult {
+  readonly exchange: MysqlExchange;
+  readonly status: number | undefined;
+  readonly toldSchema: string | undefined;
+  readonly toldEncoding: string | undefined;
+}
 
 const NO_STATEMENTS: readonly SqlStatement[] = [];
 

@@ -3,18 +3,10 @@ import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
 import { type Attribution, attribute, type Share, Yields } from './attribution.ts';
 import { NO_CHANGE } from './changes.ts';
-import type { Command } from './commands.ts';
+import type { Command, HeldResult } from './commands.ts';
 import type { MysqlExchange } from './exchange.ts';
 import type { Session } from './session.ts';
 import * as wire from './wire.ts';
-
-/** A result, as an exchange of its own, with what the server said behind it: Server Status Flags and session state changes. */
-export interface HeldResult {
-  readonly exchange: MysqlExchange;
-  readonly status: number | undefined;
-  readonly toldSchema: string | undefined;
-  readonly toldEncoding: string | undefined;
-}
 
 const NOTHING: Attribution = { complete: [], failed: undefined };
 

@@ -1,11 +1,10 @@
 import type { SessionEffect, SqlStatement } from '../../sql/statement.ts';
-import type { Backend } from './backend.ts';
 import { Cursors } from './cursors.ts';
-import type { Dialogue } from './dialogue.ts';
 import { placeOfError, setError } from './error.ts';
 import type { PostgresExchange } from './exchange.ts';
 import { COPY_BOTH_RESPONSE, COPY_DATA, COPY_IN_RESPONSE, COPY_OUT_RESPONSE } from './messages.ts';
 import { Portal, Prepared, type StatementName } from './names.ts';
+import type { BackendParts, DialogueParts } from './parts.ts';
 import {
   REQUEST_BIND,
   REQUEST_BIND_UNNAMED,
@@ -52,11 +51,11 @@ export class Answers {
   /** Bytes of answers that prepared the next statement's. */
   private leadBytes = 0;
   private readonly cursors: Cursors;
-  private readonly dialogue: Dialogue;
-  private readonly backend: Backend;
+  private readonly dialogue: DialogueParts;
+  private readonly backend: BackendParts;
   private readonly tag = new TagReader();
 
-  constructor(dialogue: Dialogue, backend: Backend) {
+  constructor(dialogue: DialogueParts, backend: BackendParts) {
     this.dialogue = dialogue;
     this.backend = backend;
     this.cursors = new Cursors(dialogue);

@@ -1,7 +1,6 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { count } from '../../telemetry/counters.ts';
 import { Answers } from './answers.ts';
-import type { Dialogue } from './dialogue.ts';
 import { FrameReader, type FrameSink } from './frames.ts';
 import {
   BIND_COMPLETE,
@@ -25,6 +24,7 @@ import {
   READY_FOR_QUERY,
   ROW_DESCRIPTION,
 } from './messages.ts';
+import type { DialogueParts } from './parts.ts';
 import { NONE, REQUEST_DESCRIBE, REQUEST_QUERY, REQUEST_SYNC } from './ring.ts';
 import { readParameters } from './startup.ts';
 
@@ -45,9 +45,9 @@ export class Backend implements FrameSink {
   skipReason: IncompleteReason = 'gap';
   /** A direction has come back into step: requests before the first one of the series may have been lost. */
   foundAgain = false;
-  private readonly dialogue: Dialogue;
+  private readonly dialogue: DialogueParts;
 
-  constructor(dialogue: Dialogue, started: boolean) {
+  constructor(dialogue: DialogueParts, started: boolean) {
     this.dialogue = dialogue;
     this.frames = new FrameReader(this, backendMessages, started);
     this.skipping = !started;

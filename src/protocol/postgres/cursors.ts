@@ -1,17 +1,17 @@
 import { EXCHANGE_COST, waitingCost } from '../../memory/cost.ts';
 import { count } from '../../telemetry/counters.ts';
-import type { Dialogue } from './dialogue.ts';
 import type { PostgresExchange } from './exchange.ts';
 import { Portal } from './names.ts';
+import type { DialogueParts } from './parts.ts';
 
 /** The statements of one connection that PortalSuspended interrupted, and that the next Execute of their portal goes on with. */
 export class Cursors {
-  private readonly dialogue: Dialogue;
+  private readonly dialogue: DialogueParts;
   /** What they cost (memory/cost.ts). */
   cost = 0;
   private portals: Portal[] = [];
 
-  constructor(dialogue: Dialogue) {
+  constructor(dialogue: DialogueParts) {
     this.dialogue = dialogue;
   }
 

@@ -2,7 +2,6 @@ import { bufferCost, waitingCost } from '../../memory/cost.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
 import { Catalogue } from './catalogue.ts';
-import type { Dialogue } from './dialogue.ts';
 import { FrameReader, type FrameSink } from './frames.ts';
 import {
   BIND,
@@ -20,6 +19,7 @@ import {
   SYNC,
 } from './messages.ts';
 import { type Portal, Prepared, type StatementName } from './names.ts';
+import type { DialogueParts } from './parts.ts';
 import {
   REQUEST_BIND,
   REQUEST_BIND_UNNAMED,
@@ -46,12 +46,12 @@ export class Frontend implements FrameSink {
   readonly names: Catalogue;
   /** Messages were lost whose answers may still come: what is asked for and not answered is more than what the ring holds. */
   lostInFlight = false;
-  private readonly dialogue: Dialogue;
+  private readonly dialogue: DialogueParts;
   /** Bytes of the messages that prepare the next execution, and of copied data. */
   private leadBytes = 0;
   private copyBytes = 0;
 
-  constructor(dialogue: Dialogue, started: boolean) {
+  constructor(dialogue: DialogueParts, started: boolean) {
     const { limits, counters, memory } = dialogue.context;
     this.dialogue = dialogue;
     this.frames = new FrameReader(this, frontendMessages(limits.sqlTextBytes), started);

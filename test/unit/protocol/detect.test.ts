@@ -5,7 +5,7 @@ import { createDetectLayer } from '../../../src/protocol/detect.ts';
 import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
 import type { Detection, Protocol } from '../../../src/protocol/layer.ts';
 import { createMysqlProtocol } from '../../../src/protocol/mysql/protocol.ts';
-import { Bench, keepHeaders, readCases } from '../../support/protocols/cases.ts';
+import { Bench, keepHeaders, newConnection, readCases } from '../../support/protocols/cases.ts';
 import { facts, http2, request, response, Script } from '../../support/protocols/http2.ts';
 import { newSqlAnalyser } from '../../support/wire/protocols.ts';
 
@@ -113,6 +113,19 @@ describe('detection', () => {
     c(b, 'x'.repeat(70), 1);
     assert.deepEqual(b.counters.connections.unrecognised, { ambiguous: 1 });
     assert.equal(b.muted, 1);
+  });
+
+  test('of two that never differ, the one whose port it is', () => {
+    const a = recording('a', ['x', undefined]);
+    const z = { ...recording('z', ['x', undefined]), ports: [80] };
+    const connection = newConnection(true);
+    const b = new Bench((context) => createDetectLayer(context, [a, z]), {
+      limits: { detectionBytes: 64 },
+      connection: { server: { ...connection.server, port: 80 } },
+    });
+    c(b, 'x'.repeat(70), 1);
+    assert.deepEqual([a.log, z.log], [[], [`0 ${'x'.repeat(70)} 1`]]);
+    assert.deepEqual(b.counters.connections.unrecognised, {});
   });
 
   test('nobody knows it: counted, muted, released, once', () => {
