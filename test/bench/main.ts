@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [live] [replay] [http2] [http2-replay] [sql] [sql-replay] [gateway] [kubernetes] [--rounds N] [--seconds N] [--exchanges N] [--pods N]
+ * `npm run bench -- [live] [replay] [http2] [http2-replay] [sql] [sql-replay] [redis] [gateway] [kubernetes] [--rounds N] [--seconds N] [--exchanges N] [--pods N]
  * [--json]`
  */
 import { parseArgs } from 'node:util';
@@ -7,6 +7,7 @@ import { gatewayBench, printGateway } from './gateway.ts';
 import { http2Bench, printHttp2 } from './http2.ts';
 import { kubernetesBench, printKubernetes } from './kubernetes.ts';
 import { liveBench, printLive } from './live.ts';
+import { printRedis, redisBench } from './redis.ts';
 import { http2ReplayBench, printReplay, replayBench, sqlReplayBench } from './replay.ts';
 import { printSql, sqlBench } from './sql.ts';
 
@@ -21,7 +22,7 @@ const { values, positionals } = parseArgs({
   },
 });
 
-const all = ['live', 'replay', 'http2', 'http2-replay', 'sql', 'sql-replay', 'gateway', 'kubernetes'];
+const all = ['live', 'replay', 'http2', 'http2-replay', 'sql', 'sql-replay', 'redis', 'gateway', 'kubernetes'];
 const wanted = positionals.length === 0 ? all : positionals;
 const unknown = wanted.filter((name) => !all.includes(name));
 if (unknown.length > 0) {
@@ -59,6 +60,11 @@ if (wanted.includes('sql-replay')) {
   const replay = await sqlReplayBench({ rounds, exchanges: Number(values.exchanges) });
   result.sqlReplay = replay;
   if (!values.json) printReplay(replay);
+}
+if (wanted.includes('redis')) {
+  const redis = await redisBench({ rounds, seconds: Number(values.seconds) });
+  result.redis = redis;
+  if (!values.json) printRedis(redis);
 }
 if (wanted.includes('gateway')) {
   const gateway = await gatewayBench({ rounds, exchanges: Math.min(Number(values.exchanges), 250_000) });

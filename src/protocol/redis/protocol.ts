@@ -1,5 +1,7 @@
 import { type Connection, type Direction, FROM_CLIENT } from '../../flow/connection.ts';
-import type { Detection } from '../layer.ts';
+import type { Detection, LayerContext, Protocol } from '../layer.ts';
+import { RedisLayer } from './layer.ts';
+import type { RedisLimits } from './limits.ts';
 import { probeReply, probeRequest } from './probe.ts';
 
 /**
@@ -18,3 +20,11 @@ export function detectRedis(
   if (!connection.startSeen && probeRequest(bytes, start, end) === 'yes') return 'no';
   return probeReply(bytes, start, end);
 }
+
+/** RESP2 and RESP3, which Redis, Valkey, KeyDB and Dragonfly speak. */
+export const redisProtocol: Protocol = {
+  name: 'redis',
+  ports: [6379],
+  detect: detectRedis,
+  create: (context: LayerContext<RedisLimits>) => new RedisLayer(context),
+};

@@ -1,7 +1,8 @@
+import { limitValues } from '../../../src/config/define.ts';
 import type { EndReason, Layer } from '../../../src/flow/connection.ts';
 import type { RedisExchange } from '../../../src/protocol/redis/exchange.ts';
 import { RedisLayer } from '../../../src/protocol/redis/layer.ts';
-import { defaultRedisLimits, type RedisLimits } from '../../../src/protocol/redis/limits.ts';
+import { type RedisLimits, redisLimits } from '../../../src/protocol/redis/limits.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { accountable, newAccount } from '../wire/memory.ts';
 import { newConnection, type Step } from './cases.ts';
@@ -40,7 +41,7 @@ export class RedisBench {
     const memory = newAccount();
     const layer = new RedisLayer({
       connection: newConnection(startSeen),
-      limits: { ...defaultRedisLimits, ...limits },
+      limits: { ...limitValues(redisLimits), ...limits },
       counters: this.counters,
       memory,
       emit: (exchange) => this.exchanges.push(exchange),

@@ -33,26 +33,43 @@ export async function prepareClients(): Promise<void> {
   await goProgram();
 }
 
-/** Runs a client through its script, which fails with what it says. */
-export async function runClient(server: RedisServer, { client, tls, resp }: ClientRun): Promise<void> {
+/**
+ * Runs a client through its script; fails with what it says.
+ *
+ * @param within before the command line, such as that of a cgroup
+ */
+export async function runClient(
+  server: RedisServer,
+  { client, tls, resp }: ClientRun,
+  within: readonly string[] = [],
+): Promise<void> {
   const { host, tlsPort, certificate } = server;
   const port = tls ? tlsPort : server.port;
   const task = JSON.stringify({ host, port, tls, resp, ca: certificate.certFile });
+  const { words, env } = await commandOf(client, task, [host, String(port), tls ? 'tls' : 'plain']);
+  const [command, ...args] = [...within, ...words];
+  await run(command!, args, { env });
+}
+
+async function commandOf(
+  client: ClientRun['client'],
+  task: string,
+  plainWords: readonly string[],
+): Promise<{ words: readonly string[]; env: Record<string, string> }> {
   switch (client) {
     case 'node_redis':
-      await run(process.execPath, [join(FOLDER, 'node-redis.mjs'), task], {
+      return {
+        words: [process.execPath, join(FOLDER, 'node-redis.mjs'), task],
         env: { CLIENT_PACKAGES: await nodePackages() },
-      });
-      return;
+      };
     case 'python_redis':
-      await run('python3', [join(FOLDER, 'python_redis.py'), task], {
+      return {
+        words: ['python3', join(FOLDER, 'python_redis.py'), task],
         env: { PYTHONPATH: await pythonPath(), PYTHONDONTWRITEBYTECODE: '1' },
-      });
-      return;
+      };
     case 'go_redis':
-      await run(await goProgram(), [host, String(port), tls ? 'tls' : 'plain']);
-      return;
+      return { words: [await goProgram(), ...plainWords], env: {} };
     default:
-      client satisfies never;
+      return client satisfies never;
   }
 }
