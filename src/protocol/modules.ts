@@ -3,4 +3,5 @@ export { grpc } from './grpc/module.ts';
 export { http } from './http/module.ts';
 export { mysql } from './mysql/module.ts';
 export { postgresql } from './postgres/module.ts';
+export { redis } from './redis/module.ts';
 export { websocket } from './websocket/module.ts';

@@ -1,4 +1,4 @@
-import type { IncompleteReason } from '../../exchange/exchange.ts';
+import type { ExchangeBase, IncompleteReason } from '../../exchange/exchange.ts';
 import type { Connection } from '../../flow/connection.ts';
 import type { Command } from './commands.ts';
 
@@ -15,7 +15,7 @@ export class Pipeline {
 }
 
 /** One command that a server was asked to run, with its outcome, or without. */
-export class RedisExchange {
+export class RedisExchange implements ExchangeBase {
   readonly protocol = 'redis';
   readonly connection: Connection;
   readonly command: Command;
