@@ -18,6 +18,7 @@ import { typed } from './exchanges.ts';
 import { callFacts } from './grpc.ts';
 import { describe as describeMysql } from './mysql.ts';
 import { describeStatement } from './postgres.ts';
+import { describeExchange as describeCommand } from './redis.ts';
 import { describe as describeWebSocket } from './websocket.ts';
 
 export const protocols = newProtocols();
@@ -42,6 +43,8 @@ function facts(emitted: Exchange): string {
       return describeMysql(exchange);
     case 'postgresql':
       return describeStatement(exchange);
+    case 'redis':
+      return describeCommand(exchange);
     default:
       throw new Error(
         'documents do not know how to describe this protocol: add it in test/support/protocols/documents.ts',

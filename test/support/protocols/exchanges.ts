@@ -6,8 +6,9 @@ import type {
   SqlExchange,
   WebSocketExchange,
 } from '../../../src/exchange/exchange.ts';
+import type { RedisExchange } from '../../../src/protocol/redis/exchange.ts';
 
-export type AnyExchange = HttpExchange | GrpcExchange | SqlExchange | WebSocketExchange;
+export type AnyExchange = HttpExchange | GrpcExchange | SqlExchange | WebSocketExchange | RedisExchange;
 
 /** @returns the same, with a type that its protocol tells apart */
 export function typed(exchange: Exchange): AnyExchange {

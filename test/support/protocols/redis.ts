@@ -1,6 +1,7 @@
 import { limitValues } from '../../../src/config/define.ts';
 import type { EndReason, Layer } from '../../../src/flow/connection.ts';
-import type { RedisExchange } from '../../../src/protocol/redis/exchange.ts';
+import { findCommand } from '../../../src/protocol/redis/commands.ts';
+import { type Pipeline, RedisExchange } from '../../../src/protocol/redis/exchange.ts';
 import { RedisLayer } from '../../../src/protocol/redis/layer.ts';
 import { type RedisLimits, redisLimits } from '../../../src/protocol/redis/limits.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
@@ -99,4 +100,34 @@ export class RedisBench {
 /** A command as an array of bulk strings. */
 export function command(...words: readonly string[]): string {
   return `*${words.length}\r\n${words.map((word) => `$${Buffer.byteLength(word, 'latin1')}\r\n${word}\r\n`).join('')}`;
+}
+
+/** A command with its answer, as the layer makes it. */
+export function redisExchange(
+  words: readonly string[],
+  fields: Partial<RedisExchange> = {},
+  pipeline?: Pipeline,
+): RedisExchange {
+  const [name = '', argument = ''] = words;
+  const found = findCommand(Buffer.from(name, 'latin1'), 0, name.length);
+  const of = fields.connection ?? newConnection(true);
+  const made = new RedisExchange(
+    of,
+    found,
+    words.length,
+    argument,
+    1000,
+    0,
+    30,
+    pipeline,
+    pipeline === undefined ? 0 : 1,
+  );
+  const answered = {
+    namespace: '0',
+    responseStartUs: 1100,
+    endUs: 1250,
+    responseBytes: 5,
+    batchCount: pipeline?.count ?? 1,
+  };
+  return Object.assign(made, answered, fields);
 }

@@ -8,10 +8,12 @@ import type { ExchangeView } from '../../../src/export/view.ts';
 import { toLine } from '../../../src/export/view-line.ts';
 import { endpointKeys, tlsKeys, unknownReasons, viewKeys, viewReference } from '../../../src/export/view-reference.ts';
 import { Views } from '../../../src/export/views.ts';
+import { Pipeline } from '../../../src/protocol/redis/exchange.ts';
 import { protocolViewers as viewers } from '../../../src/protocol/registry.ts';
 import { defaultHttpSpanOptions } from '../../../src/span/builder.ts';
 import type { PeerDirectory } from '../../../src/span/peer.ts';
 import { identityClock } from '../../../src/telemetry/clock.ts';
+import { redisExchange } from '../../support/protocols/redis.ts';
 import {
   bothKnown,
   builder,
@@ -51,6 +53,8 @@ function webSocket(changes: Partial<WebSocketExchange> = {}): WebSocketExchange 
   };
 }
 
+const inPipeline = new Pipeline(0);
+inPipeline.count = 4;
 const samples: readonly Exchange[] = [
   exchange(),
   exchange({ connection: connection({ tls: tls(), startSeen: false, client: { socket: 0 }, server: { socket: 99 } }) }),
@@ -65,6 +69,11 @@ const samples: readonly Exchange[] = [
   mysqlExchange({ batchSize: 3, batchCount: 2, batchIndex: 1, affectedRows: 3, returnedRows: -1 }),
   webSocket(),
   webSocket({ closeCode: 0, closedBy: '', incomplete: 'shutdown' }),
+  redisExchange(['FCALL', 'function', '0'], { connection: connection(), failed: true, statusCode: 'WRONGTYPE' }),
+  redisExchange(['EXEC'], { connection: connection(), batchSize: 3 }, inPipeline),
+  redisExchange(['b840fc02'], {
+    ...{ connection: connection(), unanswered: true, namespace: '', responseStartUs: 0 },
+  }),
 ];
 
 describe('the view of an exchange', () => {
@@ -172,6 +181,9 @@ describe('the view of an exchange', () => {
       {},
       {},
       { closeCode: 'shutdown' },
+      {},
+      {},
+      { text: 'not_certain', namespace: 'not_seen' },
     ]);
     const nobody = builder({ perspective: 'client', resources: { resourceOf: () => undefined } });
     const views = new Views({
