@@ -23,7 +23,7 @@ export const redisLimits = {
     value: 64,
     unit: 'count',
     meaning: 'Aggregates of a Redis reply within each other. A deeper reply cannot be parsed.',
-    counted: 'parseErrors: redis',
+    counted: 'incomplete: protocol_error',
   },
   redisParseErrors: {
     value: 16,
