@@ -1,11 +1,11 @@
 import { defaultLimits } from '../config/limits.ts';
-import type { Exchange } from '../exchange/exchange.ts';
+import type { Exchange, ExchangeBase } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
 import type { MemoryBudget } from '../memory/budget.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import { Common, type CommonOptions } from './common.ts';
 import { SpanDriver } from './driver.ts';
-import type { MappedExchange, MappingFactory, MappingOptions } from './mapping.ts';
+import type { MappingFactory, MappingOptions } from './mapping.ts';
 import type { HttpSpanOptions, SqlSpanOptions } from './options.ts';
 import type { RouteLearnerLimits } from './route-learner.ts';
 import type { Span } from './span.ts';
@@ -29,7 +29,7 @@ export interface SpanBuilderOptions extends CommonOptions {
 export class SpanBuilder {
   private readonly common: Common;
   /** By `exchange.protocol`. */
-  private readonly drivers = new Map<string, SpanDriver<MappedExchange>>();
+  private readonly drivers = new Map<string, SpanDriver<ExchangeBase>>();
   private readonly counters: Counters;
   private readonly spans: Span[] = [];
 

@@ -3,17 +3,18 @@
  * exemplars, INTERNAL spans. A new rule of that kind is written here, once. What differs is a mapping (mapping.ts).
  */
 import { SpanKind } from '@opentelemetry/api';
+import type { ExchangeBase } from '../exchange/exchange.ts';
 import type { Connection } from '../flow/connection.ts';
 import { CLIENT_ENDPOINT, type Common, Draft, type Endpoints, NO_ENDPOINT, SERVER_ENDPOINT } from './common.ts';
 import { WireContext } from './context.ts';
 import type { Recorder } from './durations.ts';
 import { type ConnectionEndpoints, EndpointAttributes, EndpointKey } from './endpoint.ts';
 import { writeClientSpanId, writeServerSpanId } from './ids.ts';
-import { ExchangeFacts, type MappedExchange, NO_OFFSET, SeriesFacts, type SpanMapping } from './mapping.ts';
+import { ExchangeFacts, NO_OFFSET, SeriesFacts, type SpanMapping } from './mapping.ts';
 import { type EndpointName, PARENT_SPAN_ID, SPAN_ID, type Span } from './span.ts';
 
 /** Makes the spans of the exchanges of one mapping. */
-export class SpanDriver<E extends MappedExchange> {
+export class SpanDriver<E extends ExchangeBase> {
   private readonly common: Common;
   private readonly mapping: SpanMapping<E>;
   private readonly makesClients: boolean;

@@ -37,7 +37,7 @@
  * }
  * ```
  */
-import type { Connection } from '../flow/connection.ts';
+import type { ExchangeBase } from '../exchange/exchange.ts';
 import type { MemoryBudget } from '../memory/budget.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import type { AttributeKey } from './attributes.ts';
@@ -51,13 +51,6 @@ import type { Resource } from './resource.ts';
 import type { RouteLearnerLimits } from './route-learner.ts';
 import type { EndpointName, Span } from './span.ts';
 import type { Signal } from './telemetry-senders.ts';
-
-/** What the driver itself reads of an exchange. */
-export interface MappedExchange {
-  /** By which its mapping is found. */
-  readonly protocol: string;
-  readonly connection: Connection;
-}
 
 /** The span has no parent in its own connection beyond what the driver knows. */
 export const NO_OFFSET = -1;
@@ -112,8 +105,8 @@ export interface Instruments {
  * What a protocol says of its exchanges. One object serves all of them in turn: what `begin` finds out may be kept in the mapping until
  * the next `begin`. Objects that are passed in are reused; nothing may be kept of them.
  */
-export interface SpanMapping<E extends MappedExchange> {
-  /** Values of `MappedExchange.protocol`. */
+export interface SpanMapping<E extends ExchangeBase> {
+  /** Values of `ExchangeBase.protocol`. */
   readonly protocols: readonly string[];
   /**
    * `server`: each endpoint that is here has a span; in replay the server has one.
@@ -168,4 +161,4 @@ export interface MappingOptions {
 }
 
 /** Makes the mapping of a builder. */
-export type MappingFactory = (options: MappingOptions) => SpanMapping<MappedExchange>;
+export type MappingFactory = (options: MappingOptions) => SpanMapping<ExchangeBase>;
