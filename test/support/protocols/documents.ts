@@ -11,6 +11,7 @@ import type { LayerContext } from '../../../src/protocol/layer.ts';
 import { createProxyLayer } from '../../../src/protocol/proxy/layer.ts';
 import { defaultAllLimits } from '../../../src/protocol/registry.ts';
 import { newCounters, type ReasonCounts } from '../../../src/telemetry/counters.ts';
+import { views } from '../spans/fixtures.ts';
 import { newAccount } from '../wire/memory.ts';
 import { newProtocols } from '../wire/protocols.ts';
 import { type Case, describeExchange, escaped, newConnection, type Step } from './cases.ts';
@@ -30,6 +31,7 @@ function describeAny(exchange: Exchange): string {
   return `${exchange.protocol} ${facts(exchange)}${client}`;
 }
 
+/** Those of other protocols say what their view says. */
 function facts(emitted: Exchange): string {
   const exchange = typed(emitted);
   switch (exchange.protocol) {
@@ -46,10 +48,18 @@ function facts(emitted: Exchange): string {
     case 'redis':
       return describeCommand(exchange);
     default:
-      throw new Error(
-        'documents do not know how to describe this protocol: add it in test/support/protocols/documents.ts',
-      );
+      return describeView(emitted);
   }
+}
+
+const all = views();
+
+function describeView(exchange: Exchange): string {
+  all.show(exchange, [], { client: 'perspective', server: 'perspective' });
+  const { summary, outcome, error, incomplete, requestBytes, responseBytes } = all.view;
+  const result = outcome ?? error ?? '?';
+  const why = incomplete === undefined ? '' : ` incomplete=${incomplete}`;
+  return `${summary} -> ${result} in=${requestBytes} out=${responseBytes}${why}`;
 }
 
 /** A connection through all layers but TLS, and what came of it. */

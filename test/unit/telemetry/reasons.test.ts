@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { moduleReasons } from '../../../src/protocol/registry.ts';
+import { moduleReasons, protocolModules } from '../../../src/protocol/registry.ts';
 import { allReasons, reasonsPage } from '../../../src/telemetry/reasons.ts';
 
 const tables = allReasons(moduleReasons);
@@ -20,7 +20,7 @@ const addon = readdirSync(native)
   .join('\n');
 
 /** Words that tables have as keys of another kind: protocols, and what is left out of counting. */
-const NO_REASONS = ['http', 'http2', 'grpc', 'websocket', 'postgresql', 'mysql', 'other'];
+const NO_REASONS = [...protocolModules.map(({ name }) => name), 'http2', 'other'];
 
 function words(): Set<string> {
   return new Set(tables.flatMap(({ reasons }) => Object.keys(reasons)));
