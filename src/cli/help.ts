@@ -1,8 +1,6 @@
-import { exchangeNames } from '../protocol/registry.ts';
 import type { CommandName } from './arguments.ts';
 
-const general = `wirespan turns what the processes of this machine ask of each other, encrypted or not, into OpenTelemetry spans:
-${exchangeNames.join(', ')}.
+const general = `wirespan turns what the processes of this machine ask of each other, encrypted or not, into OpenTelemetry spans.
 
 Usage: wirespan COMMAND [OPTIONS]
 

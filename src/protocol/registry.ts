@@ -32,9 +32,6 @@ export type AllLimits = Limits & ModuleLimits;
 /** In the order of their names. */
 export const protocolModules: readonly ProtocolModule[] = Object.values<ProtocolModule>(list);
 
-/** What people call the exchanges of all protocols, in the plural. */
-export const exchangeNames: readonly string[] = [...new Set(protocolModules.map(({ exchanges }) => exchanges))];
-
 const byName: ReadonlyMap<string, ProtocolModule> = new Map(protocolModules.map((module) => [module.name, module]));
 
 /** @returns the module whose exchanges have this name */
