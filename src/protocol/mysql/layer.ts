@@ -40,6 +40,7 @@ import type { SqlAnalyser } from '../../sql/analyser.ts';
 import { count } from '../../telemetry/counters.ts';
 import { incompleteReason } from '../endings.ts';
 import type { LayerContext } from '../layer.ts';
+import { EarlyAnswers } from '../shared/early.ts';
 import { ClientReader } from './client.ts';
 import { CompressedReader } from './compression.ts';
 import { detectAnswer, isCommand } from './detect.ts';
@@ -52,18 +53,6 @@ import { COM_STMT_PREPARE, EOF_HEADER, ERR_HEADER, packetLength } from './wire.t
 /** Connectors that never send two statements at once may send COM_STMT_PREPARE and COM_STMT_EXECUTE together. */
 const USUAL_DEPTH = 2;
 
-/** What a piece of them costs at least. */
-const EARLY_COST = 256;
-
-/** Bytes of the server that came while no command waited. */
-interface Early {
-  readonly bytes: Buffer;
-  readonly timeUs: number;
-  readonly firstUs: number;
-  /** Held before TLS began: when it has begun since, these are bytes of it. */
-  readonly wire: boolean;
-}
-
 export class MysqlLayer implements Layer {
   private readonly context: LayerContext<MysqlLimits>;
   private readonly session: Session;
@@ -73,14 +62,14 @@ export class MysqlLayer implements Layer {
   private clientUnpacker: CompressedReader | undefined;
   private serverUnpacker: CompressedReader | undefined;
   private tls: Layer | undefined;
-  private early: Early[] = [];
-  private earlyBytes = 0;
+  private readonly early: EarlyAnswers;
   private readonly charge: Charge;
   /** Something of the client was lost that was not measured yet. */
   private clientLossAhead = false;
 
   constructor(context: LayerContext<MysqlLimits>, analyser: SqlAnalyser) {
     this.context = context;
+    this.early = new EarlyAnswers(context.limits.mysqlEarlyBytes);
     this.charge = new Charge(context.memory);
     this.session = new Session(context, analyser);
     this.client = new ClientReader(this.session);
@@ -90,7 +79,7 @@ export class MysqlLayer implements Layer {
   /** Bytes held between calls, of what grows with its input. */
   get heldBytes(): number {
     const unpackers = (this.clientUnpacker?.heldBytes ?? 0) + (this.serverUnpacker?.heldBytes ?? 0);
-    return this.client.packets.heldBytes + this.server.packets.heldBytes + unpackers + this.earlyBytes;
+    return this.client.packets.heldBytes + this.server.packets.heldBytes + unpackers + this.early.cost;
   }
 
   /** Commands that wait, and prepared statements that are remembered. */
@@ -177,14 +166,21 @@ export class MysqlLayer implements Layer {
     else {
       packets.stopped = false;
       const stop = packets.data(bytes, start, end, timeUs, firstUs);
-      if (session.tlsAsked) this.startTls();
-      if (stop < end) this.tls?.data(FROM_CLIENT, bytes, stop, end, timeUs, firstUs);
+      if (session.tlsAsked) this.enterTls(bytes, stop, end, timeUs, firstUs);
     }
     if (client.commanded) {
       client.commanded = false;
       this.giveUpDamaged();
     }
-    if (this.early.length > 0) this.settleEarly();
+    if (!this.early.isEmpty) this.settleEarly();
+  }
+
+  /** The client's bytes behind its SSLRequest are of TLS, and what the server was seen to send before it. */
+  private enterTls(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
+    const early = this.early.take();
+    this.startTls();
+    if (start < end) this.tls?.data(FROM_CLIENT, bytes, start, end, timeUs, firstUs);
+    for (const each of early) this.tls?.data(FROM_SERVER, each.bytes, 0, each.bytes.length, each.timeUs, each.firstUs);
   }
 
   private fromServer(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
@@ -265,8 +261,7 @@ export class MysqlLayer implements Layer {
       this.session.giveUpAll(incompleteReason(reason), timeUs);
       this.session.release();
     }
-    this.early = [];
-    this.earlyBytes = 0;
+    this.early.take();
     this.client.packets.release();
     this.server.packets.release();
     this.clientUnpacker?.release();
@@ -331,39 +326,25 @@ export class MysqlLayer implements Layer {
   // --- Answers before their commands ---------------------------------------------------------------------------------------------------
 
   private hold(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
-    const copy = Buffer.allocUnsafeSlow(end - start);
-    bytes.copy(copy, 0, start, end);
-    this.early.push({ bytes: copy, timeUs, firstUs, wire: this.tls === undefined });
-    this.earlyBytes += Math.max(copy.length, EARLY_COST);
-    if (this.earlyBytes <= this.context.limits.mysqlEarlyBytes) return;
+    if (this.early.hold(bytes, start, end, timeUs, firstUs)) return;
     this.dropEarly();
     this.server.packets.lose();
   }
 
   /** The client has spoken: what was held is the answer, unless it is older. */
   private settleEarly(): void {
-    const { session } = this;
-    const head = session.queue.head;
-    const ofTls = this.tls !== undefined && this.early[0]!.wire;
-    if (!ofTls && this.mustWait) return;
-    if (head !== undefined && this.early[0]!.firstUs < head.startUs) {
-      this.dropEarly();
-      return;
-    }
-    const { early } = this;
-    this.early = [];
-    this.earlyBytes = 0;
-    for (const { bytes, timeUs, firstUs, wire } of early) {
-      if (wire && this.tls !== undefined) this.tls.data(FROM_SERVER, bytes, 0, bytes.length, timeUs, firstUs);
-      else this.take(FROM_SERVER, bytes, 0, bytes.length, timeUs, firstUs);
+    if (this.mustWait) return;
+    const { head } = this.session.queue;
+    if (head !== undefined && this.early.first!.firstUs < head.startUs) this.dropEarly();
+    else {
+      for (const { bytes, timeUs, firstUs } of this.early.take())
+        this.take(FROM_SERVER, bytes, 0, bytes.length, timeUs, firstUs);
     }
   }
 
   /** What is held answers no command. */
   private dropEarly(): void {
-    const first = this.early[0]?.bytes;
-    this.early = [];
-    this.earlyBytes = 0;
+    const first = this.early.take()[0]?.bytes;
     if (first === undefined) return;
     const { session } = this;
     if (first.length > 4 && first[4] === EOF_HEADER && packetLength(first, 0) === 5) {

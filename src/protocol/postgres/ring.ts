@@ -1,6 +1,7 @@
 /**
  * The messages of the client that wait for their answer, in their order. Kept in columns, so that a message costs no object.
  */
+import { PendingRing } from '../shared/ring.ts';
 
 export const NONE = 0;
 export const REQUEST_STARTUP = 1;
@@ -30,19 +31,14 @@ function endsWithReady(kind: number): boolean {
 const LAST_REQUESTS = 6;
 const MOST_LOOKED_AT = 64;
 const LEAST_CAPACITY = 16;
-const CAPACITY_FOR_GOOD = 1024;
 /** Of one place, in all columns. */
 const PLACE_COST = 49;
 
-export class RequestRing {
-  length = 0;
+export class RequestRing extends PendingRing {
   /** What their subjects cost that nothing else holds. */
   subjectCost = 0;
   /** Requests that ReadyForQuery answers. */
   syncs = 0;
-  private readonly limit: number;
-  private capacity = LEAST_CAPACITY;
-  private head = 0;
   private kinds = new Uint8Array(LEAST_CAPACITY);
   private starts = new Float64Array(LEAST_CAPACITY);
   private offsets = new Float64Array(LEAST_CAPACITY);
@@ -53,12 +49,12 @@ export class RequestRing {
 
   /** @param limit of requests held at once */
   constructor(limit: number) {
-    this.limit = limit;
+    super(limit, LEAST_CAPACITY);
   }
 
   /** What is held (memory/cost.ts). */
   get cost(): number {
-    return this.capacity === LEAST_CAPACITY ? this.subjectCost : this.subjectCost + this.capacity * PLACE_COST;
+    return this.subjectCost + this.costOf(PLACE_COST);
   }
 
   /** Of the first request; NONE when there is none. */
@@ -96,8 +92,8 @@ export class RequestRing {
     target?: unknown,
     cost = 0,
   ): boolean {
-    if (this.length === this.capacity && !this.grow()) return false;
-    const at = (this.head + this.length) & (this.capacity - 1);
+    const at = this.add();
+    if (at < 0) return false;
     this.kinds[at] = kind;
     this.starts[at] = startUs;
     this.offsets[at] = offset;
@@ -106,7 +102,6 @@ export class RequestRing {
     this.targets[at] = target;
     this.costs[at] = cost;
     this.subjectCost += cost;
-    this.length++;
     if (endsWithReady(kind)) this.syncs++;
     return true;
   }
@@ -118,9 +113,7 @@ export class RequestRing {
     this.subjects[head] = undefined;
     this.targets[head] = undefined;
     this.subjectCost -= this.costs[head]!;
-    this.head = (head + 1) & (this.capacity - 1);
-    this.length--;
-    if (this.length === 0 && this.capacity > CAPACITY_FOR_GOOD) this.resize(LEAST_CAPACITY);
+    this.drop();
   }
 
   /**
@@ -155,7 +148,7 @@ export class RequestRing {
   mayTarget(target: unknown): boolean {
     if (this.length > MOST_LOOKED_AT) return true;
     for (let i = 0; i < this.length; i++) {
-      if (this.targets[(this.head + i) & (this.capacity - 1)] === target) return true;
+      if (this.targets[this.placeOf(i)] === target) return true;
     }
     return false;
   }
@@ -174,26 +167,25 @@ export class RequestRing {
   /** Takes the CopyDone or CopyFail that follows the first request. @returns the bytes copied, 0 when none follows */
   takeCopyEnd(): number {
     if (this.length < 2 || this.kindAt(1) !== REQUEST_COPY_END) return 0;
-    const size = this.sizes[(this.head + 1) & (this.capacity - 1)]!;
+    const size = this.sizes[this.placeOf(1)]!;
     this.moveHead(1);
     return size;
   }
 
-  clear(): void {
-    this.length = 0;
+  override clear(): void {
     this.syncs = 0;
     this.subjectCost = 0;
-    this.resize(LEAST_CAPACITY);
+    super.clear();
   }
 
   private kindAt(index: number): number {
-    return this.kinds[(this.head + index) & (this.capacity - 1)]!;
+    return this.kinds[this.placeOf(index)]!;
   }
 
   /** Puts the first request in the place of the one that is `distance` behind it. */
   private moveHead(distance: number): void {
     const from = this.head;
-    const to = (from + distance) & (this.capacity - 1);
+    const to = this.placeOf(distance);
     this.kinds[to] = this.kinds[from]!;
     this.starts[to] = this.starts[from]!;
     this.offsets[to] = this.offsets[from]!;
@@ -201,43 +193,22 @@ export class RequestRing {
     this.subjects[to] = this.subjects[from];
     this.targets[to] = this.targets[from];
     // The first one's stays, in its new place; those between are dropped.
-    for (let i = 1; i <= distance; i++) this.subjectCost -= this.costs[(from + i) & (this.capacity - 1)]!;
+    for (let i = 1; i <= distance; i++) this.subjectCost -= this.costs[this.placeOf(i)]!;
     this.costs[to] = this.costs[from]!;
     for (let i = 0; i < distance; i++) {
-      this.subjects[(from + i) & (this.capacity - 1)] = undefined;
-      this.targets[(from + i) & (this.capacity - 1)] = undefined;
+      this.subjects[this.placeOf(i)] = undefined;
+      this.targets[this.placeOf(i)] = undefined;
     }
-    this.head = to;
-    this.length -= distance;
+    this.drop(distance);
   }
 
-  private grow(): boolean {
-    if (this.capacity >= this.limit) return false;
-    this.resize(this.capacity * 2);
-    return true;
-  }
-
-  private resize(capacity: number): void {
-    const { kinds, starts, offsets, sizes, costs, subjects, targets, head, length } = this;
-    const mask = this.capacity - 1;
-    this.kinds = new Uint8Array(capacity);
-    this.starts = new Float64Array(capacity);
-    this.offsets = new Float64Array(capacity);
-    this.sizes = new Float64Array(capacity);
-    this.costs = new Float64Array(capacity);
-    this.subjects = new Array(capacity).fill(undefined);
-    this.targets = new Array(capacity).fill(undefined);
-    for (let i = 0; i < length; i++) {
-      const from = (head + i) & mask;
-      this.kinds[i] = kinds[from]!;
-      this.starts[i] = starts[from]!;
-      this.offsets[i] = offsets[from]!;
-      this.sizes[i] = sizes[from]!;
-      this.subjects[i] = subjects[from];
-      this.targets[i] = targets[from];
-      this.costs[i] = costs[from]!;
-    }
-    this.head = 0;
-    this.capacity = capacity;
+  protected override reallocate(capacity: number): void {
+    this.kinds = this.moved(this.kinds, new Uint8Array(capacity));
+    this.starts = this.moved(this.starts, new Float64Array(capacity));
+    this.offsets = this.moved(this.offsets, new Float64Array(capacity));
+    this.sizes = this.moved(this.sizes, new Float64Array(capacity));
+    this.costs = this.moved(this.costs, new Float64Array(capacity));
+    this.subjects = this.moved(this.subjects, new Array(capacity).fill(undefined));
+    this.targets = this.moved(this.targets, new Array(capacity).fill(undefined));
   }
 }

@@ -25,18 +25,11 @@
  */
 import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } from '../../flow/connection.ts';
 import { type Account, Charge } from '../../memory/budget.ts';
-import { BUFFER_COST } from '../../memory/cost.ts';
 import { incompleteReason } from '../endings.ts';
+import { EarlyAnswers } from '../shared/early.ts';
 import { ConnectionState, type RedisContext } from './connection-state.ts';
 import { probeReply, probeRequest } from './probe.ts';
 import { isReplyType } from './reply-types.ts';
-
-/** Bytes of the server that are seen before the command that they answer. */
-interface Early {
-  readonly bytes: Buffer;
-  readonly timeUs: number;
-  readonly firstUs: number;
-}
 
 export class RedisLayer implements Layer {
   private readonly context: RedisContext;
@@ -51,19 +44,19 @@ export class RedisLayer implements Layer {
   /** Something of the client was lost that was not measured yet. */
   private clientLossAhead = false;
   private lastServerUs = 0;
-  private early: Early[] = [];
-  private earlyBytes = 0;
+  private readonly early: EarlyAnswers;
 
   constructor(context: RedisContext & { readonly memory: Account }) {
     this.context = context;
     this.state = new ConnectionState(context, context.connection.startSeen);
+    this.early = new EarlyAnswers(context.limits.redisEarlyBytes);
     this.charge = new Charge(context.memory);
   }
 
   /** Bytes held between calls, of what grows with its input. */
   get heldBytes(): number {
     const { requests, replies } = this.state;
-    return requests.heldBytes + replies.heldBytes + this.earlyBytes;
+    return requests.heldBytes + replies.heldBytes + this.early.heldBytes;
   }
 
   /** Commands held between calls. */
@@ -119,7 +112,8 @@ export class RedisLayer implements Layer {
   /** Charges what is held between calls. */
   private settle(): void {
     if (this.state.over) this.dropEarly();
-    this.charge.set(this.heldBytes + this.early.length * BUFFER_COST + this.state.cost);
+    const { requests, replies, cost } = this.state;
+    this.charge.set(requests.heldBytes + replies.heldBytes + this.early.cost + cost);
   }
 
   // --- The client ----------------------------------------------------------------------------------------------------------------------
@@ -128,7 +122,7 @@ export class RedisLayer implements Layer {
     const { state } = this;
     const { requests, replies, ring } = state;
     if (ring.length > 0 && (requests.atBoundary || ring.length > 1)) this.pipelines = true;
-    if (this.early.length > 0 && firstUs > this.early[0]!.timeUs) this.dropEarly(timeUs);
+    if (!this.early.isEmpty && firstUs > this.early.first!.timeUs) this.dropEarly(timeUs);
     if (state.uncertain && replies.atBoundary && this.isQuiet(timeUs)) {
       state.giveUpAll('gap', timeUs);
       state.uncertain = false;
@@ -137,7 +131,7 @@ export class RedisLayer implements Layer {
       if (!this.findRequest(bytes, start, end, timeUs)) return;
     } else if (!replies.synced && requests.atBoundary) this.goesOn(timeUs);
     requests.feed(bytes, start, end, timeUs, firstUs);
-    if (this.early.length > 0) this.readEarly();
+    if (!this.early.isEmpty && ring.length > 0) this.readEarly();
   }
 
   private isQuiet(timeUs: number): boolean {
@@ -176,7 +170,7 @@ export class RedisLayer implements Layer {
     const { replies } = state;
     this.lastServerUs = timeUs;
     this.heardServer = true;
-    if (this.early.length > 0) {
+    if (!this.early.isEmpty) {
       this.hold(bytes, start, end, timeUs, firstUs);
       return;
     }
@@ -213,33 +207,22 @@ export class RedisLayer implements Layer {
   // --- Replies before their commands: capture by several processors does not keep the order of both directions ----------------------------
 
   private hold(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
-    const copy = Buffer.allocUnsafeSlow(end - start);
-    bytes.copy(copy, 0, start, end);
-    this.early.push({ bytes: copy, timeUs, firstUs });
-    this.earlyBytes += copy.length;
-    const cost = this.earlyBytes + this.early.length * BUFFER_COST;
-    if (cost > this.context.limits.redisEarlyBytes) this.dropEarly(timeUs);
+    if (!this.early.hold(bytes, start, end, timeUs, firstUs)) this.dropEarly(timeUs);
   }
 
   /** The client has sent what these bytes answer. */
   private readEarly(): void {
-    const { early, state } = this;
-    if (state.ring.length === 0) return;
-    this.early = [];
-    this.earlyBytes = 0;
-    for (const { bytes, timeUs, firstUs } of early) {
-      if (state.over) return;
+    for (const { bytes, timeUs, firstUs } of this.early.take()) {
+      if (this.state.over) return;
       this.fromServer(bytes, 0, bytes.length, timeUs, firstUs);
     }
   }
 
   /** What is held answers nothing that was seen. */
   private dropEarly(timeUs?: number): void {
-    const { early, state } = this;
-    if (early.length === 0) return;
-    this.early = [];
-    this.earlyBytes = 0;
-    if (state.over) return;
+    const { state } = this;
+    const early = this.early.take();
+    if (early.length === 0 || state.over) return;
     for (const { bytes, timeUs: seenUs, firstUs } of early) this.passOver(bytes, 0, bytes.length, seenUs, firstUs);
     // More answers than commands: which of those that follow belongs to which command is not known, if the client does not wait for them.
     if (timeUs !== undefined && this.pipelines) state.loseTrack(timeUs);

@@ -1,22 +1,17 @@
 /**
  * The commands that wait for their answer, in their order. Kept in columns, so that a command costs no object.
  */
+import { PendingRing } from '../shared/ring.ts';
 import { type Command, OTHER } from './commands.ts';
 import type { Pipeline } from './exchange.ts';
 
 const LEAST_CAPACITY = 8;
-const CAPACITY_FOR_GOOD = 1024;
 /** Of one place, in all columns. */
 const PLACE_COST = 57;
 /** Of the objects that a place may hold: a pipeline, the text of an argument. */
 const SUBJECT_COST = 96;
 
-export class CommandRing {
-  length = 0;
-  /** The limit of commands, a power of two. */
-  private readonly limit: number;
-  private capacity = LEAST_CAPACITY;
-  private head = 0;
+export class CommandRing extends PendingRing {
   private subjects = 0;
   private commands: Command[] = new Array<Command>(LEAST_CAPACITY).fill(OTHER);
   private argumentCounts = new Float64Array(LEAST_CAPACITY);
@@ -30,13 +25,12 @@ export class CommandRing {
 
   /** @param limit of commands held at once */
   constructor(limit: number) {
-    this.limit = limit;
+    super(limit, LEAST_CAPACITY);
   }
 
   /** What is held (memory/cost.ts). */
   get cost(): number {
-    const places = this.capacity === LEAST_CAPACITY ? 0 : this.capacity * PLACE_COST;
-    return places + this.subjects * SUBJECT_COST;
+    return this.costOf(PLACE_COST) + this.subjects * SUBJECT_COST;
   }
 
   /** Of the first command. */
@@ -91,8 +85,8 @@ export class CommandRing {
     text: string,
     isUnanswered: boolean,
   ): boolean {
-    if (this.length === this.capacity && !this.grow()) return false;
-    const at = (this.head + this.length) & (this.capacity - 1);
+    const at = this.add();
+    if (at < 0) return false;
     this.commands[at] = command;
     this.argumentCounts[at] = argumentCount;
     this.starts[at] = startUs;
@@ -103,14 +97,13 @@ export class CommandRing {
     this.texts[at] = text;
     this.unanswered[at] = isUnanswered ? 1 : 0;
     if (text !== '') this.subjects++;
-    this.length++;
     return true;
   }
 
   /** The last command turns out to be the first of a write of several. */
   beginPipeline(pipeline: Pipeline): void {
     if (this.length === 0) return;
-    const at = (this.head + this.length - 1) & (this.capacity - 1);
+    const at = this.placeOf(this.length - 1);
     // One that waits no longer has become a span already, as one alone.
     if (this.offsets[at] === pipeline.offset) this.pipelines[at] = pipeline;
   }
@@ -121,49 +114,23 @@ export class CommandRing {
     if (this.texts[head] !== '') this.subjects--;
     this.pipelines[head] = undefined;
     this.texts[head] = '';
-    this.head = (head + 1) & (this.capacity - 1);
-    this.length--;
-    if (this.length === 0 && this.capacity > CAPACITY_FOR_GOOD) this.resize(LEAST_CAPACITY);
+    this.drop();
   }
 
-  clear(): void {
-    this.length = 0;
+  override clear(): void {
     this.subjects = 0;
-    this.resize(LEAST_CAPACITY);
+    super.clear();
   }
 
-  private grow(): boolean {
-    if (this.capacity >= this.limit) return false;
-    this.resize(this.capacity * 2);
-    return true;
-  }
-
-  private resize(capacity: number): void {
-    const { commands, argumentCounts, starts, offsets, sizes, indices, unanswered, pipelines, texts, head, length } =
-      this;
-    const mask = this.capacity - 1;
-    this.commands = new Array<Command>(capacity).fill(OTHER);
-    this.argumentCounts = new Float64Array(capacity);
-    this.starts = new Float64Array(capacity);
-    this.offsets = new Float64Array(capacity);
-    this.sizes = new Float64Array(capacity);
-    this.indices = new Uint32Array(capacity);
-    this.unanswered = new Uint8Array(capacity);
-    this.pipelines = new Array<Pipeline | undefined>(capacity).fill(undefined);
-    this.texts = new Array<string>(capacity).fill('');
-    for (let i = 0; i < length; i++) {
-      const from = (head + i) & mask;
-      this.commands[i] = commands[from]!;
-      this.argumentCounts[i] = argumentCounts[from]!;
-      this.starts[i] = starts[from]!;
-      this.offsets[i] = offsets[from]!;
-      this.sizes[i] = sizes[from]!;
-      this.indices[i] = indices[from]!;
-      this.unanswered[i] = unanswered[from]!;
-      this.pipelines[i] = pipelines[from];
-      this.texts[i] = texts[from]!;
-    }
-    this.head = 0;
-    this.capacity = capacity;
+  protected override reallocate(capacity: number): void {
+    this.commands = this.moved(this.commands, new Array<Command>(capacity).fill(OTHER));
+    this.argumentCounts = this.moved(this.argumentCounts, new Float64Array(capacity));
+    this.starts = this.moved(this.starts, new Float64Array(capacity));
+    this.offsets = this.moved(this.offsets, new Float64Array(capacity));
+    this.sizes = this.moved(this.sizes, new Float64Array(capacity));
+    this.indices = this.moved(this.indices, new Uint32Array(capacity));
+    this.unanswered = this.moved(this.unanswered, new Uint8Array(capacity));
+    this.pipelines = this.moved(this.pipelines, new Array<undefined>(capacity).fill(undefined));
+    this.texts = this.moved(this.texts, new Array<string>(capacity).fill(''));
   }
 }
