@@ -1,5 +1,5 @@
 /** The views of SQL statements are alike in all protocols. */
-import type { SqlExchange } from '../exchange/exchange.ts';
+import type { SqlExchange } from '../exchange/sql.ts';
 import { errorType, readable } from '../span/sql.ts';
 import { andUnknown, between, type ProtocolView, type Unknown } from './view.ts';
 

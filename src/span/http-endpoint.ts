@@ -1,6 +1,7 @@
 /** What the spans of HTTP, of gRPC and of WebSocket connections say alike of their endpoints: server, origin, proxies. */
-import type { HttpExchange } from '../exchange/exchange.ts';
+
 import type { Connection } from '../flow/connection.ts';
+import type { HttpExchange } from '../protocol/http/exchange.ts';
 import type { AttributeKey } from './attributes.ts';
 import type { EndpointDescription, EndpointKey } from './endpoint.ts';
 import type { Peer } from './peer.ts';

@@ -1,4 +1,4 @@
-import type { SqlExchange } from '../exchange/exchange.ts';
+import type { SqlExchange } from '../exchange/sql.ts';
 import { EXCHANGE_COST, statementCost } from '../memory/cost.ts';
 import type { SqlStatement } from '../sql/statement.ts';
 import { KEY } from './attributes.ts';

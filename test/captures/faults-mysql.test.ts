@@ -1,7 +1,7 @@
 /** Conversations of MySQL and MariaDB in which it takes more than the order of packets to know what belongs to what. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { SqlExchange } from '../../src/exchange/exchange.ts';
+import type { SqlExchange } from '../../src/exchange/sql.ts';
 import { replaySql } from './mysql-replay.ts';
 
 /** `namespace: text | rows affected | error`, with the place in its text where there are several statements. */

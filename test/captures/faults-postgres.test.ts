@@ -1,7 +1,7 @@
 /** Conversations of PostgreSQL 15 in which what was asked for is not what was done. The server's own log says what is right. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { SqlExchange } from '../../src/exchange/exchange.ts';
+import type { SqlExchange } from '../../src/exchange/sql.ts';
 import { replaySql } from './mysql-replay.ts';
 
 /** `namespace: text | rows affected | error`, with the place in its text where there are several statements. */

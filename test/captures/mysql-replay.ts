@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { fileURLToPath } from 'node:url';
 import { readCaptureFile } from '../../src/capture/file.ts';
 import { HEADER, PACKET, type PacketRecord, RECORD_PACKET } from '../../src/capture/records.ts';
-import type { SqlExchange } from '../../src/exchange/exchange.ts';
+import type { SqlExchange } from '../../src/exchange/sql.ts';
 import { FlowTable } from '../../src/flow/table.ts';
 import { createDetectLayer } from '../../src/protocol/detect.ts';
 import { defaultAllLimits } from '../../src/protocol/registry.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { SqlExchange } from '../../src/exchange/exchange.ts';
+import type { SqlExchange } from '../../src/exchange/sql.ts';
 import { defaultAllLimits } from '../../src/protocol/registry.ts';
 import { MYSQL_CAPTURES, type MysqlFacts, readMysqlFacts, type StatementFacts } from './mysql-expected.ts';
 import { replaySql } from './mysql-replay.ts';

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { readCaptureFile } from '../../src/capture/file.ts';
 import { HEADER, PACKET, type PacketRecord, RECORD_PACKET } from '../../src/capture/records.ts';
-import type { SqlExchange } from '../../src/exchange/exchange.ts';
+import type { SqlExchange } from '../../src/exchange/sql.ts';
 import type { Layer } from '../../src/flow/connection.ts';
 import { FlowTable } from '../../src/flow/table.ts';
 import { createDetectLayer } from '../../src/protocol/detect.ts';

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { suite, test } from 'node:test';
-import type { SqlExchange } from '../../src/exchange/exchange.ts';
+import type { SqlExchange } from '../../src/exchange/sql.ts';
 import { type LoggedStatement, type Postgres, startPostgres } from '../support/databases/postgres.ts';
 import { type Cleanup, cleanupAfter } from '../support/programs/cleanup.ts';
 import { c, PostgresBench, type Segment, steps } from '../support/protocols/postgres.ts';

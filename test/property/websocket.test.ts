@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { WebSocketExchange } from '../../src/exchange/exchange.ts';
 import { type Direction, FROM_CLIENT, FROM_SERVER } from '../../src/flow/connection.ts';
+import type { WebSocketExchange } from '../../src/protocol/websocket/exchange.ts';
 import { MAX_HEADER_BYTES } from '../../src/protocol/websocket/frames.ts';
 import { createWebSocketLayer, type WebSocketLayer } from '../../src/protocol/websocket/layer.ts';
 import { Bench, type Step } from '../support/protocols/cases.ts';

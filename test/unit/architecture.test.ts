@@ -37,7 +37,7 @@ const foundations: readonly string[] = [
 ];
 
 /** Files that only describe: types of a stage that an earlier one may name. Imported for their types only. */
-const contracts: readonly string[] = ['exchange/exchange.ts', 'protocol/layer.ts'];
+const contracts: readonly string[] = ['exchange/exchange.ts', 'exchange/sql.ts', 'protocol/layer.ts'];
 
 /** A protocol's folder: what these files are, whatever the stage of the others. */
 const foundationOfProtocol = /^protocol\/[^/]+\/(?:config|limits|reasons)\.ts$/;

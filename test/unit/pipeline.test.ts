@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SECRET_TLS12_MASTER, type SecretRecord } from '../../src/capture/records.ts';
-import type { HttpExchange } from '../../src/exchange/exchange.ts';
 import { Feed } from '../../src/export/feed.ts';
 import type { Output } from '../../src/export/output.ts';
 import { Views } from '../../src/export/views.ts';
 import { Pipeline, type PipelineOptions } from '../../src/pipeline.ts';
+import type { HttpExchange } from '../../src/protocol/http/exchange.ts';
 import type { Protocol } from '../../src/protocol/layer.ts';
 import { defaultAllLimits, protocolMappings, protocolViewers } from '../../src/protocol/registry.ts';
 import { SecretStore } from '../../src/secrets/store.ts';

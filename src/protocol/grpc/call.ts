@@ -1,8 +1,10 @@
-import type { GrpcExchange, HttpExchange, IncompleteReason } from '../../exchange/exchange.ts';
+import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { type Connection, type Direction, FROM_CLIENT } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
+import type { HttpExchange } from '../http/exchange.ts';
 import type { StreamObserver } from '../http2/observer.ts';
 import type { LayerContext } from '../layer.ts';
+import type { GrpcExchange } from './exchange.ts';
 import { MessageReader } from './messages.ts';
 import { NO_STATUS, parseStatus, statusCode, statusOfHttp, statusOfReset } from './status.ts';
 import { deadlineExceeded, parseTimeout } from './timeout.ts';

@@ -1,10 +1,10 @@
-import type { GrpcExchange } from '../../exchange/exchange.ts';
 import { EXCHANGE_COST } from '../../memory/cost.ts';
 import { httpSection } from '../http/config.ts';
 import { httpCost } from '../http/cost.ts';
 import { httpLimits } from '../http/limits.ts';
 import { defineProtocol } from '../module.ts';
 import { grpcSection } from './config.ts';
+import type { GrpcExchange } from './exchange.ts';
 import { createGrpcProtocol } from './protocol.ts';
 import { grpcSpans } from './span.ts';
 import { grpcView } from './view.ts';

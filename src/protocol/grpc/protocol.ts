@@ -1,4 +1,4 @@
-import type { HttpExchange } from '../../exchange/exchange.ts';
+import type { HttpExchange } from '../http/exchange.ts';
 import type { StreamProtocol } from '../http2/observer.ts';
 import type { LayerContext } from '../layer.ts';
 import { GrpcCall, variantOf } from './call.ts';

@@ -1,4 +1,3 @@
-import type { GrpcExchange, HttpExchange } from '../../exchange/exchange.ts';
 import { REQUEST_BOUNDS } from '../../metric/bounds.ts';
 import { type AttributeKey, KEY } from '../../span/attributes.ts';
 import type { Candidate } from '../../span/candidate.ts';
@@ -14,6 +13,8 @@ import type { AttributeValue, Resource } from '../../span/resource.ts';
 import type { EndpointName, Span } from '../../span/span.ts';
 import { signalOf } from '../../span/telemetry-senders.ts';
 import { type Forwarded, parseForwarded } from '../../span/url.ts';
+import type { HttpExchange } from '../http/exchange.ts';
+import type { GrpcExchange } from './exchange.ts';
 import { NO_STATUS, type StatusName, statusCode, statusName } from './status.ts';
 
 /** Semantic conventions for gRPC: what is an error for the server. For the client everything but OK is. */

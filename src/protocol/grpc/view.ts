@@ -1,6 +1,6 @@
-import type { GrpcExchange } from '../../exchange/exchange.ts';
 import { andUnknown, between, type Unknown, type Viewer } from '../../export/view.ts';
 import { unknownOf } from '../http/view.ts';
+import type { GrpcExchange } from './exchange.ts';
 import { errorType, readMethod, statusOf } from './span.ts';
 
 /** What a person sees of a call. */

@@ -1,4 +1,3 @@
-import type { HttpExchange } from '../../exchange/exchange.ts';
 import { REQUEST_BOUNDS } from '../../metric/bounds.ts';
 import { type AttributeKey, KEY } from '../../span/attributes.ts';
 import type { Candidate } from '../../span/candidate.ts';
@@ -15,6 +14,7 @@ import { type Router, sharedRouter } from '../../span/router.ts';
 import type { EndpointName, Span } from '../../span/span.ts';
 import { type Signal, signalOf } from '../../span/telemetry-senders.ts';
 import { type Forwarded, parseForwarded, Redactor, Target } from '../../span/url.ts';
+import type { HttpExchange } from './exchange.ts';
 
 /** RFC 9110 section 9, RFC 5789, and QUERY, which the conventions know too. Any other is `_OTHER`. */
 const METHODS: readonly string[] = [

@@ -1,6 +1,6 @@
-import type { HttpExchange } from '../../exchange/exchange.ts';
 import { andUnknown, between, type Severity, type Unknown, type Viewer, type ViewTools } from '../../export/view.ts';
 import { formatAuthority, parseAuthority } from '../../span/url.ts';
+import type { HttpExchange } from './exchange.ts';
 import { errorType } from './span.ts';
 
 const SLASH = 0x2f;

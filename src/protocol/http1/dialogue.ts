@@ -1,6 +1,7 @@
-import type { HttpExchange, IncompleteReason } from '../../exchange/exchange.ts';
+import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { FROM_CLIENT, type Layer } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
+import type { HttpExchange } from '../http/exchange.ts';
 import type { HttpLimits } from '../http/limits.ts';
 import type { StreamObserver, StreamProtocol } from '../http2/observer.ts';
 import type { LayerContext } from '../layer.ts';

@@ -1,5 +1,6 @@
-import type { HttpExchange, IncompleteReason } from '../../exchange/exchange.ts';
+import type { IncompleteReason } from '../../exchange/exchange.ts';
 import type { Layer } from '../../flow/connection.ts';
+import type { HttpExchange } from '../http/exchange.ts';
 import type { HttpLimits } from '../http/limits.ts';
 import type { StreamObserver } from '../http2/observer.ts';
 import type { LayerContext } from '../layer.ts';

@@ -1,5 +1,6 @@
-import type { HttpExchange, IncompleteReason } from '../../exchange/exchange.ts';
+import type { IncompleteReason } from '../../exchange/exchange.ts';
 import type { Connection } from '../../flow/connection.ts';
+import type { HttpExchange } from '../http/exchange.ts';
 import type { StreamObserver } from '../http2/observer.ts';
 import { NO_HEADERS } from './head.ts';
 

@@ -1,5 +1,6 @@
-import type { Exchange, HttpExchange } from '../../exchange/exchange.ts';
+import type { Exchange } from '../../exchange/exchange.ts';
 import type { Direction } from '../../flow/connection.ts';
+import type { HttpExchange } from '../http/exchange.ts';
 import type { HttpLimits } from '../http/limits.ts';
 import type { LayerContext } from '../layer.ts';
 

@@ -1,5 +1,5 @@
-import type { HttpExchange } from '../../exchange/exchange.ts';
 import type { Connection, Direction, Layer } from '../../flow/connection.ts';
+import type { HttpExchange } from '../http/exchange.ts';
 import type { HttpLimits } from '../http/limits.ts';
 import type { Detection, LayerContext, Protocol } from '../layer.ts';
 import { probeHttp2 } from './frames.ts';

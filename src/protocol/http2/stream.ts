@@ -1,5 +1,6 @@
-import type { HttpExchange, IncompleteReason } from '../../exchange/exchange.ts';
+import type { IncompleteReason } from '../../exchange/exchange.ts';
 import type { Connection } from '../../flow/connection.ts';
+import type { HttpExchange } from '../http/exchange.ts';
 import { NO_HEADERS } from '../http1/head.ts';
 import type { StreamObserver } from './observer.ts';
 

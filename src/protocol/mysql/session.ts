@@ -1,4 +1,5 @@
-import type { IncompleteReason, TransactionState } from '../../exchange/exchange.ts';
+import type { IncompleteReason } from '../../exchange/exchange.ts';
+import type { TransactionState } from '../../exchange/sql.ts';
 import type { SqlAnalyser, TextEncoding } from '../../sql/analyser.ts';
 import { ReadingRules } from '../../sql/reading.ts';
 import type { SqlStatement } from '../../sql/statement.ts';

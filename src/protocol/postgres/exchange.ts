@@ -1,4 +1,5 @@
-import type { IncompleteReason, SqlExchange, TransactionState } from '../../exchange/exchange.ts';
+import type { IncompleteReason } from '../../exchange/exchange.ts';
+import type { SqlExchange, TransactionState } from '../../exchange/sql.ts';
 import type { Connection } from '../../flow/connection.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 

@@ -1,4 +1,4 @@
-import type { TransactionState } from '../../exchange/exchange.ts';
+import type { TransactionState } from '../../exchange/sql.ts';
 import type { TextEncoding } from '../../sql/analyser.ts';
 import { firstSchema } from '../../sql/postgres-effects.ts';
 import { ReadingRules } from '../../sql/reading.ts';

@@ -1,4 +1,4 @@
-import type { SqlExchange } from '../../exchange/exchange.ts';
+import type { SqlExchange } from '../../exchange/sql.ts';
 import { sqlDetails, sqlView } from '../../export/sql-view.ts';
 import type { Viewer } from '../../export/view.ts';
 

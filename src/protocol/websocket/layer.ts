@@ -19,12 +19,12 @@
  * The connection ends with the second Close frame, or with what carries it.
  */
 
-import type { HttpExchange } from '../../exchange/exchange.ts';
 import type { Direction, EndReason, Layer } from '../../flow/connection.ts';
 import { Charge } from '../../memory/budget.ts';
 import { EXCHANGE_COST, headersCost, latin1Cost } from '../../memory/cost.ts';
 import { count } from '../../telemetry/counters.ts';
 import { incompleteReason } from '../endings.ts';
+import type { HttpExchange } from '../http/exchange.ts';
 import type { HttpLimits } from '../http/limits.ts';
 import type { LayerContext } from '../layer.ts';
 import { Session } from './session.ts';

@@ -1,9 +1,9 @@
-import type { WebSocketExchange } from '../../exchange/exchange.ts';
 import { EXCHANGE_COST } from '../../memory/cost.ts';
 import { httpSection } from '../http/config.ts';
 import { httpCost } from '../http/cost.ts';
 import { httpLimits } from '../http/limits.ts';
 import { defineProtocol } from '../module.ts';
+import type { WebSocketExchange } from './exchange.ts';
 import { createWebSocketLayer } from './layer.ts';
 import { webSocketSpans } from './span.ts';
 import { webSocketStreams } from './streams.ts';

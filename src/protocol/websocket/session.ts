@@ -1,8 +1,10 @@
-import type { HttpExchange, IncompleteReason, WebSocketExchange } from '../../exchange/exchange.ts';
+import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { type Connection, type Direction, FROM_CLIENT, FROM_SERVER } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
+import type { HttpExchange } from '../http/exchange.ts';
 import type { HttpLimits } from '../http/limits.ts';
 import type { LayerContext } from '../layer.ts';
+import type { WebSocketExchange } from './exchange.ts';
 import { ABNORMAL, FrameReader, UNKNOWN_CODE } from './reader.ts';
 
 /** One WebSocket connection, whatever carries it: the exchange in the making. */

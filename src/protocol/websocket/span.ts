@@ -1,4 +1,3 @@
-import type { WebSocketExchange } from '../../exchange/exchange.ts';
 import { type AttributeKey, KEY } from '../../span/attributes.ts';
 import type { Candidate } from '../../span/candidate.ts';
 import type { WireContext } from '../../span/context.ts';
@@ -12,6 +11,7 @@ import type { AttributeValue } from '../../span/resource.ts';
 import { type Router, sharedRouter } from '../../span/router.ts';
 import type { EndpointName, Span } from '../../span/span.ts';
 import { type Forwarded, parseForwarded, Redactor, Target } from '../../span/url.ts';
+import type { WebSocketExchange } from './exchange.ts';
 
 /** Added to the handshake's offset, it names the connection in the ids: no request is so short that another may begin there. */
 const BEHIND_HANDSHAKE = 1;

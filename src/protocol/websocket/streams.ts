@@ -1,8 +1,9 @@
 /** WebSocket on a stream of HTTP/2 (RFC 8441): an extended CONNECT that was answered by 2xx opens it. */
 
-import type { Exchange, HttpExchange } from '../../exchange/exchange.ts';
+import type { Exchange } from '../../exchange/exchange.ts';
 import { type Direction, FROM_SERVER } from '../../flow/connection.ts';
 import { count } from '../../telemetry/counters.ts';
+import type { HttpExchange } from '../http/exchange.ts';
 import type { HttpLimits } from '../http/limits.ts';
 import type { StreamObserver, StreamProtocol } from '../http2/observer.ts';
 import type { LayerContext } from '../layer.ts';

@@ -1,6 +1,6 @@
-import type { WebSocketExchange } from '../../exchange/exchange.ts';
 import { andUnknown, type Viewer } from '../../export/view.ts';
 import { readTarget } from '../http/view.ts';
+import type { WebSocketExchange } from './exchange.ts';
 import { errorType } from './span.ts';
 
 /** What a person sees of the life of a connection. */

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { GrpcExchange, HttpExchange } from '../../../src/exchange/exchange.ts';
 import {
   type Connection,
   type Direction,
@@ -9,6 +8,8 @@ import {
   FROM_SERVER,
   type Layer,
 } from '../../../src/flow/connection.ts';
+import type { GrpcExchange } from '../../../src/protocol/grpc/exchange.ts';
+import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
 import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
 import type { LayerContext } from '../../../src/protocol/layer.ts';
 import { type AllLimits, defaultAllLimits } from '../../../src/protocol/registry.ts';

@@ -1,12 +1,10 @@
 /** Exchanges by their types: tests know all protocols, where the stages know only what is common to them. */
-import type {
-  Exchange,
-  GrpcExchange,
-  HttpExchange,
-  SqlExchange,
-  WebSocketExchange,
-} from '../../../src/exchange/exchange.ts';
+import type { Exchange } from '../../../src/exchange/exchange.ts';
+import type { SqlExchange } from '../../../src/exchange/sql.ts';
+import type { GrpcExchange } from '../../../src/protocol/grpc/exchange.ts';
+import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
 import type { RedisExchange } from '../../../src/protocol/redis/exchange.ts';
+import type { WebSocketExchange } from '../../../src/protocol/websocket/exchange.ts';
 
 export type AnyExchange = HttpExchange | GrpcExchange | SqlExchange | WebSocketExchange | RedisExchange;
 

@@ -1,5 +1,5 @@
 /** Writes gRPC and gRPC-Web, on HTTP/2. */
-import type { GrpcExchange } from '../../../src/exchange/exchange.ts';
+import type { GrpcExchange } from '../../../src/protocol/grpc/exchange.ts';
 import { createGrpcProtocol } from '../../../src/protocol/grpc/protocol.ts';
 import { statusName } from '../../../src/protocol/grpc/status.ts';
 import { createHttp2Protocol } from '../../../src/protocol/http2/protocol.ts';

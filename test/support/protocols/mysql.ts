@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { SqlExchange } from '../../../src/exchange/exchange.ts';
+import type { SqlExchange } from '../../../src/exchange/sql.ts';
 import { type Connection, type Direction, FROM_CLIENT, FROM_SERVER, type Layer } from '../../../src/flow/connection.ts';
 import type { LayerContext } from '../../../src/protocol/layer.ts';
 import { createMysqlProtocol } from '../../../src/protocol/mysql/protocol.ts';

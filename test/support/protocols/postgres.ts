@@ -1,4 +1,4 @@
-import type { SqlExchange } from '../../../src/exchange/exchange.ts';
+import type { SqlExchange } from '../../../src/exchange/sql.ts';
 import {
   type Connection,
   type Direction,

@@ -1,11 +1,11 @@
 /** WebSocket frames, and a connection that carries them. */
 
-import type { WebSocketExchange } from '../../../src/exchange/exchange.ts';
 import { type Direction, FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
 import type { Http1Layer } from '../../../src/protocol/http1/layer.ts';
 import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
 import type { LayerContext } from '../../../src/protocol/layer.ts';
 import type { AllLimits } from '../../../src/protocol/registry.ts';
+import type { WebSocketExchange } from '../../../src/protocol/websocket/exchange.ts';
 import { createWebSocketLayer } from '../../../src/protocol/websocket/layer.ts';
 import { Bench, keepHeaders, type Step } from './cases.ts';
 import { typed } from './exchanges.ts';

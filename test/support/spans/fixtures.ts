@@ -1,8 +1,11 @@
-import type { Exchange, GrpcExchange, HttpExchange, SqlExchange } from '../../../src/exchange/exchange.ts';
+import type { Exchange } from '../../../src/exchange/exchange.ts';
+import type { SqlExchange } from '../../../src/exchange/sql.ts';
 import { type ConsoleStyle, formatView } from '../../../src/export/console.ts';
 import type { ExchangeView } from '../../../src/export/view.ts';
 import { type LeftOut, type Seen, Views } from '../../../src/export/views.ts';
 import type { Connection } from '../../../src/flow/connection.ts';
+import type { GrpcExchange } from '../../../src/protocol/grpc/exchange.ts';
+import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
 import { protocolMappings, protocolViewers } from '../../../src/protocol/registry.ts';
 import { defaultHttpSpanOptions, SpanBuilder, type SpanBuilderOptions } from '../../../src/span/builder.ts';
 import type { Resource, ResourceResolver } from '../../../src/span/resource.ts';

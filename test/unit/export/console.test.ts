@@ -3,9 +3,11 @@ import { describe, it } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
 import { readEnvironment } from '../../../src/config/environment.ts';
 import { parseConfig } from '../../../src/config/load.ts';
-import type { GrpcExchange, HttpExchange, SqlExchange } from '../../../src/exchange/exchange.ts';
+import type { SqlExchange } from '../../../src/exchange/sql.ts';
 import { type ConsoleStyle, consoleStyle, formatBytes, formatDuration } from '../../../src/export/console.ts';
 import { outputsInUse } from '../../../src/export/create.ts';
+import type { GrpcExchange } from '../../../src/protocol/grpc/exchange.ts';
+import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
 import {
   builder,
   call,

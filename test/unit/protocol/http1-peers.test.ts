@@ -8,8 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
-import type { HttpExchange } from '../../../src/exchange/exchange.ts';
 import { FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
+import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
 import { Bench } from '../../support/protocols/cases.ts';
 
 const run = promisify(execFile);

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Exchange, HttpExchange } from '../../../src/exchange/exchange.ts';
+import type { Exchange } from '../../../src/exchange/exchange.ts';
 import { type Direction, FROM_CLIENT, FROM_SERVER } from '../../../src/flow/connection.ts';
+import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
 import { createHttp1Protocol } from '../../../src/protocol/http1/protocol.ts';
 import type { Http2Layer } from '../../../src/protocol/http2/layer.ts';
 import type { StreamObserver, StreamProtocol } from '../../../src/protocol/http2/observer.ts';

@@ -30,7 +30,7 @@ const WORDS: Readonly<Record<string, RegExp>> = {
 /** Files that may name protocols, and why. */
 const MAY_NAME: Readonly<Record<string, string>> = {
   'src/protocol/modules.ts': 'the list',
-  'src/exchange/exchange.ts': 'types of exchanges that several folders share',
+  'src/exchange/sql.ts': 'what PostgreSQL and MySQL share',
   'src/export/sql-view.ts': 'what PostgreSQL and MySQL share',
   'src/span/sql.ts': 'what PostgreSQL and MySQL share',
   'src/span/http-endpoint.ts': 'what HTTP, gRPC and WebSocket share',

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
-import type { HttpExchange, IncompleteReason } from '../../../src/exchange/exchange.ts';
+import type { IncompleteReason } from '../../../src/exchange/exchange.ts';
+import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
 import {
   defaultHttpSpanOptions,
   keptHeaders,

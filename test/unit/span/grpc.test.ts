@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
-import type { GrpcExchange, HttpExchange } from '../../../src/exchange/exchange.ts';
+import type { GrpcExchange } from '../../../src/protocol/grpc/exchange.ts';
 import { STATUS_NAMES, statusCode } from '../../../src/protocol/grpc/status.ts';
+import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
 import { defaultHttpSpanOptions, type SpanBuilderOptions } from '../../../src/span/builder.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { builder, call, connection, curl, exchange, headers, nginx, tls } from '../../support/spans/fixtures.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SpanStatusCode } from '@opentelemetry/api';
-import type { HttpExchange } from '../../../src/exchange/exchange.ts';
+import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { builder, connection, exchange, headers, tls } from '../../support/spans/fixtures.ts';
 

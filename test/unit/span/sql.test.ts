@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
-import type { IncompleteReason, SqlExchange } from '../../../src/exchange/exchange.ts';
+import type { IncompleteReason } from '../../../src/exchange/exchange.ts';
+import type { SqlExchange } from '../../../src/exchange/sql.ts';
 import { defaultSqlSpanOptions, type Perspective, type SpanBuilderOptions } from '../../../src/span/builder.ts';
 import { defaultSamplingOptions } from '../../../src/span/sampling.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';

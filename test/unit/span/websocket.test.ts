@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
-import type { HttpExchange, WebSocketExchange } from '../../../src/exchange/exchange.ts';
+import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
+import type { WebSocketExchange } from '../../../src/protocol/websocket/exchange.ts';
 import { defaultHttpSpanOptions, type SpanBuilderOptions } from '../../../src/span/builder.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { builder, connection, exchange, formatExchange, headers, tls } from '../../support/spans/fixtures.ts';
