@@ -71,7 +71,7 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
     memory,
     secrets,
     outputs,
-    views: new Views({ ...parts.spans, viewers: protocolViewers, http: config.http }),
+    views: new Views({ ...parts.spans, viewers: protocolViewers, config }),
     feed,
     protocols: createProtocols({ config, limits, counters, memory }),
     spans: new SpanBuilder({
@@ -80,8 +80,7 @@ export async function assemble(options: CommonOptions, parts: AssemblyParts): Pr
       perspective: parts.perspective,
       counters,
       durations,
-      http: config.http,
-      sql: config.sql,
+      config,
       sampling: config.sampling,
       filters: config.filters,
       avoidInstrumented: config.services.avoidInstrumented,

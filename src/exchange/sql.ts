@@ -8,10 +8,9 @@ export type TransactionState = '' | 'idle' | 'active' | 'failed';
 
 /** One SQL statement that a server was asked to run, with its outcome, or without. Its name in statistics is its protocol's. */
 export interface SqlExchange extends ExchangeBase {
-  readonly protocol: 'postgresql' | 'mysql';
   readonly connection: Connection;
   /** db.system.name, as the server's greeting tells. */
-  system: 'postgresql' | 'mysql' | 'mariadb';
+  system: string;
   /** Undefined when its text was never seen (prepared before the capture began, lost), or when it is none (a function call). */
   statement: SqlStatement | undefined;
   /** db.namespace when the statement began; empty when not known. PostgreSQL `database|schema` or `database`. */
@@ -35,7 +34,7 @@ export interface SqlExchange extends ExchangeBase {
   statusCode: string;
   /** The SQLSTATE beside the vendor's number (MySQL). */
   sqlState?: string;
-  /** The server said that it failed. */
+  /** The server said that it failed. Which codes say so is the protocol's: a warning has a code, too. */
   failed: boolean;
   /**
    * First byte of the statement's own message (of Query, of Execute); first byte of the answer; first byte of the first row; last byte of its

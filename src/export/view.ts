@@ -5,7 +5,6 @@
 import type { IncompleteReason } from '../exchange/exchange.ts';
 import type { AttributeValue } from '../span/resource.ts';
 import type { Span } from '../span/span.ts';
-import type { Redactor, Target } from '../span/url.ts';
 
 /** Raised when a key goes or changes its meaning; new keys do not raise it. */
 export const VIEW_VERSION = 1;
@@ -106,21 +105,20 @@ export interface ExchangeView
 }
 
 /** What a protocol's view is made with. */
-export interface ViewTools {
+export interface ViewTools<Config = unknown> {
   /** Whose view of success it is: a 404 is an error of the client's. */
   readonly from: 'client' | 'server';
   /** The spans of the exchange; none when it is left out. */
   readonly spans: readonly Span[];
-  readonly redactor: Redactor;
-  /** To be parsed into. */
-  readonly target: Target;
+  /** The protocol's sections of the configuration: one object for all views. */
+  readonly config: Config;
 }
 
 /** Makes the views of one protocol's exchanges. */
-export interface Viewer<E> {
+export interface Viewer<E, Config = unknown> {
   /** What each key of `details` means: docs/reference/exchanges.md is printed from it. */
   readonly details: Readonly<Record<string, string>>;
-  view(exchange: E, tools: ViewTools): ProtocolView;
+  view(exchange: E, tools: ViewTools<Config>): ProtocolView;
 }
 
 /** @returns the time between two moments, of which 0 was not seen */

@@ -4,7 +4,6 @@ import type { Connection } from '../flow/connection.ts';
 import type { ConnectionPeers, Peer, PeerDirectory } from '../span/peer.ts';
 import type { ResourceResolver } from '../span/resource.ts';
 import type { Span } from '../span/span.ts';
-import { Redactor, Target } from '../span/url.ts';
 import type { Clock } from '../telemetry/clock.ts';
 import {
   andUnknown,
@@ -23,8 +22,8 @@ export interface ViewsOptions {
   readonly clock: Clock;
   readonly resources: ResourceResolver;
   readonly peers?: PeerDirectory | undefined;
-  /** What is redacted in targets, as in spans. */
-  readonly http: { readonly redactQueryKeys: readonly string[]; readonly redactPaths: readonly string[] };
+  /** The sections of all protocols. */
+  readonly config: unknown;
 }
 
 /** Why the endpoints of an exchange have no span. */
@@ -42,8 +41,6 @@ export interface Seen {
 /** One object for all exchanges: `show` gives it the next one. Nobody pays for a view that nobody reads. */
 export class Views implements Seen {
   private readonly options: ViewsOptions;
-  private readonly redactor: Redactor;
-  private readonly target = new Target();
   private readonly peers = new WeakMap<Connection, ConnectionPeers>();
   private exchange: Exchange | undefined;
   private spans: readonly Span[] = [];
@@ -54,7 +51,6 @@ export class Views implements Seen {
 
   constructor(options: ViewsOptions) {
     this.options = options;
-    this.redactor = new Redactor(options.http.redactQueryKeys, options.http.redactPaths);
   }
 
   /**
@@ -74,12 +70,12 @@ export class Views implements Seen {
   }
 
   private make(exchange: Exchange): ExchangeView {
-    const { spans, redactor, target } = this;
+    const { spans } = this;
     const { connection } = exchange;
     const from = spans[0]?.endpoint ?? 'client';
     const viewer = this.options.viewers.get(exchange.protocol);
     if (viewer === undefined) throw new Error(`no view is known of ${exchange.protocol}`);
-    const said = viewer.view(exchange, { from, spans, redactor, target });
+    const said = viewer.view(exchange, { from, spans, config: this.options.config });
     this.unknown = connection.startSeen ? said.unknown : andUnknown(said.unknown, 'connection', 'joined_midstream');
     const client = this.endpoint(connection, 'client');
     const server = this.endpoint(connection, 'server');

@@ -48,7 +48,7 @@ export interface Protocol {
   readonly name: string;
   /** ALPN identifiers (RFC 7301, IANA registry) that name it. */
   readonly alpn?: readonly string[];
-  /** Ports registered with IANA: a hint where more than one protocol knows the bytes. */
+  /** Those of its module, which the registry sets: a hint where more than one protocol knows the bytes. */
   readonly ports?: readonly number[];
   /**
    * @param direction whose bytes these are

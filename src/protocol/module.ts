@@ -7,7 +7,7 @@ import type { Limits } from '../config/limits.ts';
 import type { ExchangeBase } from '../exchange/exchange.ts';
 import type { Viewer } from '../export/view.ts';
 import type { MemoryBudget } from '../memory/budget.ts';
-import type { MappingFactory } from '../span/mapping.ts';
+import type { MappedModule, MappingOptions, SpanMapping } from '../span/mapping.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import type { UpgradeLayer } from './http1/dialogue.ts';
 import type { StreamProtocol } from './http2/observer.ts';
@@ -71,9 +71,13 @@ export interface ProtocolModule<
   /** Bytes that a finished exchange costs while it is kept (memory/cost.ts); always the same for one exchange. */
   cost(exchange: Exchange): number;
   /** What the exchange says for people and programs: console, `--output jsonl`, feed. */
-  readonly view: Viewer<Exchange>;
-  /** How the exchange becomes spans and durations. */
-  readonly spans: MappingFactory;
+  readonly view: Viewer<Exchange, ConfigValues<Sections>>;
+  /**
+   * How the exchange becomes spans and durations.
+   *
+   * @param module this one: its name, ports and systems are stated here only
+   */
+  spans(options: MappingOptions<ConfigValues<Sections>>, module: MappedModule): SpanMapping<ExchangeBase>;
 }
 
 /** @returns the module, with the types of its configuration and limits inferred and checked */

@@ -8,10 +8,10 @@ import {
   type ReasonTable,
 } from '../config/define.ts';
 import { defaultLimits, type Limits } from '../config/limits.ts';
-import type { Exchange } from '../exchange/exchange.ts';
+import type { Exchange, ExchangeBase } from '../exchange/exchange.ts';
 import type { Viewer } from '../export/view.ts';
 import type { MemoryBudget } from '../memory/budget.ts';
-import type { MappingFactory } from '../span/mapping.ts';
+import type { MappingOptions, SpanMapping } from '../span/mapping.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import type { Protocol } from './layer.ts';
 import type { HttpExtension, ModuleParts, ProtocolModule } from './module.ts';
@@ -47,7 +47,8 @@ export function exchangeCost(exchange: Exchange): number {
 }
 
 /** How exchanges become spans. */
-export const protocolMappings: readonly MappingFactory[] = protocolModules.map(({ spans }) => spans);
+export const protocolMappings: readonly ((options: MappingOptions) => SpanMapping<ExchangeBase>)[] =
+  protocolModules.map((module) => (options: MappingOptions) => module.spans(options as MappingOptions<never>, module));
 
 /** What exchanges say for people and programs, by `Exchange.protocol`. */
 export const protocolViewers: ReadonlyMap<string, Viewer<Exchange>> = new Map(
@@ -106,5 +107,7 @@ export function createProtocols({ config, limits, counters, memory }: ProtocolOp
     streams: extensions.flatMap(({ streams }) => streams ?? []),
     upgrades: joined(extensions.map(({ upgrades }) => upgrades ?? {})),
   };
-  return made.flatMap((protocols) => protocols.connections?.(http) ?? []);
+  return protocolModules.flatMap(({ ports }, i) =>
+    (made[i]!.connections?.(http) ?? []).map((protocol) => ({ ...protocol, ports })),
+  );
 }

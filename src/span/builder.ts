@@ -5,24 +5,21 @@ import type { MemoryBudget } from '../memory/budget.ts';
 import type { Counters } from '../telemetry/counters.ts';
 import { Common, type CommonOptions } from './common.ts';
 import { SpanDriver } from './driver.ts';
-import type { MappingFactory, MappingOptions } from './mapping.ts';
-import type { HttpSpanOptions, SqlSpanOptions } from './options.ts';
+import type { MappingOptions, SpanMapping } from './mapping.ts';
 import type { RouteLearnerLimits } from './route-learner.ts';
 import type { Span } from './span.ts';
 import type { Verdict } from './verdict.ts';
 
 export type { Perspective } from './common.ts';
 export { Durations, type DurationsOptions } from './durations.ts';
-export { keptHeaders, requiredHeaders } from './headers.ts';
-export { defaultHttpSpanOptions, defaultSqlSpanOptions, type HttpSpanOptions, type SqlSpanOptions } from './options.ts';
 
 export interface SpanBuilderOptions extends CommonOptions {
   readonly limits?: CommonOptions['limits'] & RouteLearnerLimits;
-  readonly http: HttpSpanOptions;
-  readonly sql?: SqlSpanOptions;
+  /** The sections of all protocols. */
+  readonly config: unknown;
   readonly memory?: MemoryBudget;
   /** How the exchanges of each protocol become spans. */
-  readonly mappings: readonly MappingFactory[];
+  readonly mappings: readonly ((options: MappingOptions) => SpanMapping<ExchangeBase>)[];
 }
 
 /** Makes spans of exchanges. */
@@ -34,10 +31,10 @@ export class SpanBuilder {
   private readonly spans: Span[] = [];
 
   constructor(options: SpanBuilderOptions) {
-    const { http, sql, memory, counters, mappings } = options;
+    const { config, memory, counters, mappings } = options;
     this.common = new Common(options);
     this.counters = counters;
-    const parts: MappingOptions = { http, sql, limits: options.limits ?? defaultLimits, memory, counters };
+    const parts: MappingOptions = { config, limits: options.limits ?? defaultLimits, memory, counters };
     for (const create of mappings) {
       const mapping = create(parts);
       const driver = new SpanDriver(this.common, mapping);

@@ -26,13 +26,13 @@ export const DATABASE_SERVER: Instrument = {
 
 /**
  * @param key its `system` is db.system.name, its `detail` db.namespace
- * @param defaultPort registered with IANA: server.port is set where the server has another
+ * @param ports registered with IANA: server.port is set where the server has another
  */
 export function describeDatabaseEndpoint(
   { server, tls }: Connection,
   endpoint: EndpointName,
   key: EndpointKey,
-  defaultPort: number,
+  ports: readonly number[],
   peer: Peer | undefined,
 ): EndpointDescription {
   const system: [AttributeKey, AttributeValue][] = [[KEY.dbSystemName, key.system]];
@@ -41,7 +41,7 @@ export function describeDatabaseEndpoint(
     system,
     // The name that the client was configured with, where TLS has it (RFC 6066 section 3); that of the Service behind the address.
     serverAddress: tls?.serverName || (endpoint === 'client' && peer?.serviceName) || server.address,
-    serverPort: server.port === defaultPort ? undefined : server.port,
+    serverPort: ports.includes(server.port) ? undefined : server.port,
     protocol: [],
     origin: '',
     askedName: '',

@@ -45,7 +45,6 @@ import type { Candidate } from './candidate.ts';
 import type { WireContext } from './context.ts';
 import type { Describe, Instrument } from './durations.ts';
 import type { ConnectionEndpoints, EndpointAttributes, EndpointDescription, EndpointKey } from './endpoint.ts';
-import type { HttpSpanOptions, SqlSpanOptions } from './options.ts';
 import type { Peer } from './peer.ts';
 import type { Resource } from './resource.ts';
 import type { RouteLearnerLimits } from './route-learner.ts';
@@ -152,13 +151,23 @@ export interface SpanMapping<E extends ExchangeBase> {
 }
 
 /** What a mapping may be made of. One object per builder: mappings can share what they make of it. */
-export interface MappingOptions {
-  readonly http: HttpSpanOptions;
-  readonly sql: SqlSpanOptions | undefined;
+export interface MappingOptions<Config = unknown> {
+  /** The module's sections of the configuration. */
+  readonly config: Config;
   readonly limits: RouteLearnerLimits;
   readonly memory: MemoryBudget | undefined;
   readonly counters: Counters;
 }
 
-/** Makes the mapping of a builder. */
-export type MappingFactory = (options: MappingOptions) => SpanMapping<ExchangeBase>;
+/** What a module states once, and its mapping uses (protocol/module.ts). */
+export interface MappedModule {
+  readonly name: string;
+  readonly ports: readonly number[];
+  readonly systems: readonly string[];
+}
+
+/** Makes the mapping of a module for a builder. */
+export type MappingFactory<Config = unknown> = (
+  options: MappingOptions<Config>,
+  module: MappedModule,
+) => SpanMapping<ExchangeBase>;

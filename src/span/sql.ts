@@ -1,20 +1,13 @@
 import type { SqlExchange } from '../exchange/sql.ts';
 import { EXCHANGE_COST, statementCost } from '../memory/cost.ts';
+import type { SqlConfig } from '../sql/config.ts';
 import type { SqlStatement } from '../sql/statement.ts';
 import { KEY } from './attributes.ts';
 import type { Candidate } from './candidate.ts';
 import type { WireContext } from './context.ts';
 import { DATABASE_CLIENT, DATABASE_SERVER, describeDatabaseEndpoint } from './database.ts';
 import type { ConnectionEndpoints, EndpointDescription, EndpointKey } from './endpoint.ts';
-import type {
-  ExchangeFacts,
-  Instruments,
-  MappingFactory,
-  MappingOptions,
-  SeriesFacts,
-  SpanMapping,
-} from './mapping.ts';
-import { defaultSqlSpanOptions, type SqlSpanOptions } from './options.ts';
+import type { ExchangeFacts, Instruments, MappedModule, MappingOptions, SeriesFacts, SpanMapping } from './mapping.ts';
 import { errorOfIncomplete, setDelay, setOutcome } from './outcome.ts';
 import type { Peer } from './peer.ts';
 import type { Resource } from './resource.ts';
@@ -60,24 +53,15 @@ export class SqlSpans implements SpanMapping<SqlExchange> {
   readonly protocols: readonly string[];
   readonly primary = 'client';
   readonly instruments = INSTRUMENTS;
-  private readonly defaultPort: number;
-  private readonly options: SqlSpanOptions;
+  private readonly ports: readonly number[];
+  private readonly options: SqlConfig;
   private readonly blocks: StatementBlocks;
   /** Of this statement. */
   private error = '';
 
-  /**
-   * @param protocol of which database
-   * @param defaultPort registered with IANA: server.port is said where the server has another
-   */
-  constructor(
-    protocol: SqlExchange['protocol'],
-    defaultPort: number,
-    options: SqlSpanOptions,
-    blocks: StatementBlocks,
-  ) {
-    this.protocols = [protocol];
-    this.defaultPort = defaultPort;
+  constructor({ name, ports }: MappedModule, options: SqlConfig, blocks: StatementBlocks) {
+    this.protocols = [name];
+    this.ports = ports;
     this.options = options;
     this.blocks = blocks;
   }
@@ -129,7 +113,7 @@ export class SqlSpans implements SpanMapping<SqlExchange> {
     key: EndpointKey,
     peer: Peer | undefined,
   ): EndpointDescription {
-    return describeDatabaseEndpoint(connection, endpoint, key, this.defaultPort, peer);
+    return describeDatabaseEndpoint(connection, endpoint, key, this.ports, peer);
   }
 
   setSeries(exchange: SqlExchange, _endpoint: EndpointName, _resource: Resource, series: SeriesFacts): void {
@@ -194,30 +178,24 @@ export function readable(exchange: SqlExchange): string {
   return exchange.batchSize >= 2 && text !== '' ? `BATCH ${text}` : text;
 }
 
-/**
- * The value of error.type, empty when the statement did not fail. PostgreSQL: a SQLSTATE of class 02 and above is an error; MySQL:
- * every number is one, and it sends none with success.
- */
+/** The value of error.type, empty when the statement did not fail. */
 export function errorType(exchange: SqlExchange): string {
-  const { statusCode } = exchange;
-  if (exchange.failed) return statusCode || '_OTHER';
-  if (exchange.protocol === 'postgresql' && statusCode >= '02') return statusCode;
-  return errorOfIncomplete(exchange.incomplete);
+  return exchange.failed ? exchange.statusCode || '_OTHER' : errorOfIncomplete(exchange.incomplete);
 }
 
-const allBlocks = new WeakMap<MappingOptions, StatementBlocks>();
+type SqlMappingOptions = MappingOptions<{ readonly sql: SqlConfig }>;
 
-/** @returns makes the mapping of a database; those of one builder remember statements together */
-export function sqlSpans(protocol: SqlExchange['protocol'], defaultPort: number): MappingFactory {
-  return (options) => {
-    const { sql = defaultSqlSpanOptions, memory } = options;
-    let blocks = allBlocks.get(options);
-    if (blocks === undefined) {
-      blocks = new StatementBlocks(sql.captureOperationAndCollection, memory);
-      allBlocks.set(options, blocks);
-    }
-    return new SqlSpans(protocol, defaultPort, sql, blocks);
-  };
+const allBlocks = new WeakMap<SqlMappingOptions, StatementBlocks>();
+
+/** Makes the mapping of a database; those of one builder remember statements together. */
+export function sqlSpans(options: SqlMappingOptions, module: MappedModule): SqlSpans {
+  const { config, memory } = options;
+  let blocks = allBlocks.get(options);
+  if (blocks === undefined) {
+    blocks = new StatementBlocks(config.sql.captureOperationAndCollection, memory);
+    allBlocks.set(options, blocks);
+  }
+  return new SqlSpans(module, config.sql, blocks);
 }
 
 /** @returns bytes that a finished statement costs while it is kept (memory/cost.ts) */

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { type ConfigSection, whole } from '../config/define.ts';
+import { type ConfigSection, type SectionValues, whole } from '../config/define.ts';
 
 const MAX_LIST_ENTRIES = 1000;
 
@@ -46,3 +46,5 @@ const sqlShape = {
 
 /** `sql`: shared by all protocols that carry SQL. */
 export const sqlSection = { description: 'SQL spans.', shape: sqlShape } satisfies ConfigSection;
+
+export type SqlConfig = SectionValues<typeof sqlSection>;

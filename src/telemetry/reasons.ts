@@ -106,7 +106,7 @@ const REASONS: readonly ReasonTable[] = [
       },
       protocol_error: { meaning: 'Too many of its messages could not be parsed.' },
       limit: { meaning: 'A limit of the agent was reached.', action: RAISE_LIMIT },
-      gap: { meaning: 'What was lost cannot be made up for: HTTP/2 without its tables.', action: MORE_CPU },
+      gap: { meaning: 'What was lost cannot be made up for: what follows is read with it.', action: MORE_CPU },
       internal_error: { meaning: 'An error of the agent ended its work on this connection.', action: REPORT },
     },
   },

@@ -13,12 +13,12 @@ import { Views } from '../../src/export/views.ts';
 import { Pipeline } from '../../src/pipeline.ts';
 import { defaultAllLimits, protocolViewers } from '../../src/protocol/registry.ts';
 import { SecretStore } from '../../src/secrets/store.ts';
-import { defaultHttpSpanOptions, type SpanBuilder } from '../../src/span/builder.ts';
+import type { SpanBuilder } from '../../src/span/builder.ts';
 import { identityClock } from '../../src/telemetry/clock.ts';
 import { newCounters } from '../../src/telemetry/counters.ts';
 import { type AnyExchange, typed } from '../support/protocols/exchanges.ts';
 import { packetsOf } from '../support/wire/captures.ts';
-import { newProtocols } from '../support/wire/protocols.ts';
+import { newProtocols, sections } from '../support/wire/protocols.ts';
 
 const RUNS = 300;
 /** Of one run: a capture's packets from some place on. */
@@ -90,7 +90,7 @@ function read(packets: readonly PacketRecord[], keyLogs: readonly Buffer[]): See
       viewers: protocolViewers,
       clock: identityClock,
       resources: { resourceOf: () => undefined },
-      http: defaultHttpSpanOptions,
+      config: sections(),
     }),
   });
   let lastUs = 0;

@@ -15,8 +15,11 @@ const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 /** In the order of the data. */
 const stages: readonly string[] = ['capture', 'packet', 'flow', 'tls', 'protocol', 'exchange', 'span', 'export'];
 
-/** Files of a protocol's folder that belong to another stage than `protocol`, by their names. */
-const stageOfFile: Readonly<Record<string, string>> = { 'span.ts': 'span', 'view.ts': 'export' };
+/** Files of a protocol's folder that belong to another stage than `protocol`, by their names: `span.ts` and its parts, `view.ts`. */
+const stageOfFile: readonly (readonly [RegExp, string])[] = [
+  [/^span(?:-\w+)?\.ts$/, 'span'],
+  [/^view\.ts$/, 'export'],
+];
 
 /** What every stage may import. */
 const foundations: readonly string[] = [
@@ -144,7 +147,8 @@ function code(text: string): string {
 
 function partOf(file: string): string {
   const own = /^protocol\/\w+\/([^/]+)$/.exec(file)?.[1];
-  if (own !== undefined && stageOfFile[own] !== undefined) return stageOfFile[own];
+  const stage = stageOfFile.find(([name]) => own !== undefined && name.test(own))?.[1];
+  if (stage !== undefined) return stage;
   return file.includes('/') ? file.slice(0, file.indexOf('/')) : file;
 }
 

@@ -9,12 +9,12 @@ import type { HttpExchange } from '../../src/protocol/http/exchange.ts';
 import type { Protocol } from '../../src/protocol/layer.ts';
 import { defaultAllLimits, protocolMappings, protocolViewers } from '../../src/protocol/registry.ts';
 import { SecretStore } from '../../src/secrets/store.ts';
-import { defaultHttpSpanOptions, SpanBuilder } from '../../src/span/builder.ts';
+import { SpanBuilder } from '../../src/span/builder.ts';
 import { defaultSamplingOptions } from '../../src/span/sampling.ts';
 import { identityClock } from '../../src/telemetry/clock.ts';
 import { newCounters } from '../../src/telemetry/counters.ts';
 import { type PacketOptions, packetRecord } from '../support/wire/packets.ts';
-import { newProtocols } from '../support/wire/protocols.ts';
+import { newProtocols, sections } from '../support/wire/protocols.ts';
 
 /** Throws where its connection's bytes say so: `die data`, `die end`, ... */
 const fragile: Protocol = {
@@ -61,14 +61,14 @@ function assemble(options: Partial<PipelineOptions> = {}) {
       resources: { resourceOf: () => undefined },
       clock: identityClock,
       counters,
-      http: defaultHttpSpanOptions,
+      config: sections(),
     }),
     outputs: [output],
     views: new Views({
       viewers: protocolViewers,
       clock: identityClock,
       resources: { resourceOf: () => undefined },
-      http: defaultHttpSpanOptions,
+      config: sections(),
     }),
     onInternalError: (error) => errors.push(error),
     ...options,
@@ -260,7 +260,7 @@ describe('the feed', () => {
       resources: { resourceOf: () => undefined },
       clock: identityClock,
       counters,
-      http: defaultHttpSpanOptions,
+      config: sections(),
       sampling: { ...defaultSamplingOptions, ratio: 0, keepErrors: false },
     });
     const parts = assemble({ feed, spans });

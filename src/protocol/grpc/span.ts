@@ -3,17 +3,17 @@ import { type AttributeKey, KEY } from '../../span/attributes.ts';
 import type { Candidate } from '../../span/candidate.ts';
 import type { WireContext } from '../../span/context.ts';
 import type { EndpointAttributes, EndpointDescription, EndpointKey } from '../../span/endpoint.ts';
-import { headerKeys, setHeaders } from '../../span/headers.ts';
-import { describeHttpEndpoint, identifyHttp } from '../../span/http-endpoint.ts';
 import type { ExchangeFacts, Instruments, MappingFactory, SeriesFacts, SpanMapping } from '../../span/mapping.ts';
-import type { HttpSpanOptions } from '../../span/options.ts';
 import { errorOfIncomplete, setDelay, setOutcome } from '../../span/outcome.ts';
 import type { Peer } from '../../span/peer.ts';
 import type { AttributeValue, Resource } from '../../span/resource.ts';
 import type { EndpointName, Span } from '../../span/span.ts';
 import { signalOf } from '../../span/telemetry-senders.ts';
 import { type Forwarded, parseForwarded } from '../../span/url.ts';
+import type { WithHttp } from '../http/config.ts';
 import type { HttpExchange } from '../http/exchange.ts';
+import { describeHttpEndpoint, identifyHttp } from '../http/span-endpoint.ts';
+import { type CapturedHeaders, headerKeys, setHeaders } from '../http/span-headers.ts';
 import type { GrpcExchange } from './exchange.ts';
 import { NO_STATUS, type StatusName, statusCode, statusName } from './status.ts';
 
@@ -77,7 +77,7 @@ export class GrpcSpans implements SpanMapping<GrpcExchange> {
   private forwarded: Forwarded | undefined = undefined;
 
   /** @param options which fields become attributes */
-  constructor(options: Pick<HttpSpanOptions, 'captureRequestHeaders' | 'captureResponseHeaders'>) {
+  constructor(options: CapturedHeaders) {
     this.requestHeaders = headerKeys('rpc.request.header.', options.captureRequestHeaders);
     this.responseHeaders = headerKeys('rpc.response.header.', options.captureResponseHeaders);
   }
@@ -209,4 +209,4 @@ export function errorType(http: HttpExchange, endpoint: EndpointName, status: St
   return status === 'OK' ? '' : status;
 }
 
-export const grpcSpans: MappingFactory = ({ http }) => new GrpcSpans(http);
+export const grpcSpans: MappingFactory<WithHttp> = ({ config }) => new GrpcSpans(config.http);

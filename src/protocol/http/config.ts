@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import type { ConfigSection } from '../../config/define.ts';
+import type { ConfigSection, SectionValues } from '../../config/define.ts';
 import { defaultRedactedQueryKeys, forbiddenHeaders } from '../../config/http.ts';
 
 const MAX_LIST_ENTRIES = 1000;
@@ -52,3 +52,10 @@ const httpShape = {
 
 /** `http`: shared by all that runs on HTTP. */
 export const httpSection = { description: 'HTTP spans.', shape: httpShape } satisfies ConfigSection;
+
+export type HttpConfig = SectionValues<typeof httpSection>;
+
+/** What a module has of the configuration that runs on HTTP. */
+export interface WithHttp {
+  readonly http: HttpConfig;
+}

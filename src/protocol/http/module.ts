@@ -1,4 +1,3 @@
-import { keptHeaders } from '../../span/headers.ts';
 import { createHttp1Protocol } from '../http1/protocol.ts';
 import { createHttp2Protocol } from '../http2/protocol.ts';
 import { defineProtocol } from '../module.ts';
@@ -7,6 +6,7 @@ import { httpCost } from './cost.ts';
 import { httpLimits } from './limits.ts';
 import { httpReasons } from './reasons.ts';
 import { httpSpans } from './span.ts';
+import { keptHeaders } from './span-headers.ts';
 import { httpView } from './view.ts';
 
 /** HTTP/1.0, HTTP/1.1 and HTTP/2. */

@@ -3,18 +3,18 @@ import { type AttributeKey, KEY } from '../../span/attributes.ts';
 import type { Candidate } from '../../span/candidate.ts';
 import type { WireContext } from '../../span/context.ts';
 import type { EndpointAttributes, EndpointDescription, EndpointKey } from '../../span/endpoint.ts';
-import { headerKeys, setHeaders } from '../../span/headers.ts';
-import { describeHttpEndpoint, fullUrl, identifyHttp, isProxied } from '../../span/http-endpoint.ts';
 import type { ExchangeFacts, Instruments, MappingFactory, SeriesFacts, SpanMapping } from '../../span/mapping.ts';
-import type { HttpSpanOptions } from '../../span/options.ts';
 import { errorOfIncomplete, setDelay, setOutcome } from '../../span/outcome.ts';
 import type { Peer } from '../../span/peer.ts';
 import type { AttributeValue, Resource } from '../../span/resource.ts';
-import { type Router, sharedRouter } from '../../span/router.ts';
 import type { EndpointName, Span } from '../../span/span.ts';
 import { type Signal, signalOf } from '../../span/telemetry-senders.ts';
 import { type Forwarded, parseForwarded, Redactor, Target } from '../../span/url.ts';
+import type { HttpConfig, WithHttp } from './config.ts';
 import type { HttpExchange } from './exchange.ts';
+import { describeHttpEndpoint, fullUrl, identifyHttp, isProxied } from './span-endpoint.ts';
+import { headerKeys, setHeaders } from './span-headers.ts';
+import { type Router, sharedRouter } from './span-router.ts';
 
 /** RFC 9110 section 9, RFC 5789, and QUERY, which the conventions know too. Any other is `_OTHER`. */
 const METHODS: readonly string[] = [
@@ -77,7 +77,7 @@ export class HttpSpans implements SpanMapping<HttpExchange> {
   private route: string | undefined = undefined;
 
   /** @param router finds the routes of paths */
-  constructor(options: HttpSpanOptions, router: Router) {
+  constructor(options: HttpConfig, router: Router) {
     this.redactor = new Redactor(options.redactQueryKeys, options.redactPaths);
     this.router = router;
     this.requestHeaders = headerKeys('http.request.header.', options.captureRequestHeaders);
@@ -208,4 +208,5 @@ function exportedSignal(exchange: HttpExchange, path: string): Signal | undefine
   return /^application\/(?:x-protobuf|json)\s*(?:;|$)/i.test(type) ? signalOf(match[1]!) : undefined;
 }
 
-export const httpSpans: MappingFactory = (options) => new HttpSpans(options.http, sharedRouter(options));
+export const httpSpans: MappingFactory<WithHttp> = (options) =>
+  new HttpSpans(options.config.http, sharedRouter(options));

@@ -1,12 +1,13 @@
 import { andUnknown, between, type Severity, type Unknown, type Viewer, type ViewTools } from '../../export/view.ts';
-import { formatAuthority, parseAuthority } from '../../span/url.ts';
+import { formatAuthority, parseAuthority, Redactor, Target } from '../../span/url.ts';
+import type { HttpConfig, WithHttp } from './config.ts';
 import type { HttpExchange } from './exchange.ts';
 import { errorType } from './span.ts';
 
 const SLASH = 0x2f;
 
 /** What a person sees of a request and its response. */
-export const httpView: Viewer<HttpExchange> = {
+export const httpView: Viewer<HttpExchange, WithHttp> = {
   details: {
     method: 'Request method, as on the wire.',
     target: 'Request target in the form that the request has. Secret values and user information are replaced.',
@@ -50,16 +51,30 @@ export const httpView: Viewer<HttpExchange> = {
   },
 };
 
+/** To be parsed into. */
+const parsed = new Target();
+const redactors = new WeakMap<HttpConfig, Redactor>();
+
+/** @returns what is redacted in targets, as in spans */
+function redactorOf(config: HttpConfig): Redactor {
+  let redactor = redactors.get(config);
+  if (redactor === undefined) {
+    redactor = new Redactor(config.redactQueryKeys, config.redactPaths);
+    redactors.set(config, redactor);
+  }
+  return redactor;
+}
+
 /** @returns the redacted target, and the server's name and port as the client asked for them */
 export function readTarget(
   { method, target, requestHeaders, scheme, connection }: HttpExchange,
-  { spans, redactor, target: parsed }: ViewTools,
+  { spans, config }: ViewTools<WithHttp>,
 ): { text: string; host: string | undefined } {
   const isPath = target.charCodeAt(0) === SLASH;
   let text = spans[0]?.summary;
   let authority = '';
   if (text === undefined || !isPath) {
-    parsed.parse(method, target, redactor);
+    parsed.parse(method, target, redactorOf(config.http));
     text = parsed.readable;
     authority = parsed.authority;
   }

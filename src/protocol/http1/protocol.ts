@@ -21,7 +21,6 @@ export function createHttp1Protocol(options: Http1Options): Protocol {
   return {
     name: 'http',
     alpn: ['http/1.1', 'http/1.0'],
-    ports: [80],
     detect(direction: Direction, bytes: Buffer, start: number, end: number, connection: Connection): Detection {
       return direction === FROM_CLIENT
         ? probeRequest(bytes, start, end, !connection.startSeen)

@@ -36,7 +36,6 @@ export function createHttp2Protocol(options: Http2Options): Http2Protocol {
   return {
     name: 'http2',
     alpn: ['h2'],
-    ports: [80],
     detect(direction: Direction, bytes: Buffer, start: number, end: number, _connection: Connection): Detection {
       return probeHttp2(direction, bytes, start, end);
     },

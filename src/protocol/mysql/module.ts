@@ -1,11 +1,10 @@
-import { sqlCost } from '../../span/sql.ts';
+import { sqlCost, sqlSpans } from '../../span/sql.ts';
 import { createSqlAnalyser } from '../../sql/analyser.ts';
 import { sqlSection } from '../../sql/config.ts';
 import { defineProtocol } from '../module.ts';
 import { mysqlLimits } from './limits.ts';
 import { createMysqlProtocol } from './protocol.ts';
 import { mysqlReasons } from './reasons.ts';
-import { mysqlSpans } from './span.ts';
 import { mysqlView } from './view.ts';
 
 /** The MySQL Client/Server Protocol, with MariaDB's extensions. */
@@ -25,5 +24,5 @@ export const mysql = defineProtocol({
   },
   cost: sqlCost,
   view: mysqlView,
-  spans: mysqlSpans,
+  spans: sqlSpans,
 });

@@ -13,7 +13,6 @@ export interface MysqlOptions {
 export function createMysqlProtocol(options: MysqlOptions): Protocol {
   return {
     name: 'mysql',
-    ports: [3306],
     detect: detectMysql,
     create: (context: LayerContext<MysqlLimits>) => new MysqlLayer(context, options.analyser),
   };

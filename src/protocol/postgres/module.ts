@@ -1,11 +1,10 @@
-import { sqlCost } from '../../span/sql.ts';
+import { sqlCost, sqlSpans } from '../../span/sql.ts';
 import { createSqlAnalyser } from '../../sql/analyser.ts';
 import { sqlSection } from '../../sql/config.ts';
 import { sqlLimits } from '../../sql/limits.ts';
 import { defineProtocol } from '../module.ts';
 import { createPostgresProtocol } from './protocol.ts';
 import { postgresReasons } from './reasons.ts';
-import { postgresqlSpans } from './span.ts';
 import { postgresView } from './view.ts';
 
 /** PostgreSQL's protocol 3. */
@@ -25,5 +24,5 @@ export const postgresql = defineProtocol({
   },
   cost: sqlCost,
   view: postgresView,
-  spans: postgresqlSpans,
+  spans: sqlSpans,
 });

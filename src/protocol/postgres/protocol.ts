@@ -18,7 +18,6 @@ export function createPostgresProtocol(analyser: SqlAnalyser): Protocol {
   return {
     name: 'postgresql',
     alpn: ['postgresql'],
-    ports: [5432],
     detect(direction: Direction, bytes: Buffer, start: number, end: number, connection: Connection): Detection {
       if (direction === FROM_CLIENT) {
         const packet = probePacket(bytes, start, end);

@@ -24,7 +24,6 @@ export function detectRedis(
 /** RESP2 and RESP3, which Redis, Valkey, KeyDB and Dragonfly speak. */
 export const redisProtocol: Protocol = {
   name: 'redis',
-  ports: [6379],
   detect: detectRedis,
   create: (context: LayerContext<RedisLimits>) => new RedisLayer(context),
 };

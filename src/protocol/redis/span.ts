@@ -2,7 +2,14 @@ import { AttributeBlock, type AttributeKey, KEY } from '../../span/attributes.ts
 import type { Candidate } from '../../span/candidate.ts';
 import { DATABASE_CLIENT, DATABASE_SERVER, describeDatabaseEndpoint } from '../../span/database.ts';
 import type { EndpointDescription, EndpointKey } from '../../span/endpoint.ts';
-import type { ExchangeFacts, Instruments, MappingFactory, SeriesFacts, SpanMapping } from '../../span/mapping.ts';
+import type {
+  ExchangeFacts,
+  Instruments,
+  MappedModule,
+  MappingFactory,
+  SeriesFacts,
+  SpanMapping,
+} from '../../span/mapping.ts';
 import { errorOfIncomplete, setOutcome } from '../../span/outcome.ts';
 import type { Peer } from '../../span/peer.ts';
 import type { AttributeValue, Resource } from '../../span/resource.ts';
@@ -10,9 +17,6 @@ import type { EndpointName, Span } from '../../span/span.ts';
 import { type Command, OTHER, SCRIPT } from './commands.ts';
 import type { RedisExchange } from './exchange.ts';
 
-const SYSTEM = 'redis';
-/** Registered with IANA: server.port is set where the server has another. */
-const DEFAULT_PORT = 6379;
 /** A series of durations: its error is what the server answered. */
 const STATUS_SAID = 1;
 
@@ -61,12 +65,21 @@ class CommandBlocks {
  * or a transaction. The commands of one write belong to one trace.
  */
 export class RedisSpans implements SpanMapping<RedisExchange> {
-  readonly protocols = [SYSTEM];
+  readonly protocols: readonly string[];
   readonly primary = 'client';
   readonly instruments = INSTRUMENTS;
   private readonly blocks = new CommandBlocks();
+  /** db.system.name. */
+  private readonly system: string;
+  private readonly ports: readonly number[];
   /** Of this command. */
   private error = '';
+
+  constructor({ name, ports, systems }: MappedModule) {
+    this.protocols = [name];
+    this.ports = ports;
+    this.system = systems[0]!;
+  }
 
   begin(exchange: RedisExchange, facts: ExchangeFacts): void {
     this.error = errorType(exchange);
@@ -90,7 +103,7 @@ export class RedisSpans implements SpanMapping<RedisExchange> {
   }
 
   identify({ namespace }: RedisExchange, _endpoint: EndpointName, key: EndpointKey): void {
-    key.system = SYSTEM;
+    key.system = this.system;
     key.detail = namespace;
   }
 
@@ -100,7 +113,7 @@ export class RedisSpans implements SpanMapping<RedisExchange> {
     key: EndpointKey,
     peer: Peer | undefined,
   ): EndpointDescription {
-    return describeDatabaseEndpoint(connection, endpoint, key, DEFAULT_PORT, peer);
+    return describeDatabaseEndpoint(connection, endpoint, key, this.ports, peer);
   }
 
   setSeries(exchange: RedisExchange, _endpoint: EndpointName, _resource: Resource, series: SeriesFacts): void {
@@ -111,7 +124,7 @@ export class RedisSpans implements SpanMapping<RedisExchange> {
 
   fill(span: Span, exchange: RedisExchange): void {
     const { command, argument, statusCode } = exchange;
-    span.name = spanName(exchange);
+    span.name = spanName(exchange, this.system);
     span.summary = command === OTHER ? '' : span.name;
     span.sharedToo = this.blocks.blockOf(exchange);
     if (exchange.batchSize >= 2) span.set(KEY.dbOperationBatchSize, exchange.batchSize);
@@ -128,8 +141,8 @@ export class RedisSpans implements SpanMapping<RedisExchange> {
 }
 
 /** `{db.operation.name}`, with the name of a script where there is one; the system's name when the command is not known. */
-function spanName({ command, argument }: RedisExchange): string {
-  if (command === OTHER) return SYSTEM;
+function spanName({ command, argument }: RedisExchange, system: string): string {
+  if (command === OTHER) return system;
   return command.kind === SCRIPT && argument !== '' ? `${command.name} ${argument}` : command.name;
 }
 
@@ -138,4 +151,4 @@ export function errorType(exchange: RedisExchange): string {
   return exchange.failed ? exchange.statusCode || '_OTHER' : errorOfIncomplete(exchange.incomplete);
 }
 
-export const redisSpans: MappingFactory = () => new RedisSpans();
+export const redisSpans: MappingFactory = (_options, module) => new RedisSpans(module);

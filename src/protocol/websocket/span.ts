@@ -2,15 +2,15 @@ import { type AttributeKey, KEY } from '../../span/attributes.ts';
 import type { Candidate } from '../../span/candidate.ts';
 import type { WireContext } from '../../span/context.ts';
 import type { EndpointAttributes, EndpointDescription, EndpointKey } from '../../span/endpoint.ts';
-import { describeHttpEndpoint, fullUrl, identifyHttp, isProxied, withQuery } from '../../span/http-endpoint.ts';
 import type { ExchangeFacts, MappingFactory, SpanMapping } from '../../span/mapping.ts';
-import type { HttpSpanOptions } from '../../span/options.ts';
 import { errorOfIncomplete, setOutcome } from '../../span/outcome.ts';
 import type { Peer } from '../../span/peer.ts';
 import type { AttributeValue } from '../../span/resource.ts';
-import { type Router, sharedRouter } from '../../span/router.ts';
 import type { EndpointName, Span } from '../../span/span.ts';
 import { type Forwarded, parseForwarded, Redactor, Target } from '../../span/url.ts';
+import type { HttpConfig, WithHttp } from '../http/config.ts';
+import { describeHttpEndpoint, fullUrl, identifyHttp, isProxied, withQuery } from '../http/span-endpoint.ts';
+import { type Router, sharedRouter } from '../http/span-router.ts';
 import type { WebSocketExchange } from './exchange.ts';
 
 /** Added to the handshake's offset, it names the connection in the ids: no request is so short that another may begin there. */
@@ -31,7 +31,7 @@ export class WebSocketSpans implements SpanMapping<WebSocketExchange> {
   private forwarded: Forwarded | undefined = undefined;
 
   /** @param router finds the routes of paths */
-  constructor(options: HttpSpanOptions, router: Router) {
+  constructor(options: HttpConfig, router: Router) {
     this.redactor = new Redactor(options.redactQueryKeys, options.redactPaths);
     this.router = router;
   }
@@ -124,4 +124,5 @@ export function errorType({ closeCode, incomplete }: WebSocketExchange): string 
   return orderly || closeCode >= 3000 ? '' : String(closeCode);
 }
 
-export const webSocketSpans: MappingFactory = (options) => new WebSocketSpans(options.http, sharedRouter(options));
+export const webSocketSpans: MappingFactory<WithHttp> = (options) =>
+  new WebSocketSpans(options.config.http, sharedRouter(options));

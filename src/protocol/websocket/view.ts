@@ -1,10 +1,11 @@
 import { andUnknown, type Viewer } from '../../export/view.ts';
+import type { WithHttp } from '../http/config.ts';
 import { readTarget } from '../http/view.ts';
 import type { WebSocketExchange } from './exchange.ts';
 import { errorType } from './span.ts';
 
 /** What a person sees of the life of a connection. */
-export const webSocketView: Viewer<WebSocketExchange> = {
+export const webSocketView: Viewer<WebSocketExchange, WithHttp> = {
   details: {
     target: 'Target of the handshake. Secret values are replaced.',
     host: 'Server that the client asked for.',

@@ -6,7 +6,8 @@ import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
 import type { RedisExchange } from '../../../src/protocol/redis/exchange.ts';
 import type { WebSocketExchange } from '../../../src/protocol/websocket/exchange.ts';
 
-export type AnyExchange = HttpExchange | GrpcExchange | SqlExchange | WebSocketExchange | RedisExchange;
+type AnySqlExchange = SqlExchange & { readonly protocol: 'postgresql' | 'mysql' };
+export type AnyExchange = HttpExchange | GrpcExchange | AnySqlExchange | WebSocketExchange | RedisExchange;
 
 /** @returns the same, with a type that its protocol tells apart */
 export function typed(exchange: Exchange): AnyExchange {

@@ -7,12 +7,13 @@ import type { Connection } from '../../../src/flow/connection.ts';
 import type { GrpcExchange } from '../../../src/protocol/grpc/exchange.ts';
 import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
 import { protocolMappings, protocolViewers } from '../../../src/protocol/registry.ts';
-import { defaultHttpSpanOptions, SpanBuilder, type SpanBuilderOptions } from '../../../src/span/builder.ts';
+import { SpanBuilder, type SpanBuilderOptions } from '../../../src/span/builder.ts';
 import type { Resource, ResourceResolver } from '../../../src/span/resource.ts';
 import type { Span } from '../../../src/span/span.ts';
 import type { SqlStatement } from '../../../src/sql/statement.ts';
 import { identityClock } from '../../../src/telemetry/clock.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
+import { sections } from '../wire/protocols.ts';
 
 export const CLIENT_SOCKET = 11;
 export const SERVER_SOCKET = 22;
@@ -180,7 +181,7 @@ export function views(): Views {
     viewers: protocolViewers,
     clock: identityClock,
     resources: bothKnown,
-    http: defaultHttpSpanOptions,
+    config: sections(),
   });
 }
 
@@ -208,7 +209,7 @@ export function builder(options: Partial<SpanBuilderOptions> = {}): SpanBuilder 
     resources: bothKnown,
     clock: identityClock,
     counters: newCounters(),
-    http: defaultHttpSpanOptions,
+    config: sections(),
     ...options,
   });
 }

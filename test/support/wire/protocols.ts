@@ -11,19 +11,22 @@ type Sections = ConfigValues<ModuleSections>;
 
 export const defaultSqlTextOptions: SqlTextOptions = { maxTextBytes: 2048, rawText: false, ignore: [] };
 
+type OwnSections = { readonly [Name in keyof Sections]?: Partial<Sections[Name]> };
+
 /** @param own keys of the configuration that are not as by default */
-export function newProtocols(
-  own: { readonly [Name in keyof Sections]?: Partial<Sections[Name]> } = {},
-  counters: Counters = newCounters(),
-): readonly Protocol[] {
+export function sections(own: OwnSections = {}): Sections {
   const defaults = toConfig(configSchema.parse({})) as Sections;
-  const config = Object.fromEntries(
+  return Object.fromEntries(
     Object.entries(defaults).map(([name, values]) => [
       name,
       typeof values === 'object' ? { ...values, ...own[name as keyof Sections] } : values,
     ]),
   ) as unknown as Sections;
-  return createProtocols({ config, limits: defaultAllLimits, counters });
+}
+
+/** @param own keys of the configuration that are not as by default */
+export function newProtocols(own: OwnSections = {}, counters: Counters = newCounters()): readonly Protocol[] {
+  return createProtocols({ config: sections(own), limits: defaultAllLimits, counters });
 }
 
 export function newSqlAnalyser(dialect: SqlDialect, options: SqlTextOptions = defaultSqlTextOptions): SqlAnalyser {

@@ -11,7 +11,6 @@ import { Views } from '../../../src/export/views.ts';
 import { Pipeline } from '../../../src/protocol/redis/exchange.ts';
 import { protocolViewers as viewers } from '../../../src/protocol/registry.ts';
 import type { WebSocketExchange } from '../../../src/protocol/websocket/exchange.ts';
-import { defaultHttpSpanOptions } from '../../../src/span/builder.ts';
 import type { PeerDirectory } from '../../../src/span/peer.ts';
 import { identityClock } from '../../../src/telemetry/clock.ts';
 import { redisExchange } from '../../support/protocols/redis.ts';
@@ -28,6 +27,7 @@ import {
   tls,
   viewOf,
 } from '../../support/spans/fixtures.ts';
+import { sections } from '../../support/wire/protocols.ts';
 
 const START = 1_700_000_000_000_000.5;
 
@@ -191,7 +191,7 @@ describe('the view of an exchange', () => {
       viewers,
       clock: identityClock,
       resources: { resourceOf: () => undefined },
-      http: defaultHttpSpanOptions,
+      config: sections(),
     });
     const far = exchange({ connection: connection({ client: { socket: 0 } }) });
     views.show(far, [], nobody.verdict);
@@ -225,7 +225,7 @@ describe('the view of an exchange', () => {
       clock: identityClock,
       resources: bothKnown,
       peers,
-      http: defaultHttpSpanOptions,
+      config: sections(),
     });
     views.show(exchange({ connection: connection({ server: { socket: 0 } }) }), [], { client: '', server: '' });
     assert.deepEqual([views.view.server.name, views.view.server.namespace], ['orders', 'shop']);
@@ -238,7 +238,7 @@ describe('a line', () => {
     const named = {
       resourceOf: () => ({ name: hostile, attributes: { 'service.name': hostile, [hostile]: hostile } }),
     };
-    const views = new Views({ viewers, clock: identityClock, resources: named, http: defaultHttpSpanOptions });
+    const views = new Views({ viewers, clock: identityClock, resources: named, config: sections() });
     const each = sqlExchange({
       namespace: hostile,
       statement: statement({ text: hostile, summary: hostile }),

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FROM_SERVER } from '../../../src/flow/connection.ts';
-import { placeOfError, readError } from '../../../src/protocol/postgres/error.ts';
+import { isFailure, placeOfError, readError } from '../../../src/protocol/postgres/error.ts';
 import {
   c,
   converse,
@@ -107,4 +107,20 @@ describe('postgres: which statement of a text failed', () => {
     const bad = Buffer.concat([string('Pseven'), string('Fx.c'), Buffer.of(0)]);
     assert.equal(placeOfError(bad, 0, bad.length, [6, 9]), 0);
   });
+});
+
+describe('postgres: which codes are errors', () => {
+  for (const [code, isError] of [
+    ['00000', false],
+    ['01004', false],
+    ['02000', true],
+    ['03000', true],
+    ['42P01', true],
+    ['P0001', true],
+    ['57014', true],
+    // An ErrorResponse without a code.
+    ['', true],
+  ] as const) {
+    test(`${code || 'none'}: ${isError}`, () => assert.equal(isFailure(code), isError));
+  }
 });

@@ -3,14 +3,11 @@ import { describe, it } from 'node:test';
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import type { IncompleteReason } from '../../../src/exchange/exchange.ts';
 import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
-import {
-  defaultHttpSpanOptions,
-  keptHeaders,
-  requiredHeaders,
-  type SpanBuilderOptions,
-} from '../../../src/span/builder.ts';
+import { keptHeaders, requiredHeaders } from '../../../src/protocol/http/span-headers.ts';
+import type { SpanBuilderOptions } from '../../../src/span/builder.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { builder, connection, curl, exchange, headers, nginx, tls } from '../../support/spans/fixtures.ts';
+import { sections } from '../../support/wire/protocols.ts';
 
 const client = (changes: Partial<HttpExchange>, options: Partial<SpanBuilderOptions> = {}) =>
   builder({ perspective: 'client', ...options }).build(exchange(changes))[0]!;
@@ -284,24 +281,24 @@ describe('http spans', () => {
       assert.equal(JSON.stringify({ ...span.attributes(), summary: span.summary }).includes('s3cret'), false);
       assert.equal(span.summary, `/f?${wanted}`);
     }
-    const replaced = { ...defaultHttpSpanOptions, redactQueryKeys: ['token'] };
-    const attributes = server({ target: '/f?token=x&sig=y' }, { http: replaced }).attributes();
+    const replaced = { redactQueryKeys: ['token'] };
+    const attributes = server({ target: '/f?token=x&sig=y' }, { config: sections({ http: replaced }) }).attributes();
     assert.equal(attributes['url.query'], 'token=REDACTED&sig=y');
     const queryOf = (redactQueryKeys: string[], target: string) =>
-      server({ target }, { http: { ...replaced, redactQueryKeys } }).attributes()['url.query'];
+      server({ target }, { config: sections({ http: { ...replaced, redactQueryKeys } }) }).attributes()['url.query'];
     assert.equal(queryOf([], '/f?sig=y'), 'sig=y');
     assert.equal(queryOf(['*'], '/f?a=b&c;d=e=f'), 'a=REDACTED&REDACTED;d=REDACTED');
   });
 
   it('shows patterns instead of the paths that match them, everywhere', () => {
-    const http = { ...defaultHttpSpanOptions, redactPaths: ['/reset/{token}', '/share/*'], learnRoutes: true };
+    const http = { redactPaths: ['/reset/{token}', '/share/*'], learnRoutes: true };
     for (const [target, shown] of [
       ['/reset/s3cret?a=1', '/reset/{token}'],
       ['/share/s3cret/x', '/share/*'],
       ['http://o.example/reset/s3cret', '/reset/{token}'],
       ['/reset', '/reset'],
     ] as const) {
-      const [first, second] = builder({ http }).build(exchange({ target }));
+      const [first, second] = builder({ config: sections({ http }) }).build(exchange({ target }));
       assert.equal(String(first!.attributes()['url.full']).replace(/^http:..[^/]*|\?.*$/g, ''), shown);
       assert.equal(second!.attributes()['url.path'], shown);
       const all = JSON.stringify([first, second].map((span) => [span!.attributes(), span!.summary, span!.name]));
@@ -373,9 +370,9 @@ describe('http spans', () => {
   });
 
   it('takes routes from patterns, the first that matches', () => {
-    const http = { ...defaultHttpSpanOptions, routes: ['/orders/new', '/orders/{id}', '/u/:name/x', '/static/*'] };
+    const http = { routes: ['/orders/new', '/orders/{id}', '/u/:name/x', '/static/*'] };
     const route = (target: string) => {
-      const span = server({ target }, { http });
+      const span = server({ target }, { config: sections({ http }) });
       return [span.name, span.attributes()['http.route']];
     };
     assert.deepEqual(route('/orders/new'), ['GET /orders/new', '/orders/new']);
@@ -384,16 +381,16 @@ describe('http spans', () => {
     assert.deepEqual(route('/static/a/b.css'), ['GET /static/*', '/static/*']);
     assert.deepEqual(route('/orders/'), ['GET', undefined]);
     assert.deepEqual(route('/orders/17/lines'), ['GET', undefined]);
-    assert.equal(client({}, { http }).name, 'GET');
-    const learning = { ...defaultHttpSpanOptions, learnRoutes: true, routes: ['/b/:name'] };
-    const learned = (target: string) => server({ target }, { http: learning }).attributes()['http.route'];
+    assert.equal(client({}, { config: sections({ http }) }).name, 'GET');
+    const learning = { learnRoutes: true, routes: ['/b/:name'] };
+    const learned = (target: string) =>
+      server({ target }, { config: sections({ http: learning }) }).attributes()['http.route'];
     assert.equal(learned('/a/17/6ba7b810-9dad-11d1-80b4-00c04fd430c8/name'), '/a/{id}/{id}/name');
     assert.equal(learned('/b/17'), '/b/:name');
   });
 
   it('records allowed fields as lists, credentials never', () => {
     const http = {
-      ...defaultHttpSpanOptions,
       captureRequestHeaders: ['X-Tenant', 'Authorization', 'cookie'],
       captureResponseHeaders: ['server', 'Set-Cookie'],
     };
@@ -407,7 +404,7 @@ describe('http spans', () => {
         requestHeaders: headers({ 'x-tenant': ['a', 'b'], authorization: 'Bearer s3cret', cookie: 's3cret' }),
         responseHeaders: headers({ server: 'nginx', 'set-cookie': 's3cret' }),
       },
-      { http },
+      { config: sections({ http }) },
     ).attributes();
     assert.deepEqual(attributes['http.request.header.x-tenant'], ['a', 'b']);
     assert.deepEqual(attributes['http.response.header.server'], ['nginx']);

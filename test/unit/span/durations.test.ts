@@ -3,12 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Exchange } from '../../../src/exchange/exchange.ts';
 import type { Attributes, HistogramMetric, HistogramPoint } from '../../../src/metric/metric.ts';
-import {
-  Durations,
-  type DurationsOptions,
-  defaultHttpSpanOptions,
-  type SpanBuilder,
-} from '../../../src/span/builder.ts';
+import { Durations, type DurationsOptions, type SpanBuilder } from '../../../src/span/builder.ts';
 import type { Resource } from '../../../src/span/resource.ts';
 import { defaultSamplingOptions } from '../../../src/span/sampling.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
@@ -22,6 +17,7 @@ import {
   sqlExchange,
   statement,
 } from '../../support/spans/fixtures.ts';
+import { sections } from '../../support/wire/protocols.ts';
 
 const START_US = 1_700_000_000_000_000.5;
 const HOUR_US = 3_600_000_000;
@@ -67,7 +63,7 @@ const facts = (all: readonly Told[]): unknown[] =>
 const rejectAll = { ...defaultSamplingOptions, ratio: 0, keepErrors: false };
 
 test('an HTTP request, at both ends', () => {
-  const { durations, spans } = setUp({}, { http: { ...defaultHttpSpanOptions, routes: ['/orders/{id}'] } });
+  const { durations, spans } = setUp({}, { config: sections({ http: { routes: ['/orders/{id}'] } }) });
   spans.build(exchange());
   spans.build(exchange({ streamOffset: 9, target: '/orders/18' }));
   spans.build(exchange({ statusCode: 404, target: '/x' }));
@@ -167,8 +163,8 @@ test('a gRPC call; one that goes on is not counted before its end; unknown metho
 });
 
 test('statements, by what they do; all of them, whatever becomes a span', () => {
-  const sql = { minDurationUs: 10_000, captureReturnedRows: true, captureOperationAndCollection: false };
-  const { durations, spans, counters } = setUp({}, { sql });
+  const sql = { minDurationUs: 10_000 };
+  const { durations, spans, counters } = setUp({}, { config: sections({ sql }) });
   const one = connection({ server: { port: 6432, address: '10.0.0.9' } });
   const place = { connection: one };
   spans.build(sqlExchange(place));

@@ -4,9 +4,10 @@ import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import type { GrpcExchange } from '../../../src/protocol/grpc/exchange.ts';
 import { STATUS_NAMES, statusCode } from '../../../src/protocol/grpc/status.ts';
 import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
-import { defaultHttpSpanOptions, type SpanBuilderOptions } from '../../../src/span/builder.ts';
+import type { SpanBuilderOptions } from '../../../src/span/builder.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { builder, call, connection, curl, exchange, headers, nginx, tls } from '../../support/spans/fixtures.ts';
+import { sections } from '../../support/wire/protocols.ts';
 
 const build = (
   changes: Partial<GrpcExchange>,
@@ -139,9 +140,9 @@ describe('spans of gRPC calls', () => {
   });
 
   it('fields that the configuration asks for', () => {
-    const http = { ...defaultHttpSpanOptions, captureRequestHeaders: ['X-Tenant', 'Authorization'] };
+    const http = { captureRequestHeaders: ['X-Tenant', 'Authorization'] };
     const requestHeaders = headers({ host: 'a', 'x-tenant': 't1', authorization: 'secret' });
-    const attributes = build({}, { requestHeaders }, { http })[0]?.attributes() ?? {};
+    const attributes = build({}, { requestHeaders }, { config: sections({ http }) })[0]?.attributes() ?? {};
     assert.deepEqual(attributes['rpc.request.header.x-tenant'], ['t1']);
     assert.equal(attributes['rpc.request.header.authorization'], undefined);
   });

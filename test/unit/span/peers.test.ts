@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Exchange } from '../../../src/exchange/exchange.ts';
 import { exchangeCost, protocolMappings } from '../../../src/protocol/registry.ts';
-import { defaultHttpSpanOptions, SpanBuilder } from '../../../src/span/builder.ts';
+import { SpanBuilder } from '../../../src/span/builder.ts';
 import type { Peer, PeerDirectory } from '../../../src/span/peer.ts';
 import { type Knowledge, type Resource, unwatched, type Watched, watchedFully } from '../../../src/span/resource.ts';
 import type { Span } from '../../../src/span/span.ts';
@@ -23,6 +23,7 @@ import {
   sqlExchange,
   tls,
 } from '../../support/spans/fixtures.ts';
+import { sections } from '../../support/wire/protocols.ts';
 
 const peer = (name: string, more: Partial<Peer> = {}): Peer => ({
   name,
@@ -64,7 +65,7 @@ function setUp() {
     peers,
     clock: identityClock,
     counters,
-    http: defaultHttpSpanOptions,
+    config: sections(),
   });
   const build = (each: Exchange): Span[] => builder.build(each).map((span) => span.clone());
   return { state, counters, builder, build };
@@ -190,7 +191,7 @@ test('without a directory nothing of it stands in a span', () => {
     resources: { resourceOf: () => curl },
     clock: identityClock,
     counters: newCounters(),
-    http: defaultHttpSpanOptions,
+    config: sections(),
   });
   const [client] = builder.build(exchange({ connection: remoteServer() }));
   assert.deepEqual(peerOf(client).slice(0, 3), [undefined, undefined, undefined]);

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { defaultHttpSpanOptions, type SpanBuilderOptions } from '../../../src/span/builder.ts';
+import type { SpanBuilderOptions } from '../../../src/span/builder.ts';
 import { RateLimit } from '../../../src/span/rate-limit.ts';
 import { defaultSamplingOptions, type SamplingOptions } from '../../../src/span/sampling.ts';
 import type { Span } from '../../../src/span/span.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { builder, call, connection, exchange, headers, nginx, sqlExchange } from '../../support/spans/fixtures.ts';
+import { sections } from '../../support/wire/protocols.ts';
 
 const PARENT = 'b7ad6b7169203331';
 const sampling = (options: Partial<SamplingOptions>): SamplingOptions => ({ ...defaultSamplingOptions, ...options });
@@ -310,8 +311,8 @@ describe('filters', () => {
   });
 
   it('on paths as they are shown', () => {
-    const http = { ...defaultHttpSpanOptions, redactPaths: ['/reset/{token}'] };
+    const http = { redactPaths: ['/reset/{token}'] };
     const rule = filters([], [{ path: '/reset/{token}' }]);
-    assert.deepEqual(decide({ http, ...rule }, { target: '/reset/abc' })[2], counted(2));
+    assert.deepEqual(decide({ config: sections({ http }), ...rule }, { target: '/reset/abc' })[2], counted(2));
   });
 });

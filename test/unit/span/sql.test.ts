@@ -3,7 +3,8 @@ import { describe, it } from 'node:test';
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import type { IncompleteReason } from '../../../src/exchange/exchange.ts';
 import type { SqlExchange } from '../../../src/exchange/sql.ts';
-import { defaultSqlSpanOptions, type Perspective, type SpanBuilderOptions } from '../../../src/span/builder.ts';
+import { isFailure } from '../../../src/protocol/postgres/error.ts';
+import type { Perspective, SpanBuilderOptions } from '../../../src/span/builder.ts';
 import { defaultSamplingOptions } from '../../../src/span/sampling.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import {
@@ -16,6 +17,7 @@ import {
   statement,
   tls,
 } from '../../support/spans/fixtures.ts';
+import { sections } from '../../support/wire/protocols.ts';
 
 const client = (changes: Partial<SqlExchange>, options: Partial<SpanBuilderOptions> = {}) =>
   builder({ perspective: 'client', ...options }).build(sqlExchange(changes))[0]!;
@@ -224,7 +226,7 @@ describe('sql spans', () => {
   });
 
   it('says operation and collection on request only', () => {
-    const asked = { sql: { ...defaultSqlSpanOptions, captureOperationAndCollection: true } };
+    const asked = { config: sections({ sql: { captureOperationAndCollection: true } }) };
     assert.partialDeepStrictEqual(client({}, asked).attributes(), {
       'db.operation.name': 'SELECT',
       'db.collection.name': 'orders',
@@ -249,7 +251,7 @@ describe('sql spans', () => {
       Object.keys(attributes).filter((name) => name.startsWith('db.') || name.startsWith('wirespan.')),
       ['db.system.name', 'db.namespace', 'wirespan.db.request.size'],
     );
-    const asked = { sql: { ...defaultSqlSpanOptions, captureReturnedRows: false } };
+    const asked = { config: sections({ sql: { captureReturnedRows: false } }) };
     assert.equal('db.response.returned_rows' in client({}, asked).attributes(), false);
   });
 
@@ -261,16 +263,17 @@ describe('sql spans', () => {
 });
 
 describe('sql errors', () => {
-  for (const [code, failed, isError] of [
-    ['00000', false, false],
-    ['01004', false, false],
-    ['02000', false, true],
-    ['42P01', true, true],
-    ['P0001', true, true],
-    ['57014', true, true],
+  // Which codes are errors is the protocol's rule: test/unit/protocol/postgres-errors.test.ts.
+  for (const [code, isError] of [
+    ['00000', false],
+    ['01004', false],
+    ['02000', true],
+    ['42P01', true],
+    ['P0001', true],
+    ['57014', true],
   ] as const) {
     it(`PostgreSQL: ${code} is ${isError ? 'an' : 'no'} error`, () => {
-      const span = client({ statusCode: code, failed });
+      const span = client({ statusCode: code, failed: isFailure(code) });
       assert.equal(span.attributes()['db.response.status_code'], code);
       assert.equal(span.attributes()['error.type'], isError ? code : undefined);
       assert.equal(span.status, isError ? SpanStatusCode.ERROR : SpanStatusCode.UNSET);
@@ -405,7 +408,7 @@ describe('sql statements that are left out', () => {
 
   it('those that took less than asked for, unless they failed', () => {
     const counters = newCounters();
-    const spans = builder({ counters, sql: { ...defaultSqlSpanOptions, minDurationUs: 1251 } });
+    const spans = builder({ counters, config: sections({ sql: { minDurationUs: 1251 } }) });
     const made = (changes: Partial<SqlExchange>) => spans.build(sqlExchange(changes)).length;
     assert.equal(made({}), 0);
     assert.deepEqual(counters.spans.leftOut, { below_min_duration: 1 });

@@ -3,9 +3,10 @@ import { describe, it } from 'node:test';
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import type { HttpExchange } from '../../../src/protocol/http/exchange.ts';
 import type { WebSocketExchange } from '../../../src/protocol/websocket/exchange.ts';
-import { defaultHttpSpanOptions, type SpanBuilderOptions } from '../../../src/span/builder.ts';
+import type { SpanBuilderOptions } from '../../../src/span/builder.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { builder, connection, exchange, formatExchange, headers, tls } from '../../support/spans/fixtures.ts';
+import { sections } from '../../support/wire/protocols.ts';
 
 const CONTEXT = '00-0123456789abcdef0123456789abcdef-0123456789abcdef-01';
 
@@ -121,8 +122,11 @@ describe('spans of WebSocket connections', () => {
   });
 
   it('name the route, and the scheme of TLS, of a proxy, and of HTTP/2', () => {
-    const http = { ...defaultHttpSpanOptions, routes: ['/chat'] };
-    const [client, server] = build({ handshake: handshake({ connection: connection({ tls: tls() }) }) }, { http });
+    const http = { routes: ['/chat'] };
+    const [client, server] = build(
+      { handshake: handshake({ connection: connection({ tls: tls() }) }) },
+      { config: sections({ http }) },
+    );
     assert.deepEqual([client?.name, server?.name], ['WebSocket', 'WebSocket /chat']);
     assert.equal(server?.attributes()['http.route'], '/chat');
     assert.deepEqual([server?.attributes()['url.scheme'], server?.attributes()['server.port']], ['wss', 443]);

@@ -1,8 +1,10 @@
 /** Routes of paths: from patterns, and learned. */
-import type { MappingOptions } from './mapping.ts';
-import type { Resource } from './resource.ts';
-import { RouteLearner } from './route-learner.ts';
-import { PathPatterns } from './routes.ts';
+
+import type { MappingOptions } from '../../span/mapping.ts';
+import type { Resource } from '../../span/resource.ts';
+import { RouteLearner } from '../../span/route-learner.ts';
+import { PathPatterns } from '../../span/routes.ts';
+import type { WithHttp } from './config.ts';
 
 /** Finds the route of a path: that of the first pattern, else what was learned. */
 export class Router {
@@ -24,13 +26,14 @@ export class Router {
   }
 }
 
-const routers = new WeakMap<MappingOptions, Router>();
+const routers = new WeakMap<MappingOptions<WithHttp>, Router>();
 
 /** @returns the router of all mappings that are made of these options: what requests teach, WebSocket connections know */
-export function sharedRouter(options: MappingOptions): Router {
+export function sharedRouter(options: MappingOptions<WithHttp>): Router {
   let router = routers.get(options);
   if (router === undefined) {
-    const { http, limits, counters, memory } = options;
+    const { limits, counters, memory } = options;
+    const { http } = options.config;
     const learner = http.learnRoutes ? new RouteLearner(limits, counters.services, memory) : undefined;
     router = new Router(http.routes, learner);
     routers.set(options, router);

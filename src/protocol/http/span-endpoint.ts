@@ -1,13 +1,20 @@
 /** What the spans of HTTP, of gRPC and of WebSocket connections say alike of their endpoints: server, origin, proxies. */
 
-import type { Connection } from '../flow/connection.ts';
-import type { HttpExchange } from '../protocol/http/exchange.ts';
-import type { AttributeKey } from './attributes.ts';
-import type { EndpointDescription, EndpointKey } from './endpoint.ts';
-import type { Peer } from './peer.ts';
-import type { AttributeValue } from './resource.ts';
-import type { EndpointName } from './span.ts';
-import { defaultPort, type Forwarded, formatAuthority, isAddress, parseAuthority, type Target } from './url.ts';
+import type { Connection } from '../../flow/connection.ts';
+import type { AttributeKey } from '../../span/attributes.ts';
+import type { EndpointDescription, EndpointKey } from '../../span/endpoint.ts';
+import type { Peer } from '../../span/peer.ts';
+import type { AttributeValue } from '../../span/resource.ts';
+import type { EndpointName } from '../../span/span.ts';
+import {
+  defaultPort,
+  type Forwarded,
+  formatAuthority,
+  isAddress,
+  parseAuthority,
+  type Target,
+} from '../../span/url.ts';
+import type { HttpExchange } from './exchange.ts';
 
 type Attribute = readonly [AttributeKey, AttributeValue];
 

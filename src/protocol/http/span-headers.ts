@@ -1,9 +1,9 @@
 /** Which header fields the spans of HTTP and gRPC read, and which of them become attributes. */
-import { forbiddenHeaders } from '../config/http.ts';
-import { AttributeKey } from './attributes.ts';
-import { CONTEXT_HEADERS } from './context.ts';
-import type { HttpSpanOptions } from './options.ts';
-import type { Span } from './span.ts';
+import { forbiddenHeaders } from '../../config/http.ts';
+import { AttributeKey } from '../../span/attributes.ts';
+import { CONTEXT_HEADERS } from '../../span/context.ts';
+import type { Span } from '../../span/span.ts';
+import type { HttpConfig } from './config.ts';
 
 /** Lower-case names of the request fields that the builder reads. */
 export const requiredHeaders: ReadonlySet<string> = new Set([
@@ -18,8 +18,10 @@ export const requiredHeaders: ReadonlySet<string> = new Set([
   ...CONTEXT_HEADERS,
 ]);
 
+export type CapturedHeaders = Pick<HttpConfig, 'captureRequestHeaders' | 'captureResponseHeaders'>;
+
 /** The fields that a parser must keep for these options: of requests and of responses. */
-export function keptHeaders(options: HttpSpanOptions): { request: ReadonlySet<string>; response: ReadonlySet<string> } {
+export function keptHeaders(options: CapturedHeaders): { request: ReadonlySet<string>; response: ReadonlySet<string> } {
   return {
     request: new Set([...requiredHeaders, ...allowed(options.captureRequestHeaders)]),
     response: new Set(allowed(options.captureResponseHeaders)),
