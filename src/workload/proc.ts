@@ -47,11 +47,14 @@ export function readProcess(
     ? ''
     : readText(`${directory}/cmdline`, readerLimits.commandLineBytes, tally, 'command_line_bytes_limit');
   const words = splitWords(line ?? '');
+  const { comm, startNs } = parseStat(stat);
+  const program = programName(executable || (words[0] ?? ''), words, readLink(`${directory}/cwd`), comm);
   return {
     pid,
-    ...parseStat(stat),
+    comm,
+    startNs,
     executable,
-    program: programName(executable || (words[0] ?? ''), words, readLink(`${directory}/cwd`)).slice(0, MAX_PROGRAM),
+    program: program.slice(0, MAX_PROGRAM),
     cgroup: readCgroup(procRoot, pid, tally),
     environment: brief ? emptyEnvironment : serviceEnvironmentOf(`${directory}/environ`, tally),
   };

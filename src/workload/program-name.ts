@@ -4,6 +4,9 @@
  * A script is named by its file without directory and extension: `/srv/shop/server.js` is `server`. Two names stand for their
  * directory by the language's own rule and are so named here: `index` (Node resolves a directory to it) and `__main__` (Python
  * runs a directory by it); `/srv/shop/dist/index.js` is `shop`, since directories that hold a build or sources say nothing.
+ *
+ * One executable may be many programs, by the name that it is called by: busybox, or Debian's redis-server, which is a link to
+ * redis-check-rdb. Then the name it was called by counts.
  */
 
 /** How an interpreter reads its command line. */
@@ -94,8 +97,11 @@ const aliases: Readonly<Record<string, string>> = {
   jruby: 'ruby',
 };
 
-/** Programs that are many programs: the name they were called by says which. */
+/** Programs that are many programs: the name they were called by says which, also where another program has set only `argv[0]`. */
 const multiCall = new Set(['busybox', 'toybox', 'coreutils']);
+
+/** TASK_COMM_LEN of the kernel, without the NUL. */
+const COMM_LENGTH = 15;
 
 const scriptExtension = /\.(?:[cm]?[jt]sx?|pyc?|pyzw?|rb|pl|pm|psgi|php|phar|jar|war|dll|lua|tcl|sh|bash|zsh)$/;
 const namesOfTheirDirectory = new Set(['index', '__main__']);
@@ -109,15 +115,16 @@ const MAX_NAME = 255;
  * @param executable path of /proc/PID/exe, ` (deleted)` allowed; empty when not known
  * @param words the command line
  * @param directory the process's working directory, for a script named by a relative path; `undefined` when not known
+ * @param comm of the main thread (proc_pid_comm(5)): at exec the name of the file that was called, at most 15 bytes; empty when not known
  * @returns the script's or module's name, else the executable's; empty when nothing is known
  */
-export function programName(executable: string, words: readonly string[], directory?: string): string {
+export function programName(executable: string, words: readonly string[], directory?: string, comm = ''): string {
   const path = withoutDeletedMark(executable);
   const file = baseName(path).replace(/^memfd:/, '');
   if (isDynamicLoader(file)) return nameOfLoaded(words, directory) ?? file;
   if (multiCall.has(file)) return baseName(words[0] ?? '').replace(/^-/, '') || file;
   const rules = interpreterOf(file);
-  if (rules === undefined) return file;
+  if (rules === undefined) return nameOfCall(words, comm) ?? file;
   return nameFromTitle(words, file) ?? scriptName(rules, words.slice(0, MAX_WORDS), directory) ?? file;
 }
 
@@ -127,6 +134,15 @@ export function withoutDeletedMark(path: string): string {
 
 export function baseName(path: string): string {
   return path.slice(path.lastIndexOf('/') + 1);
+}
+
+/**
+ * The name that the program was called by, where two witnesses agree: the kernel wrote it to comm, and the caller to `argv[0]`. A link's name
+ * differs from its executable's; alone, either may be a title. A title may follow: `/usr/bin/redis-server 127.0.0.1:6379`.
+ */
+function nameOfCall(words: readonly string[], comm: string): string | undefined {
+  const called = baseName(/^[^\s:]+/.exec(words[0] ?? '')?.[0] ?? '');
+  return called !== '' && called.slice(0, COMM_LENGTH) === comm ? called : undefined;
 }
 
 /** `python3.11`, `ruby3.1`, `node-24`, `php8.2`: the version is not part of the interpreter's name. */

@@ -66,6 +66,35 @@ for (const [executable, line, expected, directory] of cases) {
   });
 }
 
+test('an executable that is several programs is named as it was called', () => {
+  const rdb = '/usr/bin/redis-check-rdb';
+  for (const [executable, words, comm, expected] of [
+    [rdb, ['/usr/bin/redis-server 127.0.0.1:6379'], 'redis-server', 'redis-server'],
+    [rdb, ['redis-server', '--port', '0'], 'redis-server', 'redis-server'],
+    [rdb, ['redis-check-rdb', 'dump.rdb'], 'redis-check-rdb', 'redis-check-rdb'],
+    [rdb, ['redis-sentinel *:26379 [sentinel]'], 'redis-sentinel', 'redis-sentinel'],
+    ['/usr/sbin/mariadbd', ['/usr/sbin/mysqld', '--port=3307'], 'mysqld', 'mysqld'],
+    [
+      '/usr/lib/multi-call',
+      ['/usr/bin/a-name-of-more-than-15-bytes'],
+      'a-name-of-more-',
+      'a-name-of-more-than-15-bytes',
+    ],
+    // One witness alone: a title, a renamed thread, a process of which only one is known.
+    [rdb, ['shop'], 'redis-check-rdb', 'redis-check-rdb'],
+    [rdb, ['redis-check-rdb'], 'worker', 'redis-check-rdb'],
+    [rdb, [], 'redis-server', 'redis-check-rdb'],
+    [rdb, [''], '', 'redis-check-rdb'],
+    ['/usr/sbin/php-fpm8.2', ['php-fpm: pool www'], 'php-fpm8.2', 'php-fpm8.2'],
+    ['/usr/sbin/nginx', ['nginx: worker process'], 'nginx', 'nginx'],
+    // An interpreter is named by its script, and else by itself.
+    ['/usr/bin/python3.11', ['python3', '-c', 'x'], 'python3', 'python3.11'],
+    ['/usr/bin/dash', ['sh', '/opt/poll.sh'], 'sh', 'poll'],
+  ] as const) {
+    assert.equal(programName(executable, words, undefined, comm), expected, words.join(' '));
+  }
+});
+
 test('a title that a server wrote over its command line', () => {
   assert.equal(programName('/usr/bin/python3.11', ['gunicorn: worker [shop]']), 'gunicorn');
   assert.equal(programName('/usr/bin/ruby3.1', ['puma 6.4.2 (tcp://0.0.0.0:3000) [shop]']), 'puma');
