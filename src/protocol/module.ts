@@ -57,6 +57,8 @@ export interface ProtocolModule<
   readonly exchanges: string;
   /** The file in docs/protocols/. */
   readonly page: string;
+  /** What is read of it, in a few words: the tables of pages in README.md and docs/README.md are printed from it. */
+  readonly reads: string;
   /** Ports registered with IANA: a hint where bytes are ambiguous. `server.port` of a database is said when it is another. */
   readonly ports: readonly number[];
   /** Values of db.system.name; none when it is no database. */

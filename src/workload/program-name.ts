@@ -5,8 +5,8 @@
  * directory by the language's own rule and are so named here: `index` (Node resolves a directory to it) and `__main__` (Python
  * runs a directory by it); `/srv/shop/dist/index.js` is `shop`, since directories that hold a build or sources say nothing.
  *
- * One executable may be many programs, by the name that it is called by: busybox, or Debian's redis-server, which is a link to
- * redis-check-rdb. Then the name it was called by counts.
+ * One executable may be many programs, by the name that it is called by: busybox, or a server whose name is a link to
+ * its checker's. Then the name it was called by counts.
  */
 
 /** How an interpreter reads its command line. */
@@ -138,7 +138,7 @@ export function baseName(path: string): string {
 
 /**
  * The name that the program was called by, where two witnesses agree: the kernel wrote it to comm, and the caller to `argv[0]`. A link's name
- * differs from its executable's; alone, either may be a title. A title may follow: `/usr/bin/redis-server 127.0.0.1:6379`.
+ * differs from its executable's; alone, either may be a title. A title may follow: `/usr/bin/server 127.0.0.1:6379`.
  */
 function nameOfCall(words: readonly string[], comm: string): string | undefined {
   const called = baseName(/^[^\s:]+/.exec(words[0] ?? '')?.[0] ?? '');

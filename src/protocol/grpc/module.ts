@@ -15,6 +15,7 @@ export const grpc = defineProtocol({
   title: 'gRPC',
   exchanges: 'gRPC calls',
   page: 'grpc.md',
+  reads: 'gRPC and gRPC-Web: calls, their messages and status',
   ports: [],
   systems: [],
   config: { http: httpSection, grpc: grpcSection },

@@ -15,6 +15,7 @@ export const http = defineProtocol({
   title: 'HTTP',
   exchanges: 'HTTP requests',
   page: 'http.md',
+  reads: 'HTTP/1.0, 1.1 and 2',
   ports: [80],
   systems: [],
   config: { http: httpSection },

@@ -13,6 +13,7 @@ export const mysql = defineProtocol({
   title: 'MySQL',
   exchanges: 'SQL statements',
   page: 'mysql.md',
+  reads: 'MySQL and MariaDB; statements without their values',
   ports: [3306],
   systems: ['mysql', 'mariadb'],
   config: { sql: sqlSection },

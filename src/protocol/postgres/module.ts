@@ -13,6 +13,7 @@ export const postgresql = defineProtocol({
   title: 'PostgreSQL',
   exchanges: 'SQL statements',
   page: 'postgresql.md',
+  reads: 'Protocol 3; statements without their values',
   ports: [5432],
   systems: ['postgresql'],
   config: { sql: sqlSection },

@@ -12,6 +12,7 @@ export const redis = defineProtocol({
   title: 'Redis',
   exchanges: 'Redis commands',
   page: 'redis.md',
+  reads: 'Redis, Valkey, KeyDB, Dragonfly; commands without their arguments',
   ports: [6379],
   systems: ['redis'],
   config: {},

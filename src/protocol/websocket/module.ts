@@ -15,6 +15,7 @@ export const websocket = defineProtocol({
   title: 'WebSocket',
   exchanges: 'WebSocket connections',
   page: 'websocket.md',
+  reads: 'Over HTTP/1.1 and HTTP/2',
   ports: [],
   systems: [],
   config: { http: httpSection },

@@ -1,7 +1,7 @@
 /** A protocol is a module: one folder, one line in the list, one page. What holds of each, and what is left when its line goes. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -68,11 +68,39 @@ test('the list has one line for each protocol, in the order of their names', () 
   );
 });
 
+for (const [file, folder] of [
+  ['README.md', 'docs/protocols/'],
+  ['docs/README.md', 'protocols/'],
+] as const) {
+  test(`${file} lists the pages as the modules say; WIRESPAN_UPDATE=1 prints them`, () => {
+    const rows = protocolModules.map(({ title, page, reads }) => `| [${title}](${folder}${page}) | ${reads} |\n`);
+    const listed = new RegExp(`(?:^\\| \\[[^\\]]+\\]\\(${folder}[\\w-]+\\.md\\) \\|.*\n)+`, 'm');
+    const text = read(file);
+    assert.match(text, listed);
+    const printed = text.replace(listed, () => rows.join(''));
+    if (process.env.WIRESPAN_UPDATE === '1') writeFileSync(join(root, file), printed);
+    assert.equal(read(file), printed);
+  });
+}
+
+test('the documents name the last protocol on its page and where they are printed', () => {
+  const printed = /^(?:README\.md|docs\/README\.md|docs\/reference\/|charts\/wirespan\/values\.schema\.json$)/;
+  const files = execFileSync('git', ['grep', '-li', 'redis', '--', 'docs', 'charts', 'README.md', 'package.json'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  const naming = files.trim().split('\n');
+  assert.deepEqual(
+    naming.filter((file) => !printed.test(file)),
+    ['docs/protocols/redis.md'],
+  );
+});
+
 for (const module of protocolModules) {
   describe(module.name, () => {
     test('no field is missing', () => {
       assert.match(module.name, /^[a-z][a-z0-9]*$/);
-      for (const text of [module.title, module.exchanges]) assert.ok(text.length > 0);
+      for (const text of [module.title, module.exchanges, module.reads]) assert.ok(text.length > 0);
       for (const port of module.ports) assert.ok(Number.isInteger(port) && port > 0 && port < 65_536);
       for (const field of ['create', 'cost', 'spans'] as const) assert.equal(typeof module[field], 'function', field);
       assert.equal(typeof module.view.view, 'function');
