@@ -2,7 +2,7 @@
 import * as packages from '../native/setup/packages.mjs';
 
 /** @typedef {{name: string, live?: boolean, needs?: packages.Need[], checks?: [string, string[]][], folders?: string[], serial?: boolean,
- * beside?: boolean, fileMinutes?: number}} Part beside: it may run beside parts that are not serial; fileMinutes: a file that takes longer
+ * fileMinutes?: number}} Part fileMinutes: a file that takes longer
  * has failed */
 
 /** @type {Part[]} */
@@ -34,7 +34,6 @@ export const PARTS = [
     needs: packages.KERNELS,
     folders: ['test/kernels'],
     serial: true,
-    beside: true,
     fileMinutes: 20,
   },
 ];

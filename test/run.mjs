@@ -3,16 +3,15 @@
  * `npm test [-- PART...]`: set-up, then the parts of the test suite (all of them when none is named), the slowest files, and the totals in
  * the last line. Plain JavaScript: it starts on the machine's own Node and runs everything with the right one.
  *
- * The parts run one after the other. A part that only needs processors runs beside those that come before the live tests.
+ * The parts run one after the other: guests beside other tests took longer than both in turn, and came too late.
  *
  * WIRESPAN_SKIP_LIVE=1 leaves out what needs root and a kernel that can be watched; the last line says how much that was.
  *
  * Live tests run against the clock of a machine that may stand still for others. A file of them that fails is run once more, alone; one that
  * passes then is named at the end and in test/unsteady.txt, to be looked into. WIRESPAN_TEST_TRIES=1 takes the first result.
  */
-import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { environmentOf } from '../native/setup/build.mjs';
@@ -126,29 +125,6 @@ function runFiles(part, files) {
   return outcome(files, totalsFile, execute(args, more));
 }
 
-/** Starts a part beside others. What it prints is kept. @param {Part} part */
-function begin(part) {
-  const { args, more, totalsFile } = invocation(part, testFiles(part));
-  const output = join(work, `${part.name}.txt`);
-  writeFileSync(totalsFile, '');
-  const descriptor = openSync(output, 'w');
-  const child = spawn(node, args, { cwd: root, env: { ...env, ...more }, stdio: ['ignore', descriptor, descriptor] });
-  closeSync(descriptor);
-  const stop = () => child.kill();
-  process.on('exit', stop);
-  const ended = once(child, 'exit').finally(() => process.off('exit', stop));
-  return { part, output, totalsFile, ended };
-}
-
-/** Waits for a part that runs beside others, and counts it. @param {ReturnType<typeof begin>} begun */
-async function finish({ part, output, totalsFile, ended }) {
-  const [code] = await ended;
-  const files = testFiles(part);
-  heading(`${part.name}: ${files.length} files, beside the parts above`);
-  process.stdout.write(readFileSync(output));
-  count(part, outcome(files, totalsFile, code === 0));
-}
-
 /** @param {Part} part */
 function runTests(part) {
   const files = testFiles(part);
@@ -208,12 +184,7 @@ function printTimes(ofParts) {
 /** @type {Map<string, number>} */
 const ofParts = new Map();
 const begunMs = performance.now();
-/** Alone, such a part shows its output at once. */
-const besides = parts.filter((part) => part.beside && parts.some((other) => !other.beside && !other.serial)).map(begin);
-
-for (const part of parts.filter((each) => !besides.some((begun) => begun.part === each))) {
-  // A live test measures, and the machine is its own.
-  if (part.serial) for (const begun of besides.splice(0)) await finish(begun);
+for (const part of parts) {
   const startMs = performance.now();
   for (const [what, args] of part.checks ?? []) {
     heading(`${part.name}: ${what}`);
@@ -227,7 +198,6 @@ for (const part of parts.filter((each) => !besides.some((begun) => begun.part ==
   if (part.folders) runTests(part);
   ofParts.set(part.name, performance.now() - startMs);
 }
-for (const begun of besides) await finish(begun);
 ofParts.set('all', performance.now() - begunMs);
 rmSync(work, { recursive: true, force: true });
 if (parts.some((part) => part.name === 'live')) recordUnsteady();
