@@ -64,8 +64,6 @@ export class MysqlLayer implements Layer {
   private tls: Layer | undefined;
   private readonly early: EarlyAnswers;
   private readonly charge: Charge;
-  /** Something of the client was lost that was not measured yet. */
-  private clientLossAhead = false;
 
   constructor(context: LayerContext<MysqlLimits>, analyser: SqlAnalyser) {
     this.context = context;
@@ -189,13 +187,13 @@ export class MysqlLayer implements Layer {
     const { packets } = server;
     if (packets.lost) {
       // It may answer a command that was not seen.
-      if (this.clientLossAhead || this.client.packets.lost) session.giveUpAll('gap', timeUs);
+      if (session.recovery.clientLossAhead || this.client.packets.lost) session.giveUpAll('gap', timeUs);
       if (!this.resumeServer(bytes, start, end)) {
-        session.lastServerUs = timeUs;
+        session.recovery.serverSent(timeUs);
         return;
       }
     }
-    session.lastServerUs = timeUs;
+    session.recovery.serverSent(timeUs);
     // Older than the capture: it has no greeting.
     if (session.phase === 'greeting' && packets.atBoundary && end - start >= 4 && bytes[start + 3] !== 0) {
       session.phase = 'command';
@@ -231,13 +229,13 @@ export class MysqlLayer implements Layer {
   }
 
   private takeLossAhead(direction: Direction): void {
-    if (direction === FROM_CLIENT) this.clientLossAhead = true;
+    if (direction === FROM_CLIENT) this.session.recovery.clientLossAhead = true;
   }
 
   private takeGap(direction: Direction, length: number): void {
     if (this.session.over) return;
     if (direction === FROM_CLIENT) {
-      this.clientLossAhead = false;
+      this.session.recovery.clientLossAhead = false;
       if (this.clientUnpacker !== undefined) this.clientUnpacker.gap(length);
       else this.client.packets.gap(length);
       this.settle();
@@ -307,7 +305,8 @@ export class MysqlLayer implements Layer {
    */
   private giveUpDamaged(): void {
     const { session } = this;
-    const { queue, lastServerUs } = session;
+    const { queue, recovery } = session;
+    const { lastServerUs } = recovery;
     for (let head = queue.head; head?.damage !== undefined; head = queue.head)
       session.giveUpHead(head, 'gap', lastServerUs);
     if (!this.server.packets.lost) return;
@@ -319,7 +318,7 @@ export class MysqlLayer implements Layer {
     }
     for (let i = 0; i < queue.length; i++) {
       const command = queue.at(i)!;
-      if (command.startUs - lastServerUs < this.context.limits.sqlQuietUs) command.damage = 'gap';
+      if (!recovery.isQuiet(command.startUs)) command.damage = 'gap';
     }
   }
 

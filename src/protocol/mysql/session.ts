@@ -5,6 +5,7 @@ import { ReadingRules } from '../../sql/reading.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
 import type { LayerContext } from '../layer.ts';
+import { Recovery } from '../shared/recovery.ts';
 import { Changes } from './changes.ts';
 import { encodingOfCollation } from './charset.ts';
 import { type Command, CommandQueue } from './commands.ts';
@@ -92,14 +93,14 @@ export class Session {
   isOld = false;
   /** The client is sending the content of a local file. */
   infile = false;
-  /** When the server sent something last. */
-  lastServerUs = 0;
+  readonly recovery: Recovery;
   private greeting: Greeting | undefined = undefined;
   private parseErrors = 0;
 
   constructor(context: LayerContext<MysqlLimits>, analyser: SqlAnalyser) {
     this.context = context;
     this.analyser = analyser;
+    this.recovery = new Recovery(context.limits.sqlQuietUs);
     this.statements = new StatementTable(context.limits.sqlPreparedStatements, context.memory);
     this.changes = new Changes(this);
     // Of a connection that is older than the capture.

@@ -37,11 +37,8 @@ export class Backend implements FrameSink {
   readyUs = 0;
   /** When ReadyForQuery last came though nothing was asked for: what asked for it is held up in reassembly, or lost. */
   unaskedReadyUs = 0;
-  /** Time of the last bytes. */
-  lastUs = 0;
-  /** What the server says belongs to requests that are not known, up to the next ReadyForQuery; with `adrift`, up to a time of silence. */
+  /** What the server says belongs to requests that are not known, up to the next ReadyForQuery; with `recovery.uncertain`, up to a time of silence. */
   private skipping: boolean;
-  adrift = false;
   skipReason: IncompleteReason = 'gap';
   /** A direction has come back into step: requests before the first one of the series may have been lost. */
   foundAgain = false;
@@ -142,31 +139,32 @@ export class Backend implements FrameSink {
   /** Nothing tells any more which request is answered. */
   loseTrack(reason: IncompleteReason): void {
     this.lost(reason);
-    this.adrift = true;
+    this.dialogue.recovery.uncertain = true;
   }
 
   /** What the server says from now on answers the first request. */
   regainTrack(): void {
     this.skipping = false;
-    this.adrift = false;
+    this.dialogue.recovery.uncertain = false;
     this.foundAgain = true;
     this.answers.forget();
   }
 
   /** The completion of the only statement that was asked for follows, though part of its answer was lost. @returns false when not so */
   findOnlyCompletion(): boolean {
-    if (this.adrift || this.skipReason !== 'gap' || !this.answers.goToOnlyCompletion()) return false;
+    if (this.dialogue.recovery.uncertain || this.skipReason !== 'gap' || !this.answers.goToOnlyCompletion())
+      return false;
     this.skipping = false;
     return true;
   }
 
   private ready(status: number): void {
     const { dialogue, frames } = this;
-    const { ring } = dialogue;
+    const { ring, recovery } = dialogue;
     this.idle = true;
     this.readyUs = frames.nowUs;
     if (ring.length === 0) this.unaskedReadyUs = frames.nowUs;
-    if (!this.adrift) {
+    if (!recovery.uncertain) {
       const kind = this.answers.first();
       if (this.skipping) this.catchUp();
       else if (this.answers.current === undefined && kind !== NONE && kind <= REQUEST_SYNC) {
@@ -184,7 +182,7 @@ export class Backend implements FrameSink {
     // Only a Sync that was not seen can have brought it.
     dialogue.skipToSync = false;
     // PostgreSQL 14 and later say what has changed at the end of a series only.
-    if (ring.length === 0 && !this.adrift && !dialogue.frontend.lostInFlight) dialogue.session.reading.settled();
+    if (ring.length === 0 && !recovery.uncertain && !dialogue.frontend.lostInFlight) dialogue.session.reading.settled();
     // "Portals ... are destroyed at the end of the transaction."
     const { names } = dialogue.frontend;
     names.series++;
@@ -201,7 +199,7 @@ export class Backend implements FrameSink {
     if (dialogue.ring.syncs > 1) {
       dialogue.giveUpAll(this.skipReason, nowUs);
       this.skipping = true;
-      this.adrift = true;
+      dialogue.recovery.uncertain = true;
     } else dialogue.giveUpToReady(this.skipReason, nowUs);
   }
 

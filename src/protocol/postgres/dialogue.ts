@@ -5,6 +5,7 @@ import type { SqlLimits } from '../../sql/limits.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
 import type { LayerContext } from '../layer.ts';
+import { Recovery } from '../shared/recovery.ts';
 import { Backend } from './backend.ts';
 import { PostgresExchange } from './exchange.ts';
 import { Frontend, UNKNOWN_TEXT } from './frontend.ts';
@@ -35,8 +36,7 @@ export class Dialogue {
   skipToSync = false;
   /** The server takes in a copy whose end was not seen yet: whatever the client sends before it is part of it, or ignored. */
   copyIn = false;
-  /** A Query or Sync was seen to be sent before the ReadyForQuery of the one before it. */
-  pipelines = false;
+  readonly recovery: Recovery;
   /** An Execute was seen to be sent before the answer to the one before it, without a Sync between them. */
   batches = false;
   /** Nothing more is read. */
@@ -49,6 +49,7 @@ export class Dialogue {
     this.context = context;
     this.analyser = analyser;
     this.session = new Session(context.limits.sqlSavepoints, context.counters.sql);
+    this.recovery = new Recovery(context.limits.sqlQuietUs);
     this.ring = new RequestRing(context.limits.sqlPipelineDepth);
     this.frontend = new Frontend(this, started);
     this.backend = new Backend(this, started);

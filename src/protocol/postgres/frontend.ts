@@ -172,7 +172,8 @@ export class Frontend implements FrameSink {
     }
     // What came after a copy had failed belongs to nothing.
     if (kind !== REQUEST_COPY_END) this.copyBytes = 0;
-    if (kind <= REQUEST_SYNC && ring.syncs > 0) dialogue.pipelines = true;
+    // A Query or Sync before the ReadyForQuery of the one before it.
+    if (kind <= REQUEST_SYNC && ring.syncs > 0) dialogue.recovery.pipelines = true;
     if (ring.push(kind, frames.startUs, frames.offset, size, subject, target, cost)) return;
     dialogue.overflow(frames.nowUs);
     ring.push(kind, frames.startUs, frames.offset, size, subject, target, cost);

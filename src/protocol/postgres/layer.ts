@@ -39,6 +39,7 @@ import type { SqlAnalyser } from '../../sql/analyser.ts';
 import type { SqlLimits } from '../../sql/limits.ts';
 import { incompleteReason } from '../endings.ts';
 import type { LayerContext } from '../layer.ts';
+import { DESYNCHRONISED, IN_SYNC, type Recovery, UNCERTAIN } from '../shared/recovery.ts';
 import { Dialogue } from './dialogue.ts';
 import { COPY_DATA, COPY_DONE, COPY_FAIL, READY_FOR_QUERY_BYTES } from './messages.ts';
 import { PacketReader } from './packets.ts';
@@ -70,16 +71,14 @@ export class PostgresLayer implements Layer {
   private ignoredAnswers = 0;
   private askedForTls = false;
   private tls: Layer | undefined;
-  /** The client has gone on since the server's direction was lost. */
-  private wentOn = false;
-  /** Something of the client was lost that was not measured yet. */
-  private clientLossAhead = false;
+  private readonly recovery: Recovery;
 
   constructor(context: LayerContext<SqlLimits>, analyser: SqlAnalyser) {
     this.context = context;
     this.analyser = analyser;
     const { startSeen } = context.connection;
     this.dialogue = new Dialogue(context, analyser, startSeen);
+    this.recovery = this.dialogue.recovery;
     this.phase = startSeen ? PACKETS : MESSAGES;
     this.charge = new Charge(context.memory);
   }
@@ -127,7 +126,7 @@ export class PostgresLayer implements Layer {
     const { over, frontend, backend } = this.dialogue;
     if (over) return;
     if (direction === FROM_CLIENT) {
-      this.clientLossAhead = false;
+      this.recovery.clientLossAhead = false;
       if (this.phase !== MESSAGES) {
         // A StartupMessage may have been among it, or an SSLRequest, which a single byte answers: what follows shows.
         this.phase = MESSAGES;
@@ -141,7 +140,7 @@ export class PostgresLayer implements Layer {
       if (this.phase === ANSWER) this.phase = PACKETS;
       if (!backend.frames.gap(length, timeUs)) {
         backend.bytesLost('gap');
-        this.wentOn = false;
+        this.recovery.clientWentOn = false;
       }
     }
     this.settle();
@@ -149,7 +148,7 @@ export class PostgresLayer implements Layer {
 
   lossAhead(direction: Direction): void {
     if (this.tls !== undefined) this.tls.lossAhead?.(direction);
-    else if (direction === FROM_CLIENT) this.clientLossAhead = true;
+    else if (direction === FROM_CLIENT) this.recovery.clientLossAhead = true;
   }
 
   end(direction: Direction, reason: EndReason, timeUs: number): void {
@@ -282,23 +281,24 @@ export class PostgresLayer implements Layer {
   // --- Messages, and finding them again --------------------------------------------------------------------------------------------------
 
   private fromClient(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
-    const { dialogue } = this;
+    const { dialogue, recovery } = this;
     const { ring, backend, frontend } = dialogue;
     const { frames } = frontend;
-    if (backend.adrift && backend.frames.synced && backend.idle && this.isQuiet(timeUs)) {
+    const server = recovery.stateOf(backend.frames);
+    if (server === UNCERTAIN && backend.idle && recovery.isQuiet(timeUs)) {
       dialogue.giveUpAll(backend.skipReason, timeUs);
       backend.regainTrack();
     }
     if (!frames.synced) {
       if (!this.findClient(bytes, start, end, timeUs, firstUs)) return;
-    } else if (!backend.frames.synced && frames.atBoundary && !isOfCopy(bytes[start]!)) this.goesOn(timeUs);
+    } else if (server === DESYNCHRONISED && frames.atBoundary && !isOfCopy(bytes[start]!)) this.goesOn(timeUs);
     // Held up in reassembly while its answer passed by. Only an answer that nobody had asked for can be its own: that of the series before
     // may be a moment younger than this one, which a client that does not wait sends from another processor.
     const late = ring.length === 0 && timeUs < backend.unaskedReadyUs;
     const { reading } = dialogue.session;
     // What the server has said since may come of this very request.
     if (late) reading.sent();
-    else if (frontend.lostInFlight && ring.length === 0 && backend.idle && this.isQuiet(timeUs)) {
+    else if (frontend.lostInFlight && ring.length === 0 && backend.idle && recovery.isQuiet(timeUs)) {
       frontend.lostInFlight = false;
       reading.settled();
     }
@@ -310,28 +310,24 @@ export class PostgresLayer implements Layer {
 
   /** The client sends while the server's direction is lost: without pipelining it has the answers to all that it asked for. */
   private goesOn(timeUs: number): void {
-    const { dialogue } = this;
+    const { dialogue, recovery } = this;
     const { ring } = dialogue;
     if (ring.length > 0) {
-      if (ring.syncs === 0 || dialogue.pipelines) return;
+      if (ring.syncs === 0 || recovery.pipelines) return;
       dialogue.giveUpAll('gap', timeUs);
     }
-    this.wentOn = true;
-  }
-
-  private isQuiet(timeUs: number): boolean {
-    return timeUs - this.dialogue.backend.lastUs >= this.context.limits.sqlQuietUs;
+    recovery.clientWentOn = true;
   }
 
   /** @returns whether the client's direction is in step again, with the bytes that begin at `start` */
   private findClient(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): boolean {
-    const { dialogue } = this;
+    const { dialogue, recovery } = this;
     const { backend, frontend } = dialogue;
     if (this.findStart(bytes, start, end, timeUs, firstUs)) return false;
-    const inStep = backend.frames.synced && !backend.adrift;
+    const inStep = recovery.stateOf(backend.frames) === IN_SYNC;
     const verdict = probeFrontend(bytes, start, end);
     const begins = verdict === 'yes' || (verdict === 'maybe' && (!inStep || backend.idle));
-    if (!begins || (inStep && !backend.idle) || (dialogue.pipelines && !this.isQuiet(timeUs))) {
+    if (!begins || (inStep && !backend.idle) || !recovery.hasAnswers(timeUs)) {
       frontend.frames.skip(end - start, timeUs);
       return false;
     }
@@ -339,7 +335,7 @@ export class PostgresLayer implements Layer {
     dialogue.skipToSync = false;
     dialogue.copyIn = false;
     if (backend.frames.synced) backend.regainTrack();
-    else this.wentOn = true;
+    else recovery.clientWentOn = true;
     // A part of this very series may be in the hole: the first answers are those to it.
     if (dialogue.batches) backend.lost('gap');
     frontend.frames.resync();
@@ -359,28 +355,30 @@ export class PostgresLayer implements Layer {
   }
 
   private fromServer(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
-    const { backend, frontend } = this.dialogue;
+    const { dialogue, recovery } = this;
+    const { backend, frontend } = dialogue;
     let from = start;
     if (!backend.frames.synced) {
-      if (this.clientLossAhead || !frontend.frames.synced) this.dialogue.giveUpAll('gap', timeUs);
+      if (recovery.clientLossAhead || !frontend.frames.synced) dialogue.giveUpAll('gap', timeUs);
       from = this.findServer(bytes, start, end);
       backend.frames.skip(from - start, timeUs);
     }
-    backend.lastUs = timeUs;
+    recovery.serverSent(timeUs);
     if (from < end) backend.frames.feed(bytes, from, end, timeUs, firstUs);
   }
 
   /** @returns where the server's direction is in step again, `end` when it is not */
   private findServer(bytes: Buffer, start: number, end: number): number {
+    const { recovery } = this;
     const { backend } = this.dialogue;
-    if (this.wentOn && probeBackend(bytes, start, end) !== 'no') {
-      this.wentOn = false;
+    if (recovery.clientWentOn && probeBackend(bytes, start, end) !== 'no') {
+      recovery.clientWentOn = false;
       backend.frames.resync();
-      if (!backend.adrift) backend.regainTrack();
+      if (!recovery.uncertain) backend.regainTrack();
       return start;
     }
     if (!endsWithReady(bytes, start, end)) return end;
-    this.wentOn = false;
+    recovery.clientWentOn = false;
     backend.frames.resync();
     const completion = lastCompletion(bytes, start, end);
     if (completion < 0 || !backend.findOnlyCompletion()) return end - READY_FOR_QUERY_BYTES;

@@ -2,6 +2,7 @@ import type { IncompleteReason } from '../../exchange/exchange.ts';
 import type { SqlAnalyser } from '../../sql/analyser.ts';
 import type { SqlLimits } from '../../sql/limits.ts';
 import type { LayerContext } from '../layer.ts';
+import type { Recovery } from '../shared/recovery.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { PostgresExchange } from './exchange.ts';
 import type { FrameReader } from './frames.ts';
@@ -18,7 +19,7 @@ export interface DialogueParts {
   readonly backend: { readonly answers: { doubtSuspended(): void } };
   skipToSync: boolean;
   copyIn: boolean;
-  pipelines: boolean;
+  readonly recovery: Recovery;
   batches: boolean;
   newExchange(batchIndex: number): PostgresExchange;
   emit(exchange: PostgresExchange): void;

@@ -1,6 +1,7 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import type { Connection } from '../../flow/connection.ts';
 import { type Counters, count } from '../../telemetry/counters.ts';
+import { Recovery } from '../shared/recovery.ts';
 import {
   CLIENT_REPLY,
   DISCARD,
@@ -48,8 +49,7 @@ export class ConnectionState implements RequestSink, ReplySink {
   readonly ring: CommandRing;
   /** Nothing more is read. */
   over = false;
-  /** Replies answer commands that are not known: none is anybody's, until the server was silent. */
-  uncertain = false;
+  readonly recovery: Recovery;
   /** Replies that nobody asked for are passed over instead of held. */
   acceptsUnasked = false;
   private readonly context: RedisContext;
@@ -75,6 +75,7 @@ export class ConnectionState implements RequestSink, ReplySink {
   constructor(context: RedisContext, startSeen: boolean) {
     this.context = context;
     const { limits } = context;
+    this.recovery = new Recovery(limits.redisQuietUs);
     this.ring = new CommandRing(limits.redisPipelineDepth);
     this.requests = new RequestReader(this, startSeen);
     this.replies = new ReplyReader(this, limits.redisReplyDepth, startSeen);
@@ -123,7 +124,7 @@ export class ConnectionState implements RequestSink, ReplySink {
     }
     if (!this.push(index, text, isUnanswered)) {
       this.giveUpAll('limit', requests.nowUs);
-      this.uncertain = true;
+      this.recovery.uncertain = true;
       this.push(index, text, isUnanswered);
     }
     if (isUnanswered) this.passUnanswered();
@@ -176,12 +177,13 @@ export class ConnectionState implements RequestSink, ReplySink {
 
   begins(type: number): boolean {
     const { ring, replies } = this;
-    if (ring.length === 0) return type === PUSH || this.uncertain || this.acceptsUnasked || !this.requests.synced;
+    if (ring.length === 0)
+      return type === PUSH || this.recovery.uncertain || this.acceptsUnasked || !this.requests.synced;
     const { kind } = ring.command;
     if (kind === EXEC) {
       replies.wantsElements = true;
       this.elements = 0;
-    } else if (kind === REPLICATION && !this.uncertain && (type === LF || type === BULK_STRING)) {
+    } else if (kind === REPLICATION && !this.recovery.uncertain && (type === LF || type === BULK_STRING)) {
       // SYNC is answered by the file itself; before it, and before the answer to PSYNC, a master keeps the connection alive by LF.
       replies.startUs = replies.nowUs;
       replies.size = 0;
@@ -193,7 +195,7 @@ export class ConnectionState implements RequestSink, ReplySink {
 
   reply(): void {
     const { ring, replies } = this;
-    if (this.uncertain) return;
+    if (this.recovery.uncertain) return;
     if (ring.length === 0) {
       count(this.context.counters.incomplete, 'request_not_seen');
       return;
@@ -261,7 +263,7 @@ export class ConnectionState implements RequestSink, ReplySink {
     const { replies, elements } = this;
     const exchange = this.queued[elements];
     this.elements = elements + 1;
-    if (exchange === undefined || this.uncertain || !this.isAssigned) return;
+    if (exchange === undefined || this.recovery.uncertain || !this.isAssigned) return;
     exchange.namespace = this.namespace;
     if (replies.isError) {
       exchange.failed = true;
@@ -301,7 +303,7 @@ export class ConnectionState implements RequestSink, ReplySink {
   /** One of the answers to SUBSCRIBE or UNSUBSCRIBE, which come out of band in RESP3. */
   pushed(): void {
     const { ring, replies } = this;
-    if (this.uncertain || ring.length === 0) return;
+    if (this.recovery.uncertain || ring.length === 0) return;
     const { kind } = ring.command;
     const expected = kind === SUBSCRIBE ? SUBSCRIBED : kind === UNSUBSCRIBE ? UNSUBSCRIBED : '';
     if (replies.word !== expected || expected === '') return;
@@ -339,7 +341,7 @@ export class ConnectionState implements RequestSink, ReplySink {
   /** An answer came although all that was asked for is answered: it belongs to a command that was not seen. */
   loseTrack(timeUs: number): void {
     this.giveUpAll('gap', timeUs);
-    this.uncertain = true;
+    this.recovery.uncertain = true;
   }
 
   // --- What becomes of them ------------------------------------------------------------------------------------------------------------

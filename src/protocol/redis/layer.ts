@@ -15,9 +15,8 @@
  * Pushes of RESP3 (messages, invalidations) stand between replies and belong to no command. No time is too long for an answer: blocking
  * commands wait for hours.
  *
- * States of each direction. *In sync*: where the next message begins is known. *Desynchronised*: it is not, after a hole that does not lie
- * within a bulk string, or bytes that are none of the protocol; or not yet, where the connection's start was not seen. *Uncertain*
- * (`ConnectionState.uncertain`): messages are found, but not which reply answers which command. Back in sync is
+ * A direction is desynchronised (shared/recovery.ts) after a hole that does not lie within a bulk string, or bytes that are none of the
+ * protocol; or from the beginning, where the connection's start was not seen. Back in sync is
  * - the client, where a segment begins with a command after the server was heard, and while it is between two replies;
  * - the server, where a segment begins with a reply, after the client has gone on, which it does only when it has its answers;
  * - both, of a client that was seen to send further commands before the answers, only after a silence (`redisQuietUs`).
@@ -27,28 +26,20 @@ import { type Direction, type EndReason, FROM_CLIENT, FROM_SERVER, type Layer } 
 import { type Account, Charge } from '../../memory/budget.ts';
 import { incompleteReason } from '../endings.ts';
 import { EarlyAnswers } from '../shared/early.ts';
+import { DESYNCHRONISED, type Recovery, UNCERTAIN } from '../shared/recovery.ts';
 import { ConnectionState, type RedisContext } from './connection-state.ts';
 import { probeReply, probeRequest } from './probe.ts';
 import { isReplyType } from './reply-types.ts';
 
 export class RedisLayer implements Layer {
-  private readonly context: RedisContext;
   private readonly state: ConnectionState;
   private readonly charge: Charge;
-  /** The client sends further commands before the answers. */
-  private pipelines = false;
-  /** The client has gone on since the server's direction was lost. */
-  private wentOn = false;
-  /** The server was heard since the client's direction was lost: what it answered before is not what it answers next. */
-  private heardServer = true;
-  /** Something of the client was lost that was not measured yet. */
-  private clientLossAhead = false;
-  private lastServerUs = 0;
+  private readonly recovery: Recovery;
   private readonly early: EarlyAnswers;
 
   constructor(context: RedisContext & { readonly memory: Account }) {
-    this.context = context;
     this.state = new ConnectionState(context, context.connection.startSeen);
+    this.recovery = this.state.recovery;
     this.early = new EarlyAnswers(context.limits.redisEarlyBytes);
     this.charge = new Charge(context.memory);
   }
@@ -72,27 +63,27 @@ export class RedisLayer implements Layer {
   }
 
   gap(direction: Direction, length: number, timeUs: number): void {
-    const { state } = this;
+    const { state, recovery } = this;
     if (state.over) return;
     if (direction === FROM_CLIENT) {
-      this.clientLossAhead = false;
+      recovery.clientLossAhead = false;
       if (!state.requests.gap(length, timeUs)) {
         state.requestsLost();
-        this.heardServer = false;
+        recovery.heardServer = false;
       }
     } else {
       this.dropEarly();
-      this.heardServer = true;
+      recovery.heardServer = true;
       if (!state.replies.gap(length, timeUs)) {
         state.repliesLost('gap', timeUs);
-        this.wentOn = false;
+        recovery.clientWentOn = false;
       }
     }
     this.settle();
   }
 
   lossAhead(direction: Direction): void {
-    if (direction === FROM_CLIENT) this.clientLossAhead = true;
+    if (direction === FROM_CLIENT) this.recovery.clientLossAhead = true;
   }
 
   end(direction: Direction, reason: EndReason, timeUs: number): void {
@@ -119,13 +110,13 @@ export class RedisLayer implements Layer {
   // --- The client ----------------------------------------------------------------------------------------------------------------------
 
   private fromClient(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
-    const { state } = this;
+    const { state, recovery } = this;
     const { requests, replies, ring } = state;
-    if (ring.length > 0 && (requests.atBoundary || ring.length > 1)) this.pipelines = true;
+    if (ring.length > 0 && (requests.atBoundary || ring.length > 1)) recovery.pipelines = true;
     if (!this.early.isEmpty && firstUs > this.early.first!.timeUs) this.dropEarly(timeUs);
-    if (state.uncertain && replies.atBoundary && this.isQuiet(timeUs)) {
+    if (recovery.stateOf(replies) === UNCERTAIN && replies.atBoundary && recovery.isQuiet(timeUs)) {
       state.giveUpAll('gap', timeUs);
-      state.uncertain = false;
+      recovery.uncertain = false;
     }
     if (!requests.synced) {
       if (!this.findRequest(bytes, start, end, timeUs)) return;
@@ -134,31 +125,27 @@ export class RedisLayer implements Layer {
     if (!this.early.isEmpty && ring.length > 0) this.readEarly();
   }
 
-  private isQuiet(timeUs: number): boolean {
-    return timeUs - this.lastServerUs >= this.context.limits.redisQuietUs;
-  }
-
   /** The client sends while the server's direction is lost: without pipelining it has the answers to all that it asked for. */
   private goesOn(timeUs: number): void {
-    if (this.pipelines && !this.isQuiet(timeUs)) return;
-    this.state.giveUpAll('gap', timeUs);
-    this.wentOn = true;
+    const { state, recovery } = this;
+    if (!recovery.hasAnswers(timeUs)) return;
+    state.giveUpAll('gap', timeUs);
+    recovery.clientWentOn = true;
   }
 
   /** @returns whether the client's direction is in sync again, with the bytes that begin at `start` */
   private findRequest(bytes: Buffer, start: number, end: number, timeUs: number): boolean {
-    const { state } = this;
+    const { state, recovery } = this;
     const { requests, replies } = state;
     const isBetween = !replies.synced || replies.atBoundary;
-    const hasAnswers = (this.heardServer && !this.pipelines) || this.isQuiet(timeUs);
-    const isFound = isBetween && hasAnswers && probeRequest(bytes, start, end) === 'yes';
+    const isFound = isBetween && recovery.hasAnswers(timeUs) && probeRequest(bytes, start, end) === 'yes';
     if (!isFound) {
       requests.skip(end - start, timeUs);
       return false;
     }
     state.giveUpAll('gap', timeUs);
-    state.uncertain = false;
-    if (!replies.synced) this.wentOn = true;
+    recovery.clientFound();
+    if (recovery.stateOf(replies) === DESYNCHRONISED) recovery.clientWentOn = true;
     requests.resync();
     return true;
   }
@@ -166,10 +153,9 @@ export class RedisLayer implements Layer {
   // --- The server ----------------------------------------------------------------------------------------------------------------------
 
   private fromServer(bytes: Buffer, start: number, end: number, timeUs: number, firstUs: number): void {
-    const { state } = this;
+    const { state, recovery } = this;
     const { replies } = state;
-    this.lastServerUs = timeUs;
-    this.heardServer = true;
+    recovery.serverSent(timeUs);
     if (!this.early.isEmpty) {
       this.hold(bytes, start, end, timeUs, firstUs);
       return;
@@ -179,19 +165,19 @@ export class RedisLayer implements Layer {
     if (next >= end || state.over) return;
     if (!replies.synced) replies.skip(end - next, timeUs);
     // What was lost of the client has the command that this answers.
-    else if (this.clientLossAhead) this.passOver(bytes, next, end, timeUs, firstUs);
+    else if (recovery.clientLossAhead) this.passOver(bytes, next, end, timeUs, firstUs);
     else this.hold(bytes, next, end, timeUs, firstUs);
   }
 
   /** @returns whether the server's direction is in sync again, with the bytes that begin at `start` */
   private findReply(bytes: Buffer, start: number, end: number, timeUs: number): boolean {
-    const { state } = this;
-    const isFound = this.wentOn && isReplyType(bytes[start]!) && probeReply(bytes, start, end) !== 'no';
+    const { state, recovery } = this;
+    const isFound = recovery.clientWentOn && isReplyType(bytes[start]!) && probeReply(bytes, start, end) !== 'no';
     if (!isFound) {
       state.replies.skip(end - start, timeUs);
       return false;
     }
-    this.wentOn = false;
+    recovery.clientWentOn = false;
     state.replies.resync();
     return true;
   }
@@ -225,6 +211,6 @@ export class RedisLayer implements Layer {
     if (early.length === 0 || state.over) return;
     for (const { bytes, timeUs: seenUs, firstUs } of early) this.passOver(bytes, 0, bytes.length, seenUs, firstUs);
     // More answers than commands: which of those that follow belongs to which command is not known, if the client does not wait for them.
-    if (timeUs !== undefined && this.pipelines) state.loseTrack(timeUs);
+    if (timeUs !== undefined && this.recovery.pipelines) state.loseTrack(timeUs);
   }
 }

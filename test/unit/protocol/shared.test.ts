@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { BUFFER_COST } from '../../../src/memory/cost.ts';
 import { EarlyAnswers } from '../../../src/protocol/shared/early.ts';
+import { DESYNCHRONISED, IN_SYNC, Recovery, UNCERTAIN } from '../../../src/protocol/shared/recovery.ts';
 import { PendingRing } from '../../../src/protocol/shared/ring.ts';
 
 /** A column of numbers, one of texts. */
@@ -117,5 +118,53 @@ describe('EarlyAnswers', () => {
     assert.equal(early.hold(bytes, 0, 1, 2, 2), false);
     assert.equal(early.take().length, 2);
     assert.equal(early.hold(bytes, 0, 1, 3, 3), true);
+  });
+});
+
+describe('Recovery', () => {
+  test('names the state of a direction', () => {
+    const recovery = new Recovery(1000);
+    assert.equal(recovery.stateOf({ synced: true }), IN_SYNC);
+    assert.equal(recovery.stateOf({ synced: false }), DESYNCHRONISED);
+    recovery.uncertain = true;
+    assert.equal(recovery.stateOf({ synced: true }), UNCERTAIN);
+    assert.equal(recovery.stateOf({ synced: false }), DESYNCHRONISED);
+    recovery.clientFound();
+    assert.equal(recovery.stateOf({ synced: true }), IN_SYNC);
+  });
+
+  test('a client that waits has its answers when it sends', () => {
+    const recovery = new Recovery(1000);
+    recovery.serverSent(5000);
+    assert.equal(recovery.hasAnswers(5001), true);
+  });
+
+  test('a client that pipelines has its answers only after a silence of the server', () => {
+    const recovery = new Recovery(1000);
+    recovery.pipelines = true;
+    recovery.serverSent(5000);
+    assert.deepEqual(
+      [5999, 6000].map((timeUs) => recovery.hasAnswers(timeUs)),
+      [false, true],
+    );
+    assert.deepEqual(
+      [5999, 6000].map((timeUs) => recovery.isQuiet(timeUs)),
+      [false, true],
+    );
+  });
+
+  test('after a gap of its own a client has its answers when the server was heard, or is silent', () => {
+    const recovery = new Recovery(1000);
+    recovery.serverSent(5000);
+    recovery.heardServer = false;
+    assert.deepEqual(
+      [5999, 6000].map((timeUs) => recovery.hasAnswers(timeUs)),
+      [false, true],
+    );
+    recovery.serverSent(5500);
+    assert.equal(recovery.hasAnswers(5501), true);
+    recovery.heardServer = false;
+    recovery.clientFound();
+    assert.equal(recovery.hasAnswers(5501), true);
   });
 });
