@@ -1,7 +1,7 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import { count } from '../../telemetry/counters.ts';
+import { FrameReader, type FrameSink } from '../shared/frames.ts';
 import { Answers } from './answers.ts';
-import { FrameReader, type FrameSink } from './frames.ts';
 import {
   BIND_COMPLETE,
   backendMessages,

@@ -5,6 +5,7 @@ import type { SqlLimits } from '../../sql/limits.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
 import type { LayerContext } from '../layer.ts';
+import { Outcomes } from '../shared/outcomes.ts';
 import { Recovery } from '../shared/recovery.ts';
 import { Backend } from './backend.ts';
 import { PostgresExchange } from './exchange.ts';
@@ -41,7 +42,7 @@ export class Dialogue {
   batches = false;
   /** Nothing more is read. */
   over = false;
-  private parseErrors = 0;
+  private readonly outcomes: Outcomes;
   /** What failed was the preparation of the next execution that is discarded: it has its span already. */
   private failedAhead = false;
 
@@ -50,6 +51,7 @@ export class Dialogue {
     this.analyser = analyser;
     this.session = new Session(context.limits.sqlSavepoints, context.counters.sql);
     this.recovery = new Recovery(context.limits.sqlQuietUs);
+    this.outcomes = new Outcomes(context, 'postgresql', context.limits.sqlParseErrors);
     this.ring = new RequestRing(context.limits.sqlPipelineDepth);
     this.frontend = new Frontend(this, started);
     this.backend = new Backend(this, started);
@@ -110,10 +112,7 @@ export class Dialogue {
   }
 
   emit(exchange: PostgresExchange): void {
-    const { counters } = this.context;
-    count(counters.exchanges, 'postgresql');
-    if (exchange.incomplete !== undefined) count(counters.incomplete, exchange.incomplete);
-    this.context.emit(exchange);
+    this.outcomes.emit(exchange);
   }
 
   /** Statements that the server was asked to run and did not, because of an error before them: its own log does not know them. */
@@ -231,8 +230,7 @@ export class Dialogue {
   }
 
   parseError(timeUs: number): void {
-    count(this.context.counters.parseErrors, 'postgresql');
-    if (++this.parseErrors > this.context.limits.sqlParseErrors) this.die('protocol_error', timeUs);
+    if (this.outcomes.parseError()) this.leave('protocol_error', timeUs);
   }
 
   /** Gives the connection up. */

@@ -1,8 +1,8 @@
 import { bufferCost, waitingCost } from '../../memory/cost.ts';
 import type { SqlStatement } from '../../sql/statement.ts';
 import { count } from '../../telemetry/counters.ts';
+import { FrameReader, type FrameSink } from '../shared/frames.ts';
 import { Catalogue } from './catalogue.ts';
-import { FrameReader, type FrameSink } from './frames.ts';
 import {
   BIND,
   CLOSE,

@@ -3,6 +3,8 @@
  * type byte, a length (Int32, of itself and the body) and the body; the first packet of a connection has no type byte.
  */
 
+import type { FrameFormat } from '../shared/frames.ts';
+
 /** From the client (frontend). */
 export const BIND = 0x42;
 export const CLOSE = 0x43;
@@ -50,12 +52,32 @@ export const ROW_DESCRIPTION = 0x54;
 export const HEADER_BYTES = 5;
 export const READY_FOR_QUERY_BYTES = 6;
 
-/** What one direction may carry. Indexed by type byte. */
-export interface MessageTable {
-  /** Largest value of the length field; 0: there is no such message. */
-  readonly maxLength: Int32Array;
-  /** Bytes of the body that its reader looks at, from its beginning. */
-  readonly keep: Int32Array;
+/** What one direction may carry. */
+export class MessageTable implements FrameFormat {
+  readonly headerBytes = HEADER_BYTES;
+  /** By type byte: the largest value of the length field, 0 where there is no such message. */
+  readonly maxLength = new Int32Array(256);
+  private readonly keep = new Int32Array(256);
+
+  constructor(rows: readonly Row[]) {
+    for (const [type, maxLength, keep] of rows) {
+      this.maxLength[type] = maxLength;
+      this.keep[type] = keep;
+    }
+  }
+
+  typeOf(bytes: Buffer, at: number): number {
+    return bytes[at]!;
+  }
+
+  sizeOf(bytes: Buffer, at: number): number {
+    const length = (bytes[at + 1]! << 24) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 8) | bytes[at + 4]!;
+    return length < 4 || length > this.maxLength[bytes[at]!]! ? 0 : length + 1;
+  }
+
+  keepOf(type: number): number {
+    return this.keep[type]!;
+  }
 }
 
 /** PostgreSQL's largest message (MaxAllocSize). */
@@ -74,16 +96,6 @@ const PARAMETER_BYTES = 4096;
 
 type Row = readonly [type: number, maxLength: number, keep: number];
 
-function table(rows: readonly Row[]): MessageTable {
-  const maxLength = new Int32Array(256);
-  const keep = new Int32Array(256);
-  for (const [type, most, kept] of rows) {
-    maxLength[type] = most;
-    keep[type] = kept;
-  }
-  return { maxLength, keep };
-}
-
 let lastFrontend: readonly [textBytes: number, table: MessageTable] | undefined;
 
 /**
@@ -96,7 +108,7 @@ export function frontendMessages(textBytes: number): MessageTable {
 }
 
 function frontendTable(textBytes: number): MessageTable {
-  return table([
+  return new MessageTable([
     [BIND, LARGE, 2 * NAME_BYTES],
     [CLOSE, SMALL, NAME_BYTES],
     [COPY_DATA, LARGE, 0],
@@ -114,7 +126,7 @@ function frontendTable(textBytes: number): MessageTable {
   ]);
 }
 
-export const backendMessages: MessageTable = table([
+export const backendMessages = new MessageTable([
   [AUTHENTICATION, 0xffff, 0],
   [BACKEND_KEY_DATA, SMALL, 0],
   [BIND_COMPLETE, EMPTY, 0],

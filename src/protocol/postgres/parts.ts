@@ -2,10 +2,10 @@ import type { IncompleteReason } from '../../exchange/exchange.ts';
 import type { SqlAnalyser } from '../../sql/analyser.ts';
 import type { SqlLimits } from '../../sql/limits.ts';
 import type { LayerContext } from '../layer.ts';
+import type { FrameReader } from '../shared/frames.ts';
 import type { Recovery } from '../shared/recovery.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { PostgresExchange } from './exchange.ts';
-import type { FrameReader } from './frames.ts';
 import type { RequestRing } from './ring.ts';
 import type { Session } from './session.ts';
 

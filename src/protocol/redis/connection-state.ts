@@ -1,6 +1,7 @@
 import type { IncompleteReason } from '../../exchange/exchange.ts';
 import type { Connection } from '../../flow/connection.ts';
 import { type Counters, count } from '../../telemetry/counters.ts';
+import { Outcomes } from '../shared/outcomes.ts';
 import { Recovery } from '../shared/recovery.ts';
 import {
   CLIENT_REPLY,
@@ -34,8 +35,6 @@ export interface RedisContext {
   mute(): void;
 }
 
-/** Its name in statistics. */
-const PROTOCOL = 'redis';
 const LF = 0x0a;
 const DATABASE = /^\d{1,9}$/;
 /** A SHA1, or a function's name: "[a-zA-Z0-9_]". */
@@ -53,6 +52,7 @@ export class ConnectionState implements RequestSink, ReplySink {
   /** Replies that nobody asked for are passed over instead of held. */
   acceptsUnasked = false;
   private readonly context: RedisContext;
+  private readonly outcomes: Outcomes<RedisExchange>;
   /** The database of the connection; empty when it is not known. */
   private namespace: string;
   /** In a transaction; undefined when it is not known. */
@@ -70,12 +70,12 @@ export class ConnectionState implements RequestSink, ReplySink {
   /** The first command of the ring, when a part of its answers is there, and how many are to come. */
   private current: RedisExchange | undefined;
   private answersLeft = 0;
-  private parseErrors = 0;
 
   constructor(context: RedisContext, startSeen: boolean) {
     this.context = context;
     const { limits } = context;
     this.recovery = new Recovery(limits.redisQuietUs);
+    this.outcomes = new Outcomes<RedisExchange>(context, 'redis', limits.redisParseErrors);
     this.ring = new CommandRing(limits.redisPipelineDepth);
     this.requests = new RequestReader(this, startSeen);
     this.replies = new ReplyReader(this, limits.redisReplyDepth, startSeen);
@@ -398,10 +398,7 @@ export class ConnectionState implements RequestSink, ReplySink {
   }
 
   private emit(exchange: RedisExchange): void {
-    const { counters } = this.context;
-    count(counters.exchanges, PROTOCOL);
-    if (exchange.incomplete !== undefined) count(counters.incomplete, exchange.incomplete);
-    this.context.emit(exchange);
+    this.outcomes.emit(exchange);
   }
 
   /** Nothing more is to be known of the commands that wait. */
@@ -446,9 +443,7 @@ export class ConnectionState implements RequestSink, ReplySink {
   }
 
   private parseError(timeUs: number): void {
-    count(this.context.counters.parseErrors, PROTOCOL);
-    if (++this.parseErrors <= this.context.limits.redisParseErrors) return;
-    count(this.context.counters.connections.givenUp, 'protocol_error');
+    if (!this.outcomes.parseError()) return;
     this.end('protocol_error', timeUs);
     this.context.mute();
   }

@@ -1,10 +1,14 @@
 /** Parts that protocols of requests and answers share: src/protocol/shared. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { IncompleteReason } from '../../../src/exchange/exchange.ts';
 import { BUFFER_COST } from '../../../src/memory/cost.ts';
 import { EarlyAnswers } from '../../../src/protocol/shared/early.ts';
+import { type FrameFormat, FrameReader } from '../../../src/protocol/shared/frames.ts';
+import { Outcomes } from '../../../src/protocol/shared/outcomes.ts';
 import { DESYNCHRONISED, IN_SYNC, Recovery, UNCERTAIN } from '../../../src/protocol/shared/recovery.ts';
 import { PendingRing } from '../../../src/protocol/shared/ring.ts';
+import { newCounters } from '../../../src/telemetry/counters.ts';
 
 /** A column of numbers, one of texts. */
 class NumberRing extends PendingRing {
@@ -166,5 +170,132 @@ describe('Recovery', () => {
     recovery.heardServer = false;
     recovery.clientFound();
     assert.equal(recovery.hasAnswers(5501), true);
+  });
+});
+
+/** A letter, two bytes of the body's length. Of `a` four bytes of the body are kept, of `b` none; there are no others. */
+const letters: FrameFormat = {
+  headerBytes: 3,
+  typeOf: (bytes, at) => bytes[at]!,
+  sizeOf: (bytes, at) => (bytes[at] === 0x61 || bytes[at] === 0x62 ? 3 + bytes.readUInt16BE(at + 1) : 0),
+  keepOf: (type) => (type === 0x61 ? 4 : 0),
+};
+
+/** @returns a message of a letter and a body */
+function letter(type: string, body: string): Buffer {
+  const bytes = Buffer.from(`${type}..${body}`);
+  bytes.writeUInt16BE(body.length, 1);
+  return bytes;
+}
+
+/** @returns a reader, and what it reports */
+function frames(synced = true): { reader: FrameReader; found: string[] } {
+  const found: string[] = [];
+  const reader: FrameReader = new FrameReader(
+    {
+      message: (type, bytes, start, end, size) => {
+        const kept = bytes.toString('latin1', start, Math.min(end, start + letters.keepOf(type)));
+        const damage = reader.damaged ? ' damaged' : '';
+        found.push(`${String.fromCharCode(type)}${kept} ${size}@${reader.offset} ${reader.startUs}${damage}`);
+      },
+      cut: (type, size) => found.push(`cut ${String.fromCharCode(type)} ${size}`),
+      malformed: () => found.push('malformed'),
+    },
+    letters,
+    synced,
+  );
+  return { reader, found };
+}
+
+describe('FrameReader', () => {
+  const wire = Buffer.concat([
+    letter('a', 'abcdef'),
+    letter('b', 'xyz'),
+    letter('a', ''),
+    letter('b', ''),
+    letter('a', 'hi'),
+  ]);
+  const expected = ['aabcd 9@0', 'b 6@9', 'a 3@15', 'b 3@18', 'ahi 5@21'];
+
+  test('finds messages at every split', () => {
+    for (let first = 0; first <= wire.length; first++) {
+      for (let second = first; second <= wire.length; second++) {
+        const { reader, found } = frames();
+        reader.feed(wire, 0, first, 1, 1);
+        reader.feed(wire, first, second, 1, 1);
+        reader.feed(wire, second, wire.length, 1, 1);
+        assert.deepEqual(
+          found,
+          expected.map((each) => `${each} 1`),
+        );
+        assert.ok(reader.atBoundary);
+      }
+    }
+  });
+
+  test('says when the first byte of a message was seen, and holds no more than is kept', () => {
+    const { reader, found } = frames();
+    const bytes = letter('a', 'x'.repeat(60_000));
+    for (let i = 0; i < bytes.length; i += 1000) {
+      reader.feed(bytes, i, Math.min(i + 1000, bytes.length), 10 + i, 5 + i);
+      assert.ok(reader.heldBytes <= 4);
+    }
+    assert.deepEqual(found, ['axxxx 60003@0 5']);
+  });
+
+  test('a gap within a message costs what it hits of it, any other the place', () => {
+    const passed = frames();
+    passed.reader.feed(wire, 0, 11, 1, 1);
+    assert.equal(passed.reader.gap(4, 1), false);
+    assert.deepEqual(passed.found, ['aabcd 9@0 1']);
+    for (const [lost, report] of [
+      [wire.subarray(7, 9), 'aabcd 9@0 1'],
+      [wire.subarray(4, 6), 'aa 9@0 1 damaged'],
+      [wire.subarray(4, 9), 'aa 9@0 1 damaged'],
+    ] as const) {
+      const { reader, found } = frames();
+      const from = lost.byteOffset - wire.byteOffset;
+      reader.feed(wire, 0, from, 1, 1);
+      assert.equal(reader.gap(lost.length, 1), true);
+      reader.feed(wire, from + lost.length, wire.length, 1, 1);
+      assert.deepEqual(found, [report, ...expected.slice(1).map((each) => `${each} 1`)]);
+    }
+    const { reader, found } = frames();
+    reader.feed(wire, 0, 5, 1, 1);
+    assert.equal(reader.gap(5, 1), false);
+    assert.deepEqual([found, reader.synced, reader.heldBytes], [['cut a 9'], false, 0]);
+    reader.skip(11, 1);
+    reader.resync();
+    reader.feed(wire, 21, wire.length, 2, 2);
+    assert.deepEqual(found, ['cut a 9', 'ahi 5@21 2']);
+  });
+
+  test('what is no message ends reading until `resync`, whole or cut', () => {
+    for (const cut of [0, 1, 2]) {
+      const { reader, found } = frames();
+      const bytes = Buffer.from('c\0\0a\0\0');
+      reader.feed(bytes, 0, cut, 1, 1);
+      reader.feed(bytes, cut, bytes.length, 1, 1);
+      assert.deepEqual([found, reader.synced, reader.streamBytes], [['malformed'], false, 6]);
+    }
+  });
+});
+
+describe('Outcomes', () => {
+  test('counts exchanges, and gives up after too many parse errors', () => {
+    const counters = newCounters();
+    const emitted: { readonly incomplete: IncompleteReason | undefined }[] = [];
+    const outcomes = new Outcomes(
+      { counters, emit: (exchange: (typeof emitted)[0]) => emitted.push(exchange) },
+      'toy',
+      2,
+    );
+    outcomes.emit({ incomplete: undefined });
+    outcomes.emit({ incomplete: 'gap' });
+    assert.deepEqual([counters.exchanges.toy, counters.incomplete.gap, emitted.length], [2, 1, 2]);
+    assert.deepEqual([outcomes.parseError(), outcomes.parseError()], [false, false]);
+    assert.equal(counters.connections.givenUp.protocol_error, undefined);
+    assert.equal(outcomes.parseError(), true);
+    assert.deepEqual([counters.parseErrors.toy, counters.connections.givenUp.protocol_error], [3, 1]);
   });
 });

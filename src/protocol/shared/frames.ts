@@ -1,9 +1,18 @@
-import { HEADER_BYTES, type MessageTable } from './messages.ts';
+/** What the header of a message looks like, whose length is fixed, and which says how long the message is: bytes[at..at + headerBytes). */
+export interface FrameFormat {
+  readonly headerBytes: number;
+  /** @returns what `FrameSink.message` gets as `type` */
+  typeOf(bytes: Buffer, at: number): number;
+  /** @returns bytes of the message, its header included; less than `headerBytes` when there is no such message */
+  sizeOf(bytes: Buffer, at: number): number;
+  /** @returns bytes of the body that its reader looks at, from its beginning; 0: it is passed over */
+  keepOf(type: number): number;
+}
 
 /** Takes the messages of one direction. */
 export interface FrameSink {
   /**
-   * A message. `bytes[start..end)`, borrowed, is its body, or less of it: at least what the table keeps of its type. One that is
+   * A message. `bytes[start..end)`, borrowed, is its body, or less of it: at least what the format keeps of its type. One that is
    * passed over is announced when its header is there, any other when it is whole.
    *
    * @param size of the message in bytes, its header included
@@ -21,7 +30,7 @@ const HELD_FOR_GOOD_BYTES = 1024;
 
 /**
  * Finds the messages in the bytes of one direction. A message that is whole in the bytes at hand is read where it lies; of others only what
- * the table keeps is copied, the rest is passed over by its length, a hole in it included.
+ * the format keeps is copied, the rest is passed over by its length, a hole in it included.
  */
 export class FrameReader {
   /** Where the next message begins is known. */
@@ -32,12 +41,12 @@ export class FrameReader {
   nowUs = 0;
   /** Bytes of the stream so far, lost ones included. */
   streamBytes = 0;
-  /** Bytes of the message that is reported are missing that the table keeps. */
+  /** Bytes of the message that is reported are missing that the format keeps. */
   damaged = false;
   private readonly sink: FrameSink;
-  private readonly table: MessageTable;
+  private readonly format: FrameFormat;
   private stopped = false;
-  private readonly head = Buffer.alloc(HEADER_BYTES);
+  private readonly head: Buffer;
   private headLength = 0;
   /** The message that is not whole: its type and size, bytes of it that are still to come, and of these those to keep. */
   private type = 0;
@@ -49,10 +58,12 @@ export class FrameReader {
   held: Buffer = NOTHING;
   private heldLength = 0;
 
-  constructor(sink: FrameSink, table: MessageTable, synced: boolean) {
+  /** @param synced the first byte begins a message */
+  constructor(sink: FrameSink, format: FrameFormat, synced: boolean) {
     this.sink = sink;
-    this.table = table;
+    this.format = format;
     this.synced = synced;
+    this.head = Buffer.alloc(format.headerBytes);
   }
 
   /** The next byte begins a message. */
@@ -70,37 +81,34 @@ export class FrameReader {
     const base = this.streamBytes - start;
     this.streamBytes += end - start;
     this.nowUs = timeUs;
-    const { maxLength } = this.table;
+    const { format } = this;
+    const { headerBytes } = format;
     let position = start;
     while (position < end && this.synced && !this.stopped) {
       if (this.missing > 0) {
         position = this.goOn(bytes, position, end);
         continue;
       }
-      if (this.headLength > 0 || end - position < HEADER_BYTES) {
+      if (this.headLength > 0 || end - position < headerBytes) {
         position = this.gatherHead(bytes, position, end, base + position, firstUs);
         continue;
       }
-      const type = bytes[position]!;
-      const length =
-        (bytes[position + 1]! << 24) |
-        (bytes[position + 2]! << 16) |
-        (bytes[position + 3]! << 8) |
-        bytes[position + 4]!;
-      if (length < 4 || length > maxLength[type]!) {
+      const size = format.sizeOf(bytes, position);
+      if (size < headerBytes) {
         this.lose();
         this.sink.malformed();
         return;
       }
       this.startUs = firstUs;
       this.offset = base + position;
-      const next = position + length + 1;
+      const type = format.typeOf(bytes, position);
+      const next = position + size;
       if (next <= end) {
-        this.sink.message(type, bytes, position + HEADER_BYTES, next, length + 1);
+        this.sink.message(type, bytes, position + headerBytes, next, size);
         position = next;
       } else {
-        this.begin(type, length + 1);
-        position += HEADER_BYTES;
+        this.begin(type, size);
+        position += headerBytes;
       }
     }
   }
@@ -160,30 +168,30 @@ export class FrameReader {
       this.startUs = firstUs;
       this.offset = offset;
     }
-    const part = Math.min(HEADER_BYTES - this.headLength, end - position);
-    bytes.copy(this.head, this.headLength, position, position + part);
+    const { head, format } = this;
+    const part = Math.min(head.length - this.headLength, end - position);
+    bytes.copy(head, this.headLength, position, position + part);
     this.headLength += part;
-    if (this.headLength === HEADER_BYTES) {
+    if (this.headLength === head.length) {
       this.headLength = 0;
-      const type = this.head[0]!;
-      const length = this.head.readInt32BE(1);
-      if (length < 4 || length > this.table.maxLength[type]!) {
+      const size = format.sizeOf(head, 0);
+      if (size < head.length) {
         this.lose();
         this.sink.malformed();
         return end;
       }
-      this.begin(type, length + 1);
+      this.begin(format.typeOf(head, 0), size);
     }
     return position + part;
   }
 
   /** A message of which only the header is there for sure. */
   private begin(type: number, size: number): void {
-    const body = size - HEADER_BYTES;
+    const body = size - this.format.headerBytes;
     this.type = type;
     this.size = size;
     this.missing = body;
-    this.wanted = Math.min(body, this.table.keep[type]!);
+    this.wanted = Math.min(body, this.format.keepOf(type));
     this.heldLength = 0;
     this.told = this.wanted === 0;
     if (this.told) this.sink.message(type, NOTHING, 0, 0, size);
