@@ -39,6 +39,8 @@ const LF = 0x0a;
 const DATABASE = /^\d{1,9}$/;
 /** A SHA1, or a function's name: "[a-zA-Z0-9_]". */
 const SCRIPT_NAME = /^\w{1,64}$/;
+/** Modes of CLIENT REPLY by which the server answers less. */
+const SILENT_MODE = /^(?:off|skip)$/i;
 const QUEUED_COST = 256;
 
 /** What both directions of a connection share. Everything that is emitted or counted as an exchange goes through here. */
@@ -57,6 +59,8 @@ export class ConnectionState implements RequestSink, ReplySink {
   private namespace: string;
   /** In a transaction; undefined when it is not known. */
   private inMulti: boolean | undefined;
+  /** The same as the client has asked for it, which does not wait for answers; undefined when it was not seen. */
+  private asksInMulti: boolean | undefined;
   /** Commands of the transaction, which have their `QUEUED`. */
   private queued: RedisExchange[] = [];
   /** Commands of the transaction may have been lost, so that outcomes cannot be assigned. */
@@ -81,6 +85,7 @@ export class ConnectionState implements RequestSink, ReplySink {
     this.replies = new ReplyReader(this, limits.redisReplyDepth, startSeen);
     this.namespace = startSeen ? '0' : '';
     this.inMulti = startSeen ? false : undefined;
+    this.asksInMulti = this.inMulti;
     this.queuedInDoubt = !startSeen;
   }
 
@@ -119,7 +124,17 @@ export class ConnectionState implements RequestSink, ReplySink {
         text = this.argument(SCRIPT_NAME);
         break;
       case CLIENT_REPLY:
-        isUnanswered = this.replyMode(isUnanswered);
+        // In a transaction it is queued like any other.
+        if (this.asksInMulti ?? this.inMulti) text = this.argument(SILENT_MODE, 2);
+        else isUnanswered = this.replyMode(isUnanswered);
+        break;
+      case MULTI:
+        this.asksInMulti = true;
+        break;
+      case EXEC:
+      case DISCARD:
+      case RESET:
+        this.asksInMulti = false;
         break;
     }
     if (!this.push(index, text, isUnanswered)) {
@@ -135,15 +150,13 @@ export class ConnectionState implements RequestSink, ReplySink {
     return this.ring.push(command, argumentCount, startUs, offset, size, this.pipeline, index, text, isUnanswered);
   }
 
-  private argument(pattern: RegExp): string {
-    const text = this.requests.argument(1);
+  private argument(pattern: RegExp, index: 1 | 2 = 1): string {
+    const text = this.requests.argument(index);
     return text !== undefined && pattern.test(text) ? text : '';
   }
 
   /** @returns whether this command itself has no answer */
   private replyMode(isUnanswered: boolean): boolean {
-    // In a transaction it is queued like any other.
-    if (this.inMulti === true) return isUnanswered;
     switch (this.requests.argument(2)?.toUpperCase()) {
       case 'ON':
         this.repliesOff = false;
@@ -168,6 +181,7 @@ export class ConnectionState implements RequestSink, ReplySink {
   requestsLost(): void {
     this.namespace = '';
     this.inMulti = undefined;
+    this.asksInMulti = undefined;
     this.queuedInDoubt = true;
     this.pipeline = undefined;
     this.lastOffset = -1;
@@ -181,6 +195,12 @@ export class ConnectionState implements RequestSink, ReplySink {
       return type === PUSH || this.recovery.uncertain || this.acceptsUnasked || !this.requests.synced;
     const { kind } = ring.command;
     if (kind === EXEC) {
+      if (type === ARRAY && this.queued.some(isSilencing)) {
+        // The array has fewer elements than it says: where it ends is not known.
+        replies.lose();
+        this.replyMalformed();
+        return false;
+      }
       replies.wantsElements = true;
       this.elements = 0;
     } else if (kind === REPLICATION && !this.recovery.uncertain && (type === LF || type === BULK_STRING)) {
@@ -219,7 +239,10 @@ export class ConnectionState implements RequestSink, ReplySink {
   private answered(kind: number, exchange: RedisExchange): void {
     if (kind === SELECT && !exchange.failed) this.selected(exchange);
     this.emit(exchange);
-    if (exchange.failed) return;
+    if (exchange.failed) {
+      if (kind === MULTI) this.asksInMulti = this.inMulti;
+      return;
+    }
     switch (kind) {
       case SELECT:
         return;
@@ -465,4 +488,9 @@ export class ConnectionState implements RequestSink, ReplySink {
     this.requests.stop();
     this.replies.stop();
   }
+}
+
+/** Once it runs, the server leaves out its own answer, and others. Valkey refuses it in a transaction from version 9 on. */
+function isSilencing({ command, argument }: RedisExchange): boolean {
+  return command.kind === CLIENT_REPLY && argument !== '';
 }

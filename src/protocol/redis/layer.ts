@@ -10,7 +10,8 @@
  *     SUBSCRIBE, UNSUBSCRIBE        one reply for each channel; RESP3: one push for each. In RESP2 the rest of the connection is passed over,
  *                                   since a message cannot be distinguished from a reply
  *     MONITOR, SYNC, PSYNC          OK, then lines, or the data of a replica: passed over
- *     any, after CLIENT REPLY OFF   nothing, up to CLIENT REPLY ON; CLIENT REPLY SKIP: it and the next command
+ *     any, after CLIENT REPLY OFF   nothing, up to CLIENT REPLY ON; CLIENT REPLY SKIP: it and the next command. In a transaction both break the
+ *                                   answer to EXEC: the server's direction is desynchronised
  *
  * Pushes of RESP3 (messages, invalidations) stand between replies and belong to no command. No time is too long for an answer: blocking
  * commands wait for hours.
