@@ -229,6 +229,15 @@ test('a file of a protocol may belong to a later stage', () => {
   assert.ok(objection({ from: 'protocol/http1/layer.ts', to: 'protocol/http/view.ts', ...value }));
 });
 
+test('what protocols share knows none of them', () => {
+  const shared = imports.filter(({ from }) => from.startsWith('protocol/shared/'));
+  assert.ok(shared.length > 0);
+  assert.deepEqual(
+    shared.filter(({ to }) => /^protocol\/\w+\//.test(to) && !to.startsWith('protocol/shared/')),
+    [],
+  );
+});
+
 test('stages without input and output import none and read no clock', () => {
   const forbiddenModule =
     /^(?:node:)?(?:fs|net|tls|http2?|https|dns|dgram|child_process|cluster|worker_threads|timers|readline|stream|os|process|perf_hooks)(?:\/|$)/;
