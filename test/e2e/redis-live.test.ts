@@ -38,8 +38,8 @@ function lineOf(span: FlatSpan): string {
 /** What the server must have shown to MONITOR. */
 function isMonitored(span: FlatSpan): boolean {
   if (UNMONITORED.test(operationOf(span)) || REFUSED.test(statusOf(span))) return false;
-  // Refused, too: names that the server does not know.
-  if (operationOf(span) === 'CLIENT SETINFO') return statusOf(span) !== 'ERR';
+  // Refused, too: names that the server does not know, or not yet.
+  if (/^CLIENT (?:SETINFO|MAINT_NOTIFICATIONS)$/.test(operationOf(span))) return statusOf(span) !== 'ERR';
   return operationOf(span) !== '_OTHER';
 }
 
