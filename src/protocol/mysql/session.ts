@@ -434,7 +434,7 @@ export class Session {
     return false;
   }
 
-  /** More commands wait than may: which answer is whose is not known any more. Statements are still counted. */
+  /** More commands wait than the limit allows: answers cannot be assigned from now on. Statements are still counted. */
   overflow(timeUs: number): void {
     count(this.context.counters.connections.givenUp, 'pipeline_limit');
     this.giveUpAll('limit', timeUs);

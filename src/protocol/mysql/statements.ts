@@ -51,7 +51,7 @@ export class StatementTable {
 
   use(id: number): Prepared | undefined {
     const found = this.entries.get(id);
-    // The order of use matters only once room becomes scarce.
+    // The order of use decides which one makes room: half full is early enough to keep it.
     if (found !== undefined && this.entries.size * 2 > this.limit) {
       this.entries.delete(id);
       this.entries.set(id, found);

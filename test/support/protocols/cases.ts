@@ -151,26 +151,7 @@ export class Bench {
   }
 
   run(steps: Iterable<Step>): this {
-    for (const step of steps) {
-      switch (step.kind) {
-        case 'data':
-          this.feed(step.direction, step.bytes, step.timeUs);
-          break;
-        case 'gap':
-          this.layer.gap(step.direction, step.length, step.timeUs);
-          break;
-        case 'end':
-          this.layer.end(step.direction, step.reason, step.timeUs);
-          break;
-        case 'tick':
-          this.layer.tick?.(step.timeUs);
-          break;
-        case 'close':
-          this.closed = true;
-          this.layer.close(step.reason, step.timeUs);
-          break;
-      }
-    }
+    play(steps, this);
     return this;
   }
 
@@ -214,6 +195,36 @@ export function describeExchange(e: HttpExchange): string {
   const fields = `${describeFields(e.requestHeaders)}| ${describeFields(e.responseHeaders)}`;
   const incomplete = e.incomplete === undefined ? '' : `incomplete=${e.incomplete}`;
   return `${e.method} ${e.target} ${e.version} -> ${e.statusCode} ${sizes} times=${times} ${fields}${incomplete}`.trimEnd();
+}
+
+/** What steps are done to. */
+export interface Player {
+  readonly layer: Layer;
+  feed(direction: Direction, bytes: Buffer, timeUs: number): unknown;
+  close(reason: EndReason, timeUs: number): unknown;
+}
+
+/** Does the steps to a layer, in their order. */
+export function play(steps: Iterable<Step>, player: Player): void {
+  for (const step of steps) {
+    switch (step.kind) {
+      case 'data':
+        player.feed(step.direction, step.bytes, step.timeUs);
+        break;
+      case 'gap':
+        player.layer.gap(step.direction, step.length, step.timeUs);
+        break;
+      case 'end':
+        player.layer.end(step.direction, step.reason, step.timeUs);
+        break;
+      case 'tick':
+        player.layer.tick?.(step.timeUs);
+        break;
+      case 'close':
+        player.close(step.reason, step.timeUs);
+        break;
+    }
+  }
 }
 
 /** All ways to cut one segment in two, then every byte alone. */

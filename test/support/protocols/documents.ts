@@ -14,7 +14,7 @@ import { newCounters, type ReasonCounts } from '../../../src/telemetry/counters.
 import { views } from '../spans/fixtures.ts';
 import { newAccount } from '../wire/memory.ts';
 import { newProtocols } from '../wire/protocols.ts';
-import { type Case, describeExchange, escaped, newConnection, type Step } from './cases.ts';
+import { type Case, describeExchange, escaped, newConnection, play, type Step } from './cases.ts';
 import { typed } from './exchanges.ts';
 import { callFacts } from './grpc.ts';
 import { describe as describeMysql } from './mysql.ts';
@@ -88,13 +88,15 @@ export class WireRun {
   }
 
   run(steps: Iterable<Step>): this {
-    for (const step of steps) {
-      if (step.kind === 'data') this.#feed(step.direction, step.bytes, step.timeUs);
-      else if (step.kind === 'gap') this.#layer.gap(step.direction, step.length, step.timeUs);
-      else if (step.kind === 'end') this.#layer.end(step.direction, step.reason, step.timeUs);
-      else if (step.kind === 'tick') this.#layer.tick?.(step.timeUs);
-      else this.#close(step.reason, step.timeUs);
-    }
+    const layer = () => this.#layer;
+    play(steps, {
+      // Detection, or a change of protocol, replaces it on the way.
+      get layer() {
+        return layer();
+      },
+      feed: (direction, bytes, timeUs) => this.#feed(direction, bytes, timeUs),
+      close: (reason, timeUs) => this.#close(reason, timeUs),
+    });
     return this;
   }
 

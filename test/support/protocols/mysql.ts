@@ -8,7 +8,7 @@ import { type AllLimits, defaultAllLimits } from '../../../src/protocol/registry
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
 import { accountable, newAccount } from '../wire/memory.ts';
 import { newSqlAnalyser } from '../wire/protocols.ts';
-import { newConnection, type Step } from './cases.ts';
+import { newConnection, play, type Step } from './cases.ts';
 import { typed } from './exchanges.ts';
 
 /** Packets as servers and clients write them, by the names of the protocol's documentation; and a layer with what it did. */
@@ -309,13 +309,7 @@ export class MysqlBench {
   }
 
   run(steps: Iterable<Step>): this {
-    for (const step of steps) {
-      if (step.kind === 'data') this.feed(step.direction, step.bytes, step.timeUs);
-      else if (step.kind === 'gap') this.layer.gap(step.direction, step.length, step.timeUs);
-      else if (step.kind === 'end') this.layer.end(step.direction, step.reason, step.timeUs);
-      else if (step.kind === 'tick') this.layer.tick?.(step.timeUs);
-      else this.close(step.reason, step.timeUs);
-    }
+    play(steps, this);
     return this;
   }
 

@@ -13,7 +13,7 @@ import { type AllLimits, defaultAllLimits } from '../../../src/protocol/registry
 import { SqlAnalyser } from '../../../src/sql/analyser.ts';
 import { type Counters, newCounters } from '../../../src/telemetry/counters.ts';
 import { accountable, newAccount } from '../wire/memory.ts';
-import { newConnection, type Step } from './cases.ts';
+import { newConnection, play, type Step } from './cases.ts';
 import { typed } from './exchanges.ts';
 
 // --- Bytes of messages, by the names of "Message Formats" ----------------------------------------------------------------------------
@@ -190,26 +190,8 @@ export class PostgresBench {
     this.layer = accountable(layer, memory);
   }
 
-  run(all: Iterable<Step>): this {
-    for (const step of all) {
-      switch (step.kind) {
-        case 'data':
-          this.feed(step.direction, step.bytes, step.timeUs);
-          break;
-        case 'gap':
-          this.layer.gap(step.direction, step.length, step.timeUs);
-          break;
-        case 'end':
-          this.layer.end(step.direction, step.reason, step.timeUs);
-          break;
-        case 'tick':
-          this.layer.tick?.(step.timeUs);
-          break;
-        case 'close':
-          this.close(step.reason, step.timeUs);
-          break;
-      }
-    }
+  run(steps: Iterable<Step>): this {
+    play(steps, this);
     return this;
   }
 

@@ -6,7 +6,7 @@ import { RedisLayer } from '../../../src/protocol/redis/layer.ts';
 import { type RedisLimits, redisLimits } from '../../../src/protocol/redis/limits.ts';
 import { newCounters } from '../../../src/telemetry/counters.ts';
 import { accountable, newAccount } from '../wire/memory.ts';
-import { newConnection, type Step } from './cases.ts';
+import { newConnection, play, type Step } from './cases.ts';
 
 /**
  * What the golden cases under test/golden/redis say of an exchange, in the format of cases.ts:
@@ -54,25 +54,7 @@ export class RedisBench {
   }
 
   run(steps: Iterable<Step>): this {
-    for (const step of steps) {
-      switch (step.kind) {
-        case 'data':
-          this.feed(step.direction, step.bytes, step.timeUs);
-          break;
-        case 'gap':
-          this.layer.gap(step.direction, step.length, step.timeUs);
-          break;
-        case 'end':
-          this.layer.end(step.direction, step.reason, step.timeUs);
-          break;
-        case 'tick':
-          this.layer.tick?.(step.timeUs);
-          break;
-        case 'close':
-          this.close(step.reason, step.timeUs);
-          break;
-      }
-    }
+    play(steps, this);
     return this;
   }
 
